@@ -1,0 +1,207 @@
+"""Configuration of an MS-MAML model."""
+
+import difflib
+import inspect
+
+from transformers import PreTrainedConfig
+
+CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none")
+NORM_STATISTICS = ("transductive", "support")
+
+
+class MSMAMLConfig(PreTrainedConfig):
+    r"""
+    Everything that defines an [`MSMAMLModel`]. The defaults are the architecture of the published checkpoints.
+
+    Args:
+        modalities (`list[str]`, defaults to `["audio", "text", "image"]`):
+            The modalities that the model has embeddings for: any non-empty subset of the registered ones (see
+            [`register_modality`]).
+        n_way (`int`, defaults to 5):
+            Classes in an episode, the size of the classifier.
+        num_channels (`int`, defaults to 32):
+            C, the channels of every modality's sequence. Layer l (counted from 0) has `num_channels * 2**l` channels.
+        num_layers (`int`, defaults to 4):
+            Layers of the task network, and of the task encoder.
+        kernel_size, stride, padding (`int` or `list[int]`, default to 5, 2 and 1):
+            Geometry of the task network's convolutions; a list has one value a layer.
+        conditioning (`str`, defaults to `"affine"`):
+            What the modulation m of a layer does to its normalised activation h: `"affine"`, h * (1 + scale) + shift
+            with m = (scale, shift) (FiLM, arXiv 1709.07871); `"sigmoid"`, h * sigmoid(m); `"softmax"`,
+            h * softmax(m) over channels; `"none"`, no task encoder at all, which is plain MAML.
+        task_encoder_kernel_size (`int`, defaults to 3):
+            Kernel of the task encoder's convolutions (stride 1, length kept; odd).
+        task_encoder_hidden_size (`int`, defaults to 128):
+            Size of the task representation, from which every layer's modulation is a linear map.
+        num_inner_steps (`int`, defaults to 5):
+            Gradient steps of the inner loop. 0 gives the modulated, unadapted network.
+        inner_lr (`float`, defaults to 0.05):
+            Learning rate of the inner loop's SGD.
+        inner_grad_clip (`float`, *optional*, defaults to 20.0):
+            Every element of an inner gradient is clamped to [-inner_grad_clip, inner_grad_clip]; `None` clamps nothing.
+        first_order (`bool`, defaults to `False`):
+            Whether the outer gradient ignores how the inner gradients depend on the parameters (FOMAML).
+        norm_statistics (`str`, defaults to `"transductive"`):
+            Where the normalisation of queries takes mean and variance from: `"transductive"`, all queries of the
+            episode (as published); `"support"`, the support set, so that the prediction for a query depends on no
+            other query.
+        norm_eps (`float`, defaults to 1e-5):
+            Added to the variance before its square root.
+        audio_patch_size (`int`, defaults to 320):
+            Samples (at 16 kHz) in one position of the audio sequence.
+        text_patch_size (`int`, defaults to 12):
+            Tokens in one position of the text sequence.
+        image_patch_size (`int`, defaults to 2):
+            Side, in pixels, of the square in one position of the image sequence.
+        image_size (`int`, defaults to 32):
+            Side of an image in pixels, a multiple of `image_patch_size`.
+        image_channels (`int`, defaults to 3):
+            Colour channels of an image.
+        vocab_size (`int`, defaults to 400):
+            Word vectors of the text modality. Token 0 is padding, its vector zero.
+        word_vector_size (`int`, defaults to 128):
+            Size of a word vector.
+        train_word_vectors (`bool`, defaults to `False`):
+            Whether the outer loop trains the word vectors. The inner loop never does.
+
+    Raises:
+        `ValueError`: an argument outside of its range, or misspelt.
+    """
+
+    model_type = "msmaml"
+
+    def __init__(
+        self,
+        modalities: list[str] | tuple[str, ...] = ("audio", "text", "image"),
+        n_way: int = 5,
+        num_channels: int = 32,
+        num_layers: int = 4,
+        kernel_size: int | list[int] = 5,
+        stride: int | list[int] = 2,
+        padding: int | list[int] = 1,
+        conditioning: str = "affine",
+        task_encoder_kernel_size: int = 3,
+        task_encoder_hidden_size: int = 128,
+        num_inner_steps: int = 5,
+        inner_lr: float = 0.05,
+        inner_grad_clip: float | None = 20.0,
+        first_order: bool = False,
+        norm_statistics: str = "transductive",
+        norm_eps: float = 1e-5,
+        audio_patch_size: int = 320,
+        text_patch_size: int = 12,
+        image_patch_size: int = 2,
+        image_size: int = 32,
+        image_channels: int = 3,
+        vocab_size: int = 400,
+        word_vector_size: int = 128,
+        train_word_vectors: bool = False,
+        **kwargs,
+    ):
+        self.modalities = list(modalities)
+        self.n_way = n_way
+        self.num_channels = num_channels
+        self.num_layers = num_layers
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.conditioning = conditioning
+        self.task_encoder_kernel_size = task_encoder_kernel_size
+        self.task_encoder_hidden_size = task_encoder_hidden_size
+        self.num_inner_steps = num_inner_steps
+        self.inner_lr = inner_lr
+        self.inner_grad_clip = inner_grad_clip
+        self.first_order = first_order
+        self.norm_statistics = norm_statistics
+        self.norm_eps = norm_eps
+        self.audio_patch_size = audio_patch_size
+        self.text_patch_size = text_patch_size
+        self.image_patch_size = image_patch_size
+        self.image_size = image_size
+        self.image_channels = image_channels
+        self.vocab_size = vocab_size
+        self.word_vector_size = word_vector_size
+        self.train_word_vectors = train_word_vectors
+        self._refuse_misspelt(kwargs)
+        self.check()
+        super().__init__(**kwargs)
+
+    @classmethod
+    def own_arguments(cls) -> list[str]:
+        """The names of the arguments that this class adds to `PreTrainedConfig`."""
+        return [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
+
+    def _refuse_misspelt(self, kwargs: dict) -> None:
+        # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect.
+        for name in kwargs:
+            close = difflib.get_close_matches(name, self.own_arguments(), n=1, cutoff=0.8)
+            if close:
+                raise ValueError(f"MSMAMLConfig has no argument {name!r}; did you mean {close[0]!r}?")
+
+    @property
+    def layer_channels(self) -> list[int]:
+        """Output channels of each layer: C, 2C, 4C, ..."""
+        return [self.num_channels * 2**layer for layer in range(self.num_layers)]
+
+    def per_layer(self, name: str) -> list[int]:
+        """`kernel_size`, `stride` or `padding` as one value a layer."""
+        value = getattr(self, name)
+        return [value] * self.num_layers if isinstance(value, int) else list(value)
+
+    @property
+    def modulation_sizes(self) -> list[int]:
+        """Length of each layer's modulation vector; empty without conditioning."""
+        if self.conditioning == "none":
+            return []
+        factor = 2 if self.conditioning == "affine" else 1
+        return [factor * channels for channels in self.layer_channels]
+
+    def check(self) -> None:
+        """Raises `ValueError` at the first argument outside of its range. Also called before every training."""
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"modalities={self.modalities} must name at least one modality and none twice")
+        _check_choice("conditioning", self.conditioning, CONDITIONING_TYPES)
+        _check_choice("norm_statistics", self.norm_statistics, NORM_STATISTICS)
+        for name in (
+            "num_channels",
+            "num_layers",
+            "task_encoder_kernel_size",
+            "task_encoder_hidden_size",
+            "audio_patch_size",
+            "text_patch_size",
+            "image_patch_size",
+            "image_size",
+            "image_channels",
+            "word_vector_size",
+        ):
+            _check_at_least(name, getattr(self, name), 1)
+        _check_at_least("n_way", self.n_way, 2)
+        _check_at_least("vocab_size", self.vocab_size, 2)
+        _check_at_least("num_inner_steps", self.num_inner_steps, 0)
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+            values = self.per_layer(name)
+            if len(values) != self.num_layers:
+                raise ValueError(f"{name}={values} must be one integer, or one for each of num_layers={self.num_layers}")
+            for value in values:
+                _check_at_least(name, value, least)
+        if self.task_encoder_kernel_size % 2 == 0:
+            raise ValueError(f"task_encoder_kernel_size={self.task_encoder_kernel_size} must be odd")
+        if self.image_size % self.image_patch_size:
+            raise ValueError(
+                f"image_size={self.image_size} must be a multiple of image_patch_size={self.image_patch_size}"
+            )
+        for name in ("inner_lr", "norm_eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if self.inner_grad_clip is not None and not self.inner_grad_clip > 0:
+            raise ValueError(f"inner_grad_clip={self.inner_grad_clip} must be positive, or None for no clipping")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
