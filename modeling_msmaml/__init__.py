@@ -3,17 +3,33 @@
 from transformers import AutoConfig, AutoModel
 
 from .configuration_msmaml import MSMAMLConfig
+from .metrics import FewShotAccuracy
 from .modality_embeddings import ModalityEmbedding, register_modality
+from .model_card import write_model_card
 from .modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel
+from .plots import plot_learning_curves
+from .processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
+from .run_report import RunReport
+from .trainer import MetaTrainer
+from .training_args import MetaTrainingArguments
 
 AutoConfig.register(MSMAMLConfig.model_type, MSMAMLConfig, exist_ok=True)
 AutoModel.register(MSMAMLConfig, MSMAMLModel, exist_ok=True)
 
 __all__ = [
+    "FewShotAccuracy",
     "MSMAMLConfig",
+    "MSMAMLFeatureExtractor",
+    "MSMAMLImageProcessor",
     "MSMAMLModel",
     "MSMAMLOutput",
     "MSMAMLPreTrainedModel",
+    "MSMAMLProcessor",
+    "MetaTrainer",
+    "MetaTrainingArguments",
     "ModalityEmbedding",
+    "RunReport",
+    "plot_learning_curves",
     "register_modality",
+    "write_model_card",
 ]

@@ -131,6 +131,10 @@ class MSMAMLConfig(PreTrainedConfig):
         """The names of the arguments that this class adds to `PreTrainedConfig`."""
         return [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
 
+    def own_values(self) -> dict:
+        """The values of these arguments."""
+        return {name: getattr(self, name) for name in self.own_arguments()}
+
     def _refuse_misspelt(self, kwargs: dict) -> None:
         # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect.
         for name in kwargs:
@@ -181,7 +185,9 @@ class MSMAMLConfig(PreTrainedConfig):
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             values = self.per_layer(name)
             if len(values) != self.num_layers:
-                raise ValueError(f"{name}={values} must be one integer, or one for each of num_layers={self.num_layers}")
+                raise ValueError(
+                    f"{name}={values} must be one integer, or one for each of num_layers={self.num_layers}"
+                )
             for value in values:
                 _check_at_least(name, value, least)
         if self.task_encoder_kernel_size % 2 == 0:

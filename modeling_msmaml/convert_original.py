@@ -127,5 +127,7 @@ def _load(model: MSMAMLModel, state: dict[str, Tensor], path: Path) -> None:
     found = {name: tensor.shape for name, tensor in state.items()}
     if found != expected:
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise ValueError(f"{path} does not fit its train_config.json: {len(different)} tensors differ, as {different[:3]}")
+        raise ValueError(
+            f"{path} does not fit its train_config.json: {len(different)} tensors differ, as {different[:3]}"
+        )
     model.load_state_dict(state, strict=False)

@@ -25,7 +25,9 @@ class ScaleIntegers(nn.Module):
         if inputs.is_floating_point():
             return inputs.to(dtype)
         if inputs.dtype not in INTEGER_SCALES:
-            raise ValueError(f"raw inputs of dtype {inputs.dtype} have no known scale: give int16, uint8 or floating point")
+            raise ValueError(
+                f"raw inputs of dtype {inputs.dtype} have no known scale: give int16, uint8 or floating point"
+            )
         return inputs.to(dtype) / INTEGER_SCALES[inputs.dtype]
 
 
@@ -36,10 +38,14 @@ class WordVectors(nn.Embedding):
         if inputs.is_floating_point():
             raise ValueError(f"text inputs have dtype {inputs.dtype}: give integer token ids")
         # On an accelerator this check would stall the queue, and the lookup itself asserts there.
-        if inputs.device.type == "cpu" and inputs.numel() and not 0 <= inputs.min() <= inputs.max() < self.num_embeddings:
+        if (
+            inputs.device.type == "cpu"
+            and inputs.numel()
+            and not 0 <= inputs.min() <= inputs.max() < self.num_embeddings
+        ):
             raise ValueError(
-                f"token ids run from {inputs.min()} to {inputs.max()}, but this model has vocab_size={self.num_embeddings}: "
-                "tokenise with the processor that was saved with the model"
+                f"token ids run from {inputs.min()} to {inputs.max()}, but this model has "
+                f"vocab_size={self.num_embeddings}: tokenise with the processor that was saved with the model"
             )
         return super().forward(inputs.long()).to(dtype)
 
@@ -74,10 +80,12 @@ class SequencePatches(nn.Conv1d):
     def __init__(self, in_channels: int, out_channels: int, patch_size: int):
         super().__init__(in_channels, out_channels, kernel_size=patch_size, stride=patch_size, bias=False)
 
-    def forward(self, inputs: Float[Tensor, "batch length in_channels"]) -> Float[Tensor, "batch out_channels positions"]:
+    def forward(
+        self, inputs: Float[Tensor, "batch length in_channels"]
+    ) -> Float[Tensor, "batch out_channels positions"]:
         patch_size = self.kernel_size[0]
         positions = inputs.shape[1] // patch_size
-        patches = inputs[:, : positions * patch_size].reshape(inputs.shape[0], positions, -1)
+        patches = inputs[:, : positions * patch_size].reshape(inputs.shape[0], positions, patch_size * self.in_channels)
         matrix = self.weight.transpose(1, 2).reshape(self.out_channels, -1)
         return (patches @ matrix.T).transpose(1, 2)
 

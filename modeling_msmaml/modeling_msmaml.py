@@ -51,16 +51,13 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """
-        The architecture's init: Xavier uniform and zero bias in the task network, PyTorch's defaults elsewhere. Called
-        by transformers for every module without loaded weights, children first, the networks after their parts.
-        """
-        if isinstance(module, TaskNetwork):
-            for part in module.modules():
-                if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Linear)):
-                    init.xavier_uniform_(part.weight)
-                    if part.bias is not None:
-                        init.zeros_(part.bias)
+        """The architecture's init: Xavier uniform and zero bias in the task network, PyTorch's defaults elsewhere."""
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)) and any(
+            module is part for part in self.task_network.modules()
+        ):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, BatchNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
@@ -164,9 +161,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         modulation = self.task_encoder(support, modality) if self.task_encoder is not None else ()
 
         def network(parameters: Parameters, inputs: Tensor, statistics=None):
-            return torch.func.functional_call(
-                self.task_network, parameters, (inputs, modality, modulation, statistics)
-            )
+            return torch.func.functional_call(self.task_network, parameters, (inputs, modality, modulation, statistics))
 
         def support_loss(parameters: Parameters) -> Float[Tensor, ""]:
             return F.cross_entropy(network(parameters, support)[0], support_labels)
@@ -209,6 +204,15 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                         f"episodes[{modality!r}][{name!r}] has shape {tuple(tensor.shape)}, expected "
                         f"({tasks}, {samples}, ...): tasks first, then samples"
                     )
+                # On an accelerator the comparison would stall the queue, and the cross-entropy itself asserts there.
+                if name.endswith("labels") and tensor.device.type == "cpu" and not self._are_labels(tensor):
+                    raise ValueError(
+                        f"episodes[{modality!r}][{name!r}] must hold labels of dtype int64 from 0 to "
+                        f"{self.config.n_way - 1}, since n_way={self.config.n_way}"
+                    )
+
+    def _are_labels(self, labels: Tensor) -> bool:
+        return labels.dtype == torch.int64 and bool(((labels >= 0) & (labels < self.config.n_way)).all())
 
 
 __all__ = ["MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

@@ -25,8 +25,8 @@ class BatchNorm(nn.Module):
 
 class TaskEncoder(nn.Module):
     """
-    Embedding of the modality -> `num_layers` x [convolution -> batch norm -> ReLU] -> mean over length -> linear -> ReLU
-    -> mean over the support samples -> one linear map a layer (MMAML, arXiv 1910.13616, section 4.1, with a
+    Embedding of the modality -> `num_layers` x [convolution -> batch norm -> ReLU] -> mean over length -> linear ->
+    ReLU -> mean over the support samples -> one linear map a layer (MMAML, arXiv 1910.13616, section 4.1, with a
     convolutional encoder in place of the recurrent one).
     """
 

@@ -34,8 +34,8 @@ def conv1d(
     new_length = (padded.shape[1] - kernel) // stride + 1
     if new_length < 1:
         raise ValueError(
-            f"a sequence of {inputs.shape[-1]} positions (padding {padding}) is shorter than kernel_size={kernel}: give "
-            "longer inputs, or a model with fewer layers, smaller kernels or smaller strides"
+            f"a sequence of {inputs.shape[-1]} positions (padding {padding}) is shorter than kernel_size={kernel}: "
+            "give longer inputs, or a model with fewer layers, smaller kernels or smaller strides"
         )
     first = torch.arange(0, new_length * stride, stride, device=inputs.device)
     positions = first[:, None] + torch.arange(kernel, device=inputs.device)

@@ -1,0 +1,128 @@
+"""Arguments of meta-training."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+# Arguments of TrainingArguments that meta-training has no use for, each with what to do instead. A value other than the
+# default is refused, because it would silently do nothing.
+UNUSED_ARGUMENTS = {
+    "label_smoothing_factor": "the loss is the cross-entropy of the queries",
+    "train_sampling_strategy": "episodes are drawn at random already, and their order interleaves the modalities",
+    "group_by_length": "episodes have no length",
+    "num_train_epochs": "there are no epochs; set max_steps, the number of meta-steps",
+    "neftune_noise_alpha": "there are no token embeddings to add noise to",
+    "fp16_full_eval": "use fp16, which also holds in evaluation",
+    "bf16_full_eval": "use bf16, which also holds in evaluation",
+    "batch_eval_metrics": "metrics are taken over episodes, never over batches",
+    "include_for_metrics": "metrics are taken over episodes from their predictions and labels",
+    "eval_accumulation_steps": "evaluation keeps predicted classes only, on the CPU",
+    "prediction_loss_only": "evaluation reports accuracies",
+    "gradient_checkpointing": "the inner loop does not support it",
+}
+
+
+@dataclass
+class MetaTrainingArguments(TrainingArguments):
+    """
+    `transformers.TrainingArguments` for episodes. A batch is a meta-batch: `per_device_train_batch_size` counts tasks.
+
+    Changed defaults: Adam at a constant rate of 1e-3 without gradient clipping, six tasks a meta-step.
+
+    Raises:
+        `ValueError`: a value out of range, or an inherited argument that meta-training has no use for.
+    """
+
+    n_way: int = field(default=5, metadata={"help": "Classes in an episode; at least 2."})
+    k_shot: int = field(default=1, metadata={"help": "Support samples a class; at least 1."})
+    # An integer or a dict once parsed; text is what HfArgumentParser can take from a command line.
+    n_query: str = field(
+        default="15",
+        metadata={"help": 'Query samples a class: an integer, or one a modality as in \'{"audio": 3, "text": 15}\'.'},
+    )
+    num_inner_steps: int | None = field(
+        default=None, metadata={"help": "Gradient steps of the inner loop. Default: as in the model's config."}
+    )
+    inner_lr: float | None = field(
+        default=None, metadata={"help": "Learning rate of the inner loop. Default: as in the model's config."}
+    )
+    first_order: bool | None = field(
+        default=None,
+        metadata={"help": "Ignore second derivatives in the outer gradient. Default: as in the model's config."},
+    )
+    norm_statistics: str | None = field(
+        default=None,
+        metadata={"help": "'transductive' or 'support': what queries are normalised with. Default: as in the config."},
+    )
+    task_network_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Outer learning rate of task network (and word vectors). Default: learning_rate."},
+    )
+    task_encoder_learning_rate: float | None = field(
+        default=None, metadata={"help": "Outer learning rate of the task encoder. Default: learning_rate."}
+    )
+    task_encoder_max_grad_norm: float = field(
+        default=0.0, metadata={"help": "Clip the task encoder's outer gradient to this norm; 0 clips nothing."}
+    )
+    alternating_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Update the task network alone for this many meta-steps, then the task encoder alone for as many, "
+            "and so on; 0 updates both at every step."
+        },
+    )
+
+    per_device_train_batch_size: int = field(default=6, metadata={"help": "Tasks in a meta-batch, on each device."})
+    per_device_eval_batch_size: int = field(default=6, metadata={"help": "Tasks evaluated at a time, on each device."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Outer learning rate."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "Schedule of the outer learning rates."})
+    optim: str = field(default="adamw_torch", metadata={"help": "Outer optimizer; with no weight decay it is Adam."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Clip the whole outer gradient; 0 clips nothing."})
+    max_steps: int = field(default=1000, metadata={"help": "Meta-steps."})
+    logging_steps: float = field(default=10, metadata={"help": "Meta-steps between two log entries."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Unused: a loss that is not finite raises."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: episodes have no columns."})
+    train_sampling_strategy: str = field(default="sequential", metadata={"help": "Must be 'sequential'."})
+
+    def __post_init__(self):
+        self._check()
+        self.n_query = _parse_n_query(self.n_query)
+        super().__post_init__()
+
+    def _check(self) -> None:
+        defaults = {item.name: item for item in dataclasses.fields(self)}
+        for name, reason in UNUSED_ARGUMENTS.items():
+            if name in defaults and getattr(self, name) != _default(defaults[name]):
+                raise ValueError(f"{name}={getattr(self, name)!r} has no effect in meta-training: {reason}")
+        for name, least in (("n_way", 2), ("k_shot", 1), ("max_steps", 1), ("alternating_steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        if self.task_encoder_max_grad_norm < 0:
+            raise ValueError(f"task_encoder_max_grad_norm={self.task_encoder_max_grad_norm} must not be negative")
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns=True would remove the episodes' contents: leave it False")
+
+    def model_overrides(self) -> dict:
+        """The fields that replace those of the model's config, because they were given."""
+        names = ("num_inner_steps", "inner_lr", "first_order", "norm_statistics")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def _default(item: dataclasses.Field):
+    return item.default if item.default is not dataclasses.MISSING else item.default_factory()
+
+
+def _parse_n_query(value: int | str | dict) -> int | dict[str, int]:
+    """15, "15", {"audio": 3}, '{"audio": 3}' -> an integer, or one a modality."""
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'n_query={value!r} is neither an integer nor JSON such as {{"audio": 3, "text": 15}}'
+        ) from error
+    counts = parsed.values() if isinstance(parsed, dict) else [parsed]
+    if not counts or any(not isinstance(count, int) or isinstance(count, bool) or count < 1 for count in counts):
+        raise ValueError(f"n_query={value!r} must be a positive integer, or one for each modality")
+    return parsed

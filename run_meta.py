@@ -1,0 +1,234 @@
+#!/usr/bin/env python
+"""
+Meta-train, evaluate and save an MS-MAML model.
+
+    accelerate launch run_meta.py configs/audio_text_image.yaml --data_dir DATA [--any_option value ...]
+
+The YAML file gives any of the options below, the command line goes on top.
+"""
+
+import dataclasses
+import difflib
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers
+import yaml
+from transformers import HfArgumentParser, set_seed
+
+from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
+from modeling_msmaml import (
+    MetaTrainer,
+    MetaTrainingArguments,
+    MSMAMLConfig,
+    MSMAMLModel,
+    MSMAMLProcessor,
+    RunReport,
+    plot_learning_curves,
+    write_model_card,
+)
+
+logger = logging.getLogger("run_meta")
+
+
+@dataclass
+class ModelArguments:
+    """Which model to start from, or how to build one. What is not given is as in the checkpoint or `MSMAMLConfig`."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint to start from or to evaluate."})
+    conditioning: str | None = field(
+        default=None, metadata={"help": "'affine', 'sigmoid', 'softmax' or 'none' (plain MAML)."}
+    )
+    num_channels: int | None = field(default=None, metadata={"help": "Channels of every modality's sequence."})
+    num_layers: int | None = field(default=None, metadata={"help": "Layers of task network and task encoder."})
+    kernel_size: int | None = field(default=None, metadata={"help": "Kernel of the task network's convolutions."})
+    stride: int | None = field(default=None, metadata={"help": "Stride of the task network's convolutions."})
+    padding: int | None = field(default=None, metadata={"help": "Padding of the task network's convolutions."})
+    inner_grad_clip: float | None = field(
+        default=None, metadata={"help": "Clamp every element of an inner gradient to this magnitude."}
+    )
+    train_word_vectors: bool | None = field(
+        default=None, metadata={"help": "Let the outer loop train the word vectors."}
+    )
+
+    def given(self) -> dict:
+        """The fields of `MSMAMLConfig` that were given."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        values.pop("model_name_or_path", None)
+        return values
+
+
+@dataclass
+class DataArguments:
+    """Which episodes to train and evaluate on."""
+
+    datasets: list[str] = field(
+        default_factory=lambda: ["esc50", "brown", "cifar100"],
+        metadata={"help": "One data set a modality: esc50, brown, cifar100, synthetic:audio|text|image."},
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "Folder with the data sets' official archives."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Where built data go. Default: HF_DATASETS_CACHE."})
+    protocol: str = field(default="class_disjoint", metadata={"help": "How classes and samples are split."})
+    source_disjoint: bool = field(
+        default=True, metadata={"help": "Support and query of an episode share no recording or document."}
+    )
+    num_eval_episodes: int = field(
+        default=1000, metadata={"help": "Validation episodes for each modality; at least 2."}
+    )
+    num_test_episodes: int = field(default=1000, metadata={"help": "Test episodes for each modality; at least 2."})
+    eval_seed: int = field(default=0, metadata={"help": "Seed of validation and test episodes, apart from --seed."})
+
+    def __post_init__(self):
+        for name in ("num_eval_episodes", "num_test_episodes"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 2, for an interval to exist")
+
+
+def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, MetaTrainingArguments]:
+    """A YAML file, if the first argument names one, then command-line options on top of it."""
+    parser = HfArgumentParser((ModelArguments, DataArguments, MetaTrainingArguments), description=__doc__)
+    if argv and not argv[0].startswith("-"):
+        parser.set_defaults(**read_yaml(Path(argv[0]), {action.dest for action in parser._actions}))
+        argv = argv[1:]
+    try:
+        return parser.parse_args_into_dataclasses(args=argv)
+    except ValueError as error:
+        raise SystemExit(f"run_meta.py: {error}") from error
+
+
+def read_yaml(path: Path, known: set[str]) -> dict:
+    """The options in a YAML file, all of them known."""
+    if not path.is_file():
+        raise SystemExit(f"run_meta.py: there is no config file {path}")
+    options = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(options, dict):
+        raise SystemExit(f"run_meta.py: {path} must hold 'option: value' lines")
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "; --help lists all options"
+            raise SystemExit(f"run_meta.py: {path} has an unknown option {name!r}{hint}")
+    return options
+
+
+def load_splits(data: DataArguments, split: str) -> list[FewShotSplit]:
+    """The named split of every data set, one modality each."""
+    splits = [load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir) for name in data.datasets]
+    modalities = [split.modality for split in splits]
+    if len(set(modalities)) != len(modalities):
+        raise ValueError(f"datasets={data.datasets} have modalities {modalities}: give one data set for each modality")
+    return splits
+
+
+def make_episodes(
+    splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments, num_episodes: int, seed: int
+) -> EpisodeDataset:
+    return EpisodeDataset(
+        splits, args.n_way, args.k_shot, args.n_query, num_episodes, seed, source_disjoint=data.source_disjoint
+    )
+
+
+def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str, EpisodeDataset]:
+    """The episodes of each split that this run needs."""
+    datasets = {}
+    if args.do_train:
+        meta_batch = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
+        splits = load_splits(data, "train")
+        datasets["train"] = make_episodes(splits, data, args, args.max_steps * meta_batch, args.seed)
+    if args.do_eval or (args.do_train and args.eval_strategy != "no"):
+        splits = load_splits(data, "validation")
+        datasets["validation"] = make_episodes(splits, data, args, data.num_eval_episodes * len(splits), data.eval_seed)
+    if args.do_predict:
+        splits = load_splits(data, "test")
+        datasets["test"] = make_episodes(splits, data, args, data.num_test_episodes * len(splits), data.eval_seed)
+    return datasets
+
+
+def make_processor(splits: list[FewShotSplit]) -> MSMAMLProcessor:
+    """What turns own files, texts and pictures into the inputs that the model was trained on."""
+    parts = {"audio": "feature_extractor", "text": "tokenizer", "image": "image_processor"}
+    return MSMAMLProcessor(**{parts[s.modality]: s.preprocessor for s in splits if s.preprocessor is not None})
+
+
+def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
+    """A new model for these data, or the checkpoint, if it fits them."""
+    if arguments.model_name_or_path is not None:
+        return load_model(arguments, splits)
+    text = next((split for split in splits if split.modality == "text"), None)
+    config = MSMAMLConfig(modalities=[split.modality for split in splits], n_way=args.n_way, **arguments.given())
+    model = MSMAMLModel(config)
+    if text is not None:
+        model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
+    return model
+
+
+def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
+    """A checkpoint, checked against the options and the data."""
+    path = arguments.model_name_or_path
+    model = MSMAMLModel.from_pretrained(path)
+    for name, value in arguments.given().items():
+        if name == "train_word_vectors":
+            model.train_word_vectors(value)
+        elif name == "inner_grad_clip":
+            model.config.inner_grad_clip = value
+        elif value != getattr(model.config, name):
+            raise ValueError(
+                f"{name}={value} does not fit the checkpoint {path}, which has {name}={getattr(model.config, name)}: "
+                "leave the option out, or train a new model"
+            )
+    for split in splits:
+        if split.modality not in model.config.modalities:
+            raise ValueError(f"the checkpoint {path} has modalities {model.config.modalities}, not {split.modality!r}")
+        if split.modality == "text":
+            trained = MSMAMLProcessor.from_pretrained(path).tokenizer.get_vocab()
+            if trained != split.tokenizer.get_vocab():
+                raise ValueError(
+                    f"the checkpoint {path} was trained with another vocabulary than that of data set {split.name!r} "
+                    f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training"
+                )
+    return model
+
+
+def run(arguments: ModelArguments, data: DataArguments, args: MetaTrainingArguments) -> dict[str, float]:
+    """Everything that the options ask for; returns what `all_results.json` holds."""
+    datasets = make_datasets(data, args)
+    if not datasets:
+        raise ValueError("nothing to do: give --do_train, --do_eval or --do_predict")
+    splits = next(iter(datasets.values())).splits
+    set_seed(args.seed)
+    trainer = MetaTrainer(
+        model=make_model(arguments, args, splits),
+        args=args,
+        train_dataset=datasets.get("train"),
+        eval_dataset=datasets.get("validation"),
+        processing_class=make_processor(splits),
+    )
+    report = RunReport(trainer, data)
+    if args.do_train:
+        result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer.save_model()
+        trainer.save_state()
+        report.add("train", {name: value for name, value in result.metrics.items() if name != "total_flos"})
+    if args.do_eval:
+        report.add("eval", trainer.evaluate())
+    if args.do_predict:
+        report.add("test", trainer.predict(datasets["test"], metric_key_prefix="test").metrics)
+    if trainer.is_world_process_zero():
+        plot_learning_curves(trainer.state.log_history, Path(args.output_dir) / "plots")
+        write_model_card(report, Path(args.output_dir))
+        print(report.table())
+    return report.results
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    arguments, data, args = parse_arguments(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
+    transformers.utils.logging.set_verbosity(args.get_process_log_level())
+    return run(arguments, data, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# Lower bounds are the lowest versions that the tests were run with. There is no upper bound on torch; but its binary
+# must fit torchaudio's and torchvision's: constraints.txt holds a set that does.
+INSTALL_REQUIRES = [
+    "transformers>=5.23",
+    "datasets>=5.2",
+    "accelerate>=1.15",
+    "evaluate>=0.4.6",
+    "torch>=2.14",
+    "torchaudio>=2.11",
+    "timm>=1.0.31",
+    "huggingface-hub>=2.4",
+    "soundfile>=0.13",  # decodes wav, flac, ogg and mp3; torchaudio's own decoder needs FFmpeg
+    "gensim>=4.4",  # word vectors of the training documents
+    "tokenizers>=0.22",  # the word-level tokenizer of the text modality
+    "jaxtyping>=0.3",  # shapes in the annotations
+    "matplotlib>=3.9",  # learning curves of every run
+    "jinja2>=3.1",  # model card
+    "pyyaml>=6.0",  # configs
+    "numpy>=2.0",
+]
+
+EXTRAS_REQUIRE = {
+    "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "tensorboard>=2.18"],
+    "bench": ["higher>=0.2.1", "torchopt>=0.7.3", "optree", "graphviz"],  # peers in benchmarks/
+    "demo": ["tensorboard>=2.18"],
+}
+
+setup(
+    name="msmaml",
+    version="0.1.0",
+    description="MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem",
+    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["modeling_msmaml", "data_builders"]),
+    package_data={"modeling_msmaml": ["*.md"], "data_builders": ["splits/*.json"]},
+    py_modules=["run_meta"],
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+)

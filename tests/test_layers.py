@@ -1,0 +1,104 @@
+"""The layers against their PyTorch counterparts in float64, at the shapes that really occur, with 1 and 2 threads."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from modeling_msmaml.modality_embeddings import ImageEmbedding, ScaleIntegers, SequencePatches, WordVectors
+from modeling_msmaml.task_encoder import BatchNorm
+from modeling_msmaml.task_network import batch_statistics, conv1d, modulate, normalise
+
+from .toys import tiny_config
+
+# (in_channels, out_channels, length): audio and whole documents, images, passages of 600 tokens.
+TASK_NETWORK_SHAPES = [
+    (channels, 64 if channels == 32 and layer else channels if layer == 0 else 2 * channels, length)
+    for lengths in ((250, 124, 61, 30), (256, 127, 63, 31), (50, 24, 11, 5))
+    for layer, (channels, length) in enumerate(zip((32, 32, 64, 128), lengths, strict=True))
+]
+
+
+def gradients(function, inputs, weight, bias):
+    tensors = [tensor.clone().requires_grad_() for tensor in (inputs, weight, bias)]
+    output = function(*tensors)
+    first = torch.autograd.grad(output.square().sum(), tensors, create_graph=True)
+    second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), tensors)
+    return output, first, second
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(5, 2, 1), (3, 1, 1)])
+@pytest.mark.parametrize(("in_channels", "out_channels", "length"), TASK_NETWORK_SHAPES)
+def test_convolution_is_exact(in_channels, out_channels, length, kernel, stride, padding, threads):
+    generator = torch.Generator().manual_seed(length)
+    inputs = torch.randn(5, in_channels, length, generator=generator)
+    weight = torch.randn(out_channels, in_channels, kernel, generator=generator) / (in_channels * kernel) ** 0.5
+    bias = torch.randn(out_channels, generator=generator)
+    ours = gradients(lambda *tensors: conv1d(*tensors, stride, padding), inputs, weight, bias)
+    exact = gradients(
+        lambda *tensors: F.conv1d(*tensors, stride, padding), inputs.double(), weight.double(), bias.double()
+    )
+    for actual, expected in zip((ours[0], *ours[1], *ours[2]), (exact[0], *exact[1], *exact[2]), strict=True):
+        assert (actual.double() - expected).abs().max() <= 2e-6 * expected.abs().max()
+
+
+def test_convolution_refuses_a_sequence_shorter_than_its_kernel():
+    with pytest.raises(ValueError, match=r"2 positions.*kernel_size=5"):
+        conv1d(torch.zeros(1, 3, 2), torch.zeros(4, 3, 5), torch.zeros(4), stride=2, padding=1)
+
+
+def test_batch_norm_is_that_of_pytorch():
+    generator = torch.Generator().manual_seed(0)
+    inputs = 3 + 2 * torch.randn(4, 6, 7, dtype=torch.float64, generator=generator)
+    actual = normalise(inputs, batch_statistics(inputs), eps=1e-5)
+    torch.testing.assert_close(actual, F.batch_norm(inputs, None, None, training=True, eps=1e-5))
+    norm = BatchNorm(6, eps=1e-5).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    expected = F.batch_norm(inputs, None, None, norm.weight, norm.bias, training=True, eps=1e-5)
+    torch.testing.assert_close(norm(inputs), expected)
+
+
+def test_modulation_formulas():
+    inputs = torch.tensor([[[1.0], [2.0]]])
+    m = torch.tensor([0.5, -1.0])
+    affine = modulate(inputs, torch.tensor([0.5, -1.0, 10.0, 20.0]), "affine")
+    torch.testing.assert_close(affine, torch.tensor([[[1.0 * 1.5 + 10], [2.0 * 0.0 + 20]]]))
+    torch.testing.assert_close(modulate(inputs, m, "sigmoid"), inputs * (1 / (1 + torch.exp(-m)))[:, None])
+    gate = torch.exp(m) / torch.exp(m).sum()
+    torch.testing.assert_close(modulate(inputs, m, "softmax"), inputs * gate[:, None])
+
+
+def test_patches_are_a_convolution_with_stride_equal_to_kernel():
+    patches = SequencePatches(3, 4, patch_size=5).double()
+    inputs = torch.randn(2, 23, 3, dtype=torch.float64)
+    expected = F.conv1d(inputs.transpose(1, 2), patches.weight, stride=5)
+    torch.testing.assert_close(patches(inputs), expected)
+
+
+def test_image_patches_run_row_by_row():
+    embedding = ImageEmbedding(tiny_config()).double()
+    images = torch.rand(2, 3, 6, 6, dtype=torch.float64)
+    expected = F.conv2d(images, embedding.patches.proj.weight, stride=2).flatten(2)
+    torch.testing.assert_close(embedding(images), expected)
+    assert embedding.patches.proj.bias is None
+
+
+def test_integers_are_scaled_and_floats_are_not():
+    scale = ScaleIntegers()
+    torch.testing.assert_close(
+        scale(torch.tensor([-32767, 0, 32767], dtype=torch.int16), torch.float32), torch.tensor([-1.0, 0.0, 1.0])
+    )
+    torch.testing.assert_close(
+        scale(torch.tensor([0, 255], dtype=torch.uint8), torch.float32), torch.tensor([0.0, 1.0])
+    )
+    torch.testing.assert_close(scale(torch.tensor([0.25]), torch.float64), torch.tensor([0.25], dtype=torch.float64))
+    with pytest.raises(ValueError, match="int64"):
+        scale(torch.tensor([1]), torch.float32)
+
+
+def test_token_ids_outside_of_the_vocabulary_are_refused():
+    vectors = WordVectors(5, 3, padding_idx=0)
+    with pytest.raises(ValueError, match="vocab_size=5"):
+        vectors(torch.tensor([[1, 5]]), torch.float32)
+    with pytest.raises(ValueError, match="integer token ids"):
+        vectors(torch.tensor([[1.0]]), torch.float32)

@@ -1,0 +1,195 @@
+"""run_meta.py as a user runs it: whole runs, wrong options, resumed runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import run_meta
+from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+SMALL = {
+    "max_steps": 4,
+    "num_eval_episodes": 4,
+    "num_test_episodes": 4,
+    "num_inner_steps": 2,
+    "per_device_train_batch_size": 3,
+    "logging_steps": 2,
+    "disable_tqdm": True,
+    "use_cpu": True,
+}
+
+
+def options(**changes) -> list[str]:
+    return [text for name, value in {**SMALL, **changes}.items() for text in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory) -> tuple[Path, dict]:
+    """A short run of the embedded default: (its folder, its results)."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    results = run_meta.main(["configs/quickstart.yaml", *options(output_dir=folder, do_eval=True)])
+    return folder, results
+
+
+def test_run_leaves_what_it_promises(quickstart):
+    folder, results = quickstart
+    for name in ("config.json", "model.safetensors", "processor_config.json", "README.md", "all_results.json"):
+        assert (folder / name).is_file(), name
+    assert {path.name for path in (folder / "plots").iterdir()} == {"accuracy.png", "loss.png"}
+    stored = json.loads((folder / "all_results.json").read_text())
+    for split in ("eval", "test"):
+        assert stored[f"{split}_episodes"] == 12
+        for name in (split, *(f"{split}_{modality}" for modality in ("audio", "text", "image"))):
+            assert stored[f"{name}_accuracy"] == results[f"{name}_accuracy"]
+            assert stored[f"{name}_accuracy_ci95"] == results[f"{name}_accuracy_ci95"]
+    settings = stored["settings"]
+    assert settings["protocol"] == "class_disjoint" and settings["training_steps"] == 4
+    assert settings["transductive"] is True and settings["n_query"] == 15
+
+
+def test_model_card_holds_the_results(quickstart):
+    folder, results = quickstart
+    card = (folder / "README.md").read_text()
+    assert f"| test | audio | {100 * results['test_audio_accuracy']:.2f} |" in card
+    assert yaml.safe_load(card.split("---")[1])["library_name"] == "transformers"
+
+
+def test_checkpoint_gives_the_same_evaluation_to_the_last_digit(quickstart, tmp_path):
+    folder, results = quickstart
+    again = run_meta.main(
+        [
+            "configs/quickstart.yaml",
+            *options(output_dir=tmp_path, model_name_or_path=folder, do_train=False, do_eval=True),
+        ]
+    )
+    for name, value in results.items():
+        if name.startswith(("eval_", "test_")) and not name.endswith(("runtime", "per_second")):
+            assert again[name] == value, name
+
+
+def test_saved_parts_load(quickstart):
+    folder, _ = quickstart
+    model, processor = MSMAMLModel.from_pretrained(folder), MSMAMLProcessor.from_pretrained(folder)
+    assert model.config.vocab_size == len(processor.tokenizer)
+    assert not model.get_input_embeddings().weight[0].any()
+
+
+def test_resumed_run_ends_like_one_that_was_not_interrupted(quickstart, tmp_path):
+    straight = {"output_dir": tmp_path / "straight", "do_predict": False}
+    run_meta.main(["configs/quickstart.yaml", *options(**straight)])
+    stopped = {"output_dir": tmp_path / "stopped", "do_predict": False, "save_strategy": "steps", "save_steps": 2}
+    run_meta.main(["configs/quickstart.yaml", *options(**stopped)])
+    (tmp_path / "stopped" / "model.safetensors").unlink()
+    checkpoint = tmp_path / "stopped" / "checkpoint-2"
+    run_meta.main(["configs/quickstart.yaml", *options(**stopped, resume_from_checkpoint=checkpoint)])
+    expected = load_file(tmp_path / "straight" / "model.safetensors")
+    actual = load_file(tmp_path / "stopped" / "model.safetensors")
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(actual[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_way": 3}, "n_way=3 does not fit the model, whose classifier has n_way=5"),
+        ({"num_channels": 16}, "num_channels=16 does not fit the checkpoint"),
+        ({"conditioning": "none"}, "conditioning=none does not fit the checkpoint"),
+    ],
+)
+def test_checkpoint_of_another_configuration_is_refused(quickstart, tmp_path, changes, message):
+    folder, _ = quickstart
+    with pytest.raises(ValueError, match=message):
+        run_meta.main(
+            [
+                "configs/quickstart.yaml",
+                *options(output_dir=tmp_path, model_name_or_path=folder, do_train=False, **changes),
+            ]
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "class_joint"}, "class_joint.*class_disjoint"),
+        ({"conditioning": "film"}, "conditioning='film'"),
+        ({"datasets": "synthetic:smell"}, "smell"),
+        ({"datasets": "imagenet"}, "imagenet.*esc50"),
+        ({"n_way": 30}, "30"),
+        ({"n_query": 1000}, "1000"),
+        ({"num_test_episodes": 1}, "num_test_episodes=1"),
+    ],
+)
+def test_wrong_option_is_named(tmp_path, changes, message):
+    with pytest.raises((ValueError, SystemExit), match=message):
+        run_meta.main(["configs/quickstart.yaml", *options(output_dir=tmp_path, **{**changes})])
+
+
+def test_two_data_sets_of_one_modality_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="one data set for each modality"):
+        run_meta.main(
+            ["configs/quickstart.yaml", *options(output_dir=tmp_path), "--datasets", "synthetic:text", "synthetic:text"]
+        )
+
+
+def test_unknown_options_are_refused_with_the_nearest_known_one(tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("k_shots: 5\n")
+    with pytest.raises(SystemExit, match="k_shots.*did you mean 'k_shot'"):
+        run_meta.main([str(path)])
+    with pytest.raises(SystemExit, match="no config file"):
+        run_meta.main([str(tmp_path / "missing.yaml")])
+    with pytest.raises(SystemExit, match="--k_shots"):
+        run_meta.main(["configs/quickstart.yaml", "--k_shots", "5"])
+
+
+def test_nothing_to_do_is_said(tmp_path):
+    with pytest.raises(ValueError, match="--do_train, --do_eval or --do_predict"):
+        run_meta.main([*options(output_dir=tmp_path), "--datasets", "synthetic:text"])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_parse_and_the_command_line_goes_on_top(path):
+    _, data, args = run_meta.parse_arguments([str(path), "--max_steps", "7", "--learning_rate", "0.5"])
+    assert (args.max_steps, args.learning_rate) == (7, 0.5)
+    assert args.do_train and args.do_predict
+    assert "_".join({"esc50": "audio", "brown": "text", "cifar100": "image"}.get(n, n) for n in data.datasets) in (
+        path.stem,
+        "synthetic:audio_synthetic:text_synthetic:image",
+    )
+
+
+def test_there_is_a_config_for_each_set_of_modalities():
+    assert {path.stem for path in CONFIGS} == {
+        *("audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"),
+        "quickstart",
+    }
+
+
+def test_accelerate_launches_a_run_on_real_data(data_dir, tmp_path):
+    """The command of the README, cut short."""
+    launcher = Path(sys.executable).with_name("accelerate")
+    subprocess.run(
+        [
+            str(launcher),
+            "launch",
+            *("--config_file", "accelerate_configs/cpu.yaml"),
+            *("run_meta.py", "configs/audio_text_image.yaml", "--data_dir", str(data_dir)),
+            *options(output_dir=tmp_path / "run", cache_dir=tmp_path / "cache", eval_strategy="no", save_strategy="no"),
+            *("--load_best_model_at_end", "false"),
+        ],
+        check=True,
+        cwd=REPOSITORY,
+        timeout=280,
+    )
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["test_episodes"] == 12
+    assert results["settings"]["datasets"] == ["esc50", "brown", "cifar100"]
