@@ -21,6 +21,8 @@ INSTALL_REQUIRES = [
     "jinja2>=3.1",  # model card
     "pyyaml>=6.0",  # configs
     "numpy>=2.0",
+    "pandas>=2.2",  # tables with labels and sources
+    "pillow>=10.0",  # decodes pictures
 ]
 
 EXTRAS_REQUIRE = {

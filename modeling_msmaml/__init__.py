@@ -1,6 +1,6 @@
 """MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem."""
 
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .configuration_msmaml import MSMAMLConfig
 from .metrics import FewShotAccuracy
@@ -15,6 +15,7 @@ from .training_args import MetaTrainingArguments
 
 AutoConfig.register(MSMAMLConfig.model_type, MSMAMLConfig, exist_ok=True)
 AutoModel.register(MSMAMLConfig, MSMAMLModel, exist_ok=True)
+AutoProcessor.register(MSMAMLConfig, MSMAMLProcessor, exist_ok=True)
 
 __all__ = [
     "FewShotAccuracy",

@@ -122,6 +122,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.vocab_size = vocab_size
         self.word_vector_size = word_vector_size
         self.train_word_vectors = train_word_vectors
+        kwargs.setdefault("pad_token_id", 0)
         self._refuse_misspelt(kwargs)
         self.check()
         super().__init__(**kwargs)

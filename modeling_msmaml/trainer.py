@@ -181,7 +181,7 @@ class MetaTrainer(Trainer):
             # Else an evaluation would draw from the global random state, and change the training that goes on after it.
             generator=torch.Generator(),
             num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            pin_memory=self.args.dataloader_pin_memory,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )

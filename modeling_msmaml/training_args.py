@@ -90,6 +90,8 @@ class MetaTrainingArguments(TrainingArguments):
         self._check()
         self.n_query = _parse_n_query(self.n_query)
         super().__post_init__()
+        # Pinned memory speeds copies to a GPU up; without one, PyTorch only warns.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type == "cuda"
 
     def _check(self) -> None:
         defaults = {item.name: item for item in dataclasses.fields(self)}

@@ -26,6 +26,12 @@ def data_dir(shared_dir: Path) -> Path:
     return shared_dir / "data"
 
 
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory) -> Path:
+    """Where built data sets go, so that each is built once for all tests."""
+    return tmp_path_factory.mktemp("built")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Small tensors are faster on one thread; and results are compared to the last bit, which the number can change."""

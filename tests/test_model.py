@@ -97,7 +97,7 @@ def test_loading_initialises_only_what_is_missing(tmp_path):
 def test_plain_maml_has_no_task_encoder_and_no_modulation():
     model, episodes = tiny_model(conditioning="none"), tiny_episodes()
     assert model.task_encoder is None
-    assert model(episodes).modulation == {modality: () for modality in episodes}
+    assert model(episodes).modulation == dict.fromkeys(episodes, ())
 
 
 def test_output_shapes():

@@ -174,7 +174,7 @@ def test_there_is_a_config_for_each_set_of_modalities():
     }
 
 
-def test_accelerate_launches_a_run_on_real_data(data_dir, tmp_path):
+def test_accelerate_launches_a_run_on_real_data(data_dir, cache_dir, tmp_path):
     """The command of the README, cut short."""
     launcher = Path(sys.executable).with_name("accelerate")
     subprocess.run(
@@ -183,7 +183,7 @@ def test_accelerate_launches_a_run_on_real_data(data_dir, tmp_path):
             "launch",
             *("--config_file", "accelerate_configs/cpu.yaml"),
             *("run_meta.py", "configs/audio_text_image.yaml", "--data_dir", str(data_dir)),
-            *options(output_dir=tmp_path / "run", cache_dir=tmp_path / "cache", eval_strategy="no", save_strategy="no"),
+            *options(output_dir=tmp_path / "run", cache_dir=cache_dir, eval_strategy="no", save_strategy="no"),
             *("--load_best_model_at_end", "false"),
         ],
         check=True,

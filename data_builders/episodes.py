@@ -1,0 +1,156 @@
+"""Episodes as a map-style data set, and meta-batches made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from .episode_sampler import EpisodeSampler
+from .few_shot import FewShotSplit
+from .source_partition import RandomBits
+
+_MODEL_KEYS = ("support", "support_labels", "query", "query_labels")
+
+
+class EpisodeDataset(torch.utils.data.Dataset):
+    """N-way K-shot episodes; number i is a pure function of `(seed, i)`.
+
+    Neither the worker, the process, the order of access nor a resume changes an episode. Modalities are interleaved
+    evenly: episode i comes from `splits[i % len(splits)]`.
+
+    Args:
+        splits: one split a modality (or several of one modality with equal row shape and vocabulary).
+        n_way: classes an episode, at least 2.
+        k_shot: support samples a class, at least 1.
+        n_query: query samples a class, at least 1; an int, or `{modality: int}` naming every modality of `splits`.
+        num_episodes: length of the data set, at least 1.
+        seed: non-negative; other seeds give other episodes.
+        source_disjoint: keep support and query of an episode in different recordings or documents.
+
+    Raises:
+        ValueError: an argument out of range, a modality missing from `n_query`, or a setting that the data cannot
+            fill; the message names the class, its count and the nearest feasible setting.
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[FewShotSplit],
+        n_way: int,
+        k_shot: int,
+        n_query: int | Mapping[str, int],
+        num_episodes: int,
+        seed: int = 0,
+        source_disjoint: bool = True,
+    ):
+        self.splits = _checked_splits(splits)
+        self.n_way = _at_least("n_way", n_way, 2)
+        self.k_shot = _at_least("k_shot", k_shot, 1)
+        self.n_query = _queries_by_modality(n_query, [split.modality for split in self.splits])
+        self.num_episodes = _at_least("num_episodes", num_episodes, 1)
+        self.seed = _at_least("seed", seed, 0)
+        self.source_disjoint = source_disjoint
+        self._samplers = [
+            EpisodeSampler(split, n_way, k_shot, self.n_query[split.modality], source_disjoint) for split in self.splits
+        ]
+
+    def __len__(self) -> int:
+        return self.num_episodes
+
+    def __getitem__(self, index: int) -> dict[str, str | torch.Tensor]:
+        """Episode number `index`.
+
+        Returns:
+            `modality`; `support` (n_way * k_shot, ...) and `query` (n_way * n_query, ...) raw integers, ordered by
+            label; `support_labels`, `query_labels` int64 in 0..n_way-1; `class_ids` int64 (n_way,), the split's class
+            behind each label; `support_ids`, `query_ids` int64, row numbers in the split.
+
+        Raises:
+            IndexError: `index` is not in -num_episodes..num_episodes-1.
+        """
+        if not -self.num_episodes <= index < self.num_episodes:
+            raise IndexError(f"episode {index} of {self.num_episodes}")
+        index = int(index) % self.num_episodes
+        which = index % len(self.splits)
+        split, sampler = self.splits[which], self._samplers[which]
+        episode = sampler.draw(RandomBits(self.seed, index))
+        support_ids, query_ids = episode.support.reshape(-1), episode.query.reshape(-1)
+        raw = torch.from_numpy(split.rows(np.concatenate([support_ids, query_ids])))
+        labels = torch.arange(self.n_way)
+        return {
+            "modality": split.modality,
+            "support": raw[: len(support_ids)],
+            "support_labels": labels.repeat_interleave(self.k_shot),
+            "query": raw[len(support_ids) :],
+            "query_labels": labels.repeat_interleave(sampler.n_query),
+            "class_ids": torch.from_numpy(episode.class_ids),
+            "support_ids": torch.from_numpy(support_ids),
+            "query_ids": torch.from_numpy(query_ids),
+        }
+
+
+def collate_episodes(episodes: Sequence[dict]) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
+    """Groups episodes by modality into one meta-batch, as `MSMAMLModel.forward` takes it.
+
+    Args:
+        episodes: items of an `EpisodeDataset`; at least one.
+
+    Returns:
+        `{"episodes": {modality: {"support" (T, S, ...), "support_labels" (T, S), "query" (T, Q, ...),
+        "query_labels" (T, Q)}}}`; modalities in order of first appearance, integer types kept.
+
+    Raises:
+        ValueError: no episodes, or episodes of one modality that differ in shape.
+    """
+    if not episodes:
+        raise ValueError("collate_episodes got no episodes")
+    by_modality: dict[str, list[dict]] = {}
+    for episode in episodes:
+        by_modality.setdefault(episode["modality"], []).append(episode)
+    return {
+        "episodes": {
+            modality: {key: _stacked([episode[key] for episode in group], modality, key) for key in _MODEL_KEYS}
+            for modality, group in by_modality.items()
+        }
+    }
+
+
+def _stacked(tensors: list[torch.Tensor], modality: str, key: str) -> torch.Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise ValueError(f"episodes of modality {modality!r} differ in the shape of {key!r}: {sorted(shapes)}")
+    return torch.stack(tensors)
+
+
+def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
+    if isinstance(splits, FewShotSplit) or not all(isinstance(split, FewShotSplit) for split in splits):
+        raise ValueError("splits must be a list of FewShotSplit, as load_few_shot returns them")
+    if not splits:
+        raise ValueError("splits is empty; at least one FewShotSplit is needed")
+    first = {}
+    for split in splits:
+        other = first.setdefault(split.modality, split)
+        if other.row_shape != split.row_shape:
+            raise ValueError(
+                f"splits of modality {split.modality!r} differ in row shape: {other.name} {other.row_shape}, "
+                f"{split.name} {split.row_shape}; they cannot be in one meta-batch"
+            )
+        if other.tokenizer is not split.tokenizer and other.tokenizer.get_vocab() != split.tokenizer.get_vocab():
+            raise ValueError(f"the text splits of {other.name} and {split.name} have different vocabularies")
+    return list(splits)
+
+
+def _queries_by_modality(n_query: int | Mapping[str, int], modalities: Sequence[str]) -> dict[str, int]:
+    if not isinstance(n_query, Mapping):
+        n_query = dict.fromkeys(modalities, n_query)
+    missing = [modality for modality in dict.fromkeys(modalities) if modality not in n_query]
+    if missing:
+        raise ValueError(f"n_query={dict(n_query)} has no entry for modality {', '.join(missing)}")
+    return {modality: _at_least(f"n_query[{modality}]", n_query[modality], 1) for modality in modalities}
+
+
+def _at_least(name: str, value: int, minimum: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"{name}={value!r} is not possible; it must be an integer of at least {minimum}")
+    return int(value)

@@ -1,0 +1,87 @@
+"""What the README and docs/ show is what runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run_meta
+
+from .test_run_meta import options
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+RUN = "accelerate launch run_meta.py "
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def run_commands(page: Path) -> list[str]:
+    return re.findall(rf"`({re.escape(RUN)}[^`]*)`", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_options_that_exist(page):
+    for command in run_commands(page):
+        config = shlex.split(command.removeprefix(RUN))[0]
+        assert (REPOSITORY / config).is_file(), command
+        run_meta.parse_arguments(shlex.split(command.removeprefix(RUN)))
+
+
+def test_readme_has_a_training_and_an_evaluation_command_for_each_set_of_modalities():
+    configs = [shlex.split(command.removeprefix(RUN))[0] for command in run_commands(REPOSITORY / "README.md")]
+    for name in ("audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"):
+        assert configs.count(f"configs/{name}.yaml") == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_files_exist(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    """After the run that it follows, cut short."""
+    config = REPOSITORY / "configs" / "quickstart.yaml"
+    monkeypatch.chdir(tmp_path)
+    run_meta.main([str(config), *options(output_dir="outputs/quickstart")])
+    for code in blocks(REPOSITORY / "README.md", "python"):
+        names = {}
+        exec(compile(code, "README.md", "exec"), names)
+        assert names["logits"].shape == (2, 75, 5)
+
+
+def test_python_of_the_data_page_runs(capsys):
+    for code in blocks(REPOSITORY / "docs" / "data.md", "python"):
+        exec(compile(code, "docs/data.md", "exec"), {})
+    assert len(capsys.readouterr().out.split(",")) == 5
+
+
+def test_fourth_modality_of_the_docs_runs():
+    code = next(code for code in blocks(REPOSITORY / "docs" / "model.md", "python") if "register_modality" in code)
+    names = {}
+    exec(compile(code, "docs/model.md", "exec"), names)
+    assert "motion" in names["model"].task_network.embeddings
+
+
+def test_published_checkpoint_of_the_docs_loads(shared_dir, monkeypatch):
+    import torch
+
+    code = next(code for code in blocks(REPOSITORY / "docs" / "model.md", "python") if "load_original" in code)
+    monkeypatch.chdir(shared_dir / "golden")
+    names = {"word_vectors": torch.zeros(7, 128)}
+    exec(compile(code, "docs/model.md", "exec"), names)
+    assert names["model"].config.vocab_size == 7
+
+
+def test_picture_is_what_its_program_draws(tmp_path):
+    script = tmp_path / "draw_data_flow.py"
+    script.write_text((REPOSITORY / "docs" / "draw_data_flow.py").read_text())
+    subprocess.run([sys.executable, str(script)], check=True, env={**os.environ, "MPLBACKEND": "agg"})
+    assert (tmp_path / "data_flow.svg").read_text() == (REPOSITORY / "docs" / "data_flow.svg").read_text()
