@@ -23,7 +23,9 @@ class Official:
         folders: names of the extracted folder, tried first, in this order; `data_dir` itself may also be it.
         archives: names of the archive, tried next.
         marker: a file inside the folder or archive, relative to its root, that tells it is this data set.
-        source: where the archive officially comes from.
+        source: where the first of `archives` officially comes from, a URL.
+        md5: of the official archive; empty where the source packs it anew for every download (GitHub).
+        counts: how many files the official archive has that match a pattern, in place of a checksum.
     """
 
     title: str
@@ -31,6 +33,16 @@ class Official:
     archives: tuple[str, ...]
     marker: str
     source: str
+    md5: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def remedy(self) -> str:
+        """What to put into `data_dir`."""
+        return (
+            f"put {' or '.join(self.archives)} (from {self.source}), or its extracted folder "
+            f"{' or '.join(self.folders)}, into that folder"
+        )
 
 
 class Store:
@@ -74,6 +86,22 @@ class Store:
             f"it has {self.path.stat().st_size} bytes. Delete it and fetch it again"
         )
 
+    def inside(self, name: str) -> str:
+        """The name of an entry, if it stays inside the archive.
+
+        Nothing is unpacked to disk here; but such an archive is no official one, and a person may unpack it by hand.
+
+        Raises:
+            ValueError: an absolute path, a drive letter, or one that climbs out with `..`.
+        """
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if name.startswith(("/", "\\")) or ".." in parts or (parts and parts[0].endswith(":")):
+            raise ValueError(
+                f"{self.path} has the entry {name!r}, which points outside the archive: it is not the official file. "
+                "Do not unpack it; delete it and fetch it again"
+            )
+        return name
+
     def missing(self, names: Iterable[str]) -> ValueError:
         """The error for files that should be in the data set."""
         return ValueError(f"{self.path} lacks {few(names)}; it is incomplete. Fetch it again")
@@ -111,9 +139,10 @@ class ZipStore(Store):
     def _all_names(self) -> list[str]:
         try:
             with zipfile.ZipFile(self.path) as archive:
-                return [info.filename for info in archive.infolist() if not info.is_dir()]
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
         except _DAMAGE as error:
             raise self.damaged(error) from error
+        return [self.inside(name) for name in names]
 
     def names(self) -> list[str]:
         return sorted(name[len(self._prefix) :] for name in self._all_names() if name.startswith(self._prefix))
@@ -147,6 +176,7 @@ class TarStore(Store):
             with tarfile.open(self.path) as archive:
                 for member in archive:
                     if member.isfile():
+                        self.inside(member.name)
                         yield member.name, archive.extractfile(member).read() if is_wanted(member.name) else None
                 while archive.fileobj.read(1 << 20):
                     pass
@@ -167,31 +197,30 @@ class TarStore(Store):
             raise self.missing(name[len(self._prefix) :] for name in left)
 
 
-def find_store(official: Official, data_dir: str | os.PathLike | None) -> Store:
+def find_store(official: Official, data_dir: str | os.PathLike) -> Store:
     """Finds a data set in a folder.
 
     Raises:
         FileNotFoundError: there is no such folder, or neither the extracted data nor the archive are in it.
-        ValueError: `data_dir` is None, or the archive is damaged or holds something else.
+        ValueError: the archive is damaged or holds something else.
     """
-    remedy = (
-        f"put {' or '.join(official.archives)} (from {official.source}), or its extracted folder "
-        f"{' or '.join(official.folders)}, into that folder"
-    )
-    if data_dir is None:
-        raise ValueError(f"data_dir is needed for {official.title}: name a folder and {remedy}")
     folder = Path(data_dir)
     if not folder.is_dir():
-        raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder. For {official.title}, {remedy}")
+        raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder. For {official.title}, {official.remedy}")
     for candidate in (*(folder / name for name in official.folders), folder):
         if (candidate / official.marker).is_file():
             return FolderStore(candidate)
     for name in official.archives:
         if (folder / name).is_file():
-            return (ZipStore if name.endswith(".zip") else TarStore)(folder / name, official.marker)
+            return archive_store(folder / name, official)
     halves = [name for name in official.folders if (folder / name).is_dir()]
     found = f" ({', '.join(halves)} is there but lacks {official.marker})" if halves else ""
-    raise FileNotFoundError(f"{official.title} is not in data_dir={str(data_dir)!r}{found}: {remedy}")
+    raise FileNotFoundError(f"{official.title} is not in data_dir={str(data_dir)!r}{found}: {official.remedy}")
+
+
+def archive_store(path: Path, official: Official) -> ZipStore | TarStore:
+    """The official archive, whatever its file is called."""
+    return (ZipStore if official.archives[0].endswith(".zip") else TarStore)(path, official.marker)
 
 
 def _root_prefix(names: Iterable[str], marker: str, store: Store) -> str:

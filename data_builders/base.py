@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +19,7 @@ from modeling_msmaml import processing_msmaml
 
 from . import archives, protocols
 from .archives import Official, Store, find_store
+from .downloads import fetch
 
 _DTYPES = {"audio": "int16", "text": "int32", "image": "uint8"}
 
@@ -134,13 +134,15 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
 
 class ArchiveBuilder(FewShotBuilder):
-    """A builder that reads an official archive, or its extracted folder, in `data_dir`.
+    """A builder that reads an official archive, or its extracted folder, in `data_dir`; without one it is fetched.
 
     Attributes:
-        OFFICIAL: what to look for there.
+        OFFICIAL: what to look for, or to fetch.
+        store: the files to read; while the data set is built.
     """
 
     OFFICIAL: Official
+    store: Store
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
@@ -150,12 +152,14 @@ class ArchiveBuilder(FewShotBuilder):
     def input_fingerprint(cls, data_dir: str | None) -> str:
         """Of the data and of the class lists: a vocabulary, for one, depends on which documents are for training.
 
-        Raises ValueError or FileNotFoundError when the data are not there, see `find_store`.
+        Raises ValueError or FileNotFoundError when the data are not in the folder, see `find_store`.
         """
-        splits = protocols.read_protocols(cls.__module__.rpartition(".")[2])
-        return text_hash(files_fingerprint(find_store(cls.OFFICIAL, data_dir).files()), json.dumps(splits))
+        splits = json.dumps(protocols.read_protocols(cls.__module__.rpartition(".")[2]))
+        if data_dir is None:
+            return text_hash(cls.OFFICIAL.source, cls.OFFICIAL.md5, splits)
+        return text_hash(files_fingerprint(find_store(cls.OFFICIAL, data_dir).files()), splits)
 
-    @cached_property
-    def store(self) -> Store:
-        """The files to read."""
-        return find_store(self.OFFICIAL, self.config.data_dir)
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        is_local = self.config.data_dir is not None
+        self.store = find_store(self.OFFICIAL, self.config.data_dir) if is_local else fetch(self.OFFICIAL, dl_manager)
+        return super()._split_generators(dl_manager)

@@ -1,7 +1,8 @@
 """CIFAR-100: 32x32 colour images, 100 classes (Krizhevsky 2009), from the binary version (no pickle).
 
 `class_disjoint` is FC100 (Oreshkin et al. 2018), split by coarse label; official train and test images together. Each
-image is its own source. Needed in `data_dir`: `cifar-100-binary.tar.gz` or its extracted folder `cifar-100-binary`.
+image is its own source. `data_dir`: with `cifar-100-binary.tar.gz` or its extracted folder `cifar-100-binary`; without
+one, the official archive is fetched.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Cifar100(ArchiveBuilder):
         archives=("cifar-100-binary.tar.gz",),
         marker=_FINE_NAMES,
         source="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        md5="03b5dce01913d631647c71ecec9e9cb8",
     )
     modality = "image"
     row_shape = (3, IMAGE_SIZE, IMAGE_SIZE)

@@ -13,6 +13,7 @@ from .few_shot import FewShotSplit
 from .source_partition import RandomBits, can_fill, divide_sources, nearest_settings
 
 _QUICK_TRIES = 8
+_QUICK_MARGIN = 8  # candidates for each row that a class needs
 
 
 class EpisodeRows(NamedTuple):
@@ -29,30 +30,36 @@ class EpisodeSampler:
     Rows are drawn from random orders; where that keeps failing because the sources only fit in a few ways, an exact
     search takes over. So every setting that is feasible at all yields episodes, and the others are refused here.
 
+    Under protocol `original` it is as it was published: sources are of no account, and a class that is short of rows is
+    drawn with replacement, so that support and query overlap.
+
     Args:
         split: where to draw from.
         n_way: classes an episode, at least 2.
         k_shot: support samples a class, at least 1.
         n_query: query samples a class, at least 1.
-        source_disjoint: keep support and query of an episode in different recordings or documents.
+        source_disjoint: keep support and query of an episode in different recordings or documents (not of `original`).
 
     Raises:
-        ValueError: a test class cannot fill an episode, or fewer than `n_way` classes can (together).
+        ValueError: a test class of `class_disjoint` cannot fill an episode, or fewer than `n_way` classes can
+            (together).
 
     Warns:
-        UserWarning: a training or validation class cannot fill an episode; it is left out.
+        UserWarning: another class cannot fill an episode; it is left out. Under `original` that is only one without
+            any row.
     """
 
     def __init__(self, split: FewShotSplit, n_way: int, k_shot: int, n_query: int, source_disjoint: bool):
         self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
-        self.source_disjoint = source_disjoint
+        self._repeats = split.protocol == "original"
+        self.source_disjoint = source_disjoint and not self._repeats
         if n_way > len(split.class_names):
             raise ValueError(
                 f"n_way={n_way} asks for more classes than split {split.split!r} of {split.name} has: only "
                 f"{len(split.class_names)} {split.split} categories exist ({', '.join(split.class_names)}) under "
                 f"protocol {split.protocol!r}; n_way={len(split.class_names)} or fewer works"
             )
-        self._rows, self._sources = _rows_and_sources_by_class(split, source_disjoint)
+        self._rows, self._sources = _rows_and_sources_by_class(split, self.source_disjoint)
         self._usable = self._usable_classes(split)
         self._has_shared_sources = self._find_shared_sources()
         if self._has_shared_sources[self._usable].any() and self._compatible_classes(self._usable, None) is None:
@@ -66,6 +73,8 @@ class EpisodeSampler:
         """The episode that the random numbers decide."""
         order = self._usable[bits.permutation(len(self._usable))]
         classes = order[: self.n_way]
+        if self._repeats:
+            return EpisodeRows(classes, *self._draw_as_published(classes, bits))
         drawn = self._draw_quickly(classes, bits)
         if drawn is None:
             drawn = self._draw_exactly(classes, bits)
@@ -73,6 +82,16 @@ class EpisodeSampler:
             classes = self._compatible_classes(order, bits)
             drawn = self._draw_exactly(classes, bits)
         return EpisodeRows(classes, *drawn)
+
+    def _draw_as_published(self, classes, bits):
+        """Different rows where a class has enough of them, else any rows, some of them several times."""
+        size = self.k_shot + self.n_query
+        drawn = np.empty((len(classes), size), dtype=np.int64)
+        for label, c in enumerate(classes):
+            n_rows = len(self._rows[c])
+            places = bits.permutation(n_rows)[:size] if n_rows >= size else [bits.below(n_rows) for _ in range(size)]
+            drawn[label] = self._rows[c][places]
+        return drawn[:, : self.k_shot], drawn[:, self.k_shot :]
 
     def _draw_quickly(self, classes, bits):
         """The first rows of a random order are the support, the next ones that fit are the query."""
@@ -85,7 +104,7 @@ class EpisodeSampler:
             if self._has_shared_sources[c]:
                 may_support, may_query = ~np.isin(sources, query_sources), ~np.isin(sources, support_sources)
             for _ in range(_QUICK_TRIES):
-                order = bits.permutation(len(rows))
+                order = bits.prefix(len(rows), _QUICK_MARGIN * (self.k_shot + self.n_query))
                 picked = (order if may_support is None else order[may_support[order]])[: self.k_shot]
                 rest = order if may_query is None else order[may_query[order]]
                 picked_sources = sources[picked]
@@ -151,18 +170,18 @@ class EpisodeSampler:
         usable, problems = [], []
         for c, class_name in enumerate(split.class_names):
             sizes = np.unique(self._sources[c], return_counts=True)[1]
-            if len(sizes) and can_fill(sizes, self.k_shot, self.n_query):
+            if len(sizes) and (self._repeats or can_fill(sizes, self.k_shot, self.n_query)):
                 usable.append(c)
             else:
                 problems.append(self._shortage(class_name, sizes))
         setting = f"k_shot={self.k_shot}, n_query={self.n_query}, source_disjoint={self.source_disjoint}"
         where = f"split {split.split!r} of {split.name} ({split.modality}, protocol {split.protocol!r})"
-        if problems and split.split == "test":
-            raise ValueError(f"{where} cannot fill an episode with {setting}: " + "; ".join(problems))
+        if problems and split.split == "test" and split.protocol == "class_disjoint":
+            raise ValueError(f"{where} cannot fill an episode with {setting}: " + _few(problems))
         if len(usable) < self.n_way:
             raise ValueError(
                 f"n_way={self.n_way} is not possible: only {len(usable)} of {len(split.class_names)} classes of "
-                f"{where} can fill an episode with {setting}. " + "; ".join(problems)
+                f"{where} can fill an episode with {setting}. " + _few(problems)
             )
         if problems:
             warnings.warn(f"{where}: left out with {setting}: " + "; ".join(problems), UserWarning, stacklevel=4)
@@ -187,6 +206,12 @@ class EpisodeSampler:
         shared = sources[counts > 1]
         has_shared[self._usable] = [np.isin(own, shared).any() for own in present]
         return has_shared
+
+
+def _few(problems: list[str], limit: int = 5) -> str:
+    """The first problems, and how many more there are."""
+    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
+    return "; ".join(problems[:limit]) + more
 
 
 def _rows_and_sources_by_class(split: FewShotSplit, source_disjoint: bool) -> tuple[list, list]:

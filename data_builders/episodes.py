@@ -27,7 +27,8 @@ class EpisodeDataset(torch.utils.data.Dataset):
         n_query: query samples a class, at least 1; an int, or `{modality: int}` naming every modality of `splits`.
         num_episodes: length of the data set, at least 1.
         seed: non-negative; other seeds give other episodes.
-        source_disjoint: keep support and query of an episode in different recordings or documents.
+        source_disjoint: keep support and query of an episode in different recordings or documents. Protocol `original`
+            does not know this, see `EpisodeSampler`; its splits carry a warning that says so.
 
     Raises:
         ValueError: an argument out of range, a modality missing from `n_query`, or a setting that the data cannot

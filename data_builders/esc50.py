@@ -1,7 +1,8 @@
 """ESC-50: environmental sounds, 50 classes, 5 s a clip (Piczak 2015; github.com/karolpiczak/ESC-50, CC BY-NC).
 
 `class_disjoint` is the 35/5/10 split of MetaAudio (Heggan et al. 2022). Clips cut from one recording (`src_file`) have
-the same source. Needed in `data_dir`: `ESC-50-master.zip` or the folder `ESC-50` with `meta/esc50.csv` and `audio/`.
+the same source. `data_dir`: with `ESC-50-master.zip` or the folder `ESC-50` with `meta/esc50.csv` and `audio/`; without
+one, the official archive is fetched.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Esc50(ArchiveBuilder):
         archives=("ESC-50-master.zip", "ESC-50.zip"),
         marker=_META,
         source="https://github.com/karolpiczak/ESC-50/archive/master.zip",
+        counts=(("audio/*.wav", 2000), (_META, 1)),
     )
     modality = "audio"
     row_shape = (round(SAMPLING_RATE * DURATION),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,17 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from .base import FewShotBuilder
-from .protocols import check_protocol, check_split, select_rows
+from .protocols import ORIGINAL_WARNINGS, check_protocol, check_split, select_rows
 from .rows import ArrayRows, ArrowRows, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Name -> module with `load(split, protocol, data_dir, cache_dir, **options)` and `OPTIONS`; imported when asked for.
-_DATA_SETS = {name: f"{__package__}.{name}" for name in ("esc50", "brown", "cifar100", "synthetic")}
+# Name -> module with `load(split, protocol, data_dir, cache_dir, **options)`, `OPTIONS` and `PROTOCOLS`; imported when
+# asked for.
+_DATA_SETS = {name: f"{__package__}.{name}" for name in ("esc50", "brown", "cifar100", "synthetic", "folder", "hub")}
+# What stands after a colon in the name is this option.
+_OPTION_IN_NAME = {"synthetic": "modality", "folder": "modality", "hub": "repo"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +42,9 @@ class FewShotSplit:
         preprocessor: what turns a person's own input into such rows: `MSMAMLFeatureExtractor` (audio), tokenizer
             (text), `MSMAMLImageProcessor` (image).
         tokenizer: of a text split.
-        word_vectors: (V, 128) float32 of a text split, row 0 ([PAD]) zero; fitted on training documents only.
+        word_vectors: (V, 128) float32 of a text split, row 0 ([PAD]) zero; fitted on training documents only. None
+            when the vocabulary is that of a checkpoint, which has the vectors.
+        warning: what to say beside every figure that comes from this split; empty for protocols that can be trusted.
     """
 
     name: str
@@ -52,6 +58,7 @@ class FewShotSplit:
     preprocessor: Any = None
     tokenizer: PreTrainedTokenizerFast | None = None
     word_vectors: Float32[np.ndarray, "vocabulary 128"] | None = None
+    warning: str = ""
     _data: Rows = None
     _row_numbers: Int64[np.ndarray, " n"] = None
 
@@ -131,23 +138,32 @@ def load_few_shot(
     """Loads one split; the first call builds the Arrow cache, later ones open it.
 
     Args:
-        name: `esc50`, `brown`, `cifar100` or `synthetic`; `"synthetic:audio"` stands for `modality="audio"`.
+        name: `esc50`, `brown`, `cifar100` or `synthetic` (`"synthetic:audio"` stands for `modality="audio"`); `folder`
+            for a person's own files in `data_dir`; `"hub:<repo>"` for any data set on the Hub, or a local folder that
+            `datasets.load_dataset` reads.
         split: `train`, `validation` or `test`.
         protocol: `class_disjoint` (test classes are never seen in training), `sample_disjoint` or `original`.
-        data_dir: folder with the official archive or its extracted content (not for `synthetic`).
+        data_dir: folder with the official archive or its extracted content; without it the archive is fetched. For
+            `folder`, the folder itself. Not used by `synthetic` and `hub`.
         cache_dir: where the Arrow files go; the usual cache of `datasets` by default.
         **options: of the data set: `brown` has `unit`, `passage_length` and `min_count`; `synthetic` has `modality`
-            and `seed`.
+            and `seed`; those of `folder` and `hub` are described in `folder.py`, `hub.py` and `own_data.py`.
+
+    Warns:
+        UserWarning: protocol `original`, see `FewShotSplit.warning`.
 
     Raises:
         ValueError: unknown name, split, protocol or option; damaged data. The message says what exists.
         FileNotFoundError: the data are not in `data_dir`; the message says which file to put where.
+        ConnectionError: the archive cannot be fetched; the message says the same.
     """
-    name, modality = (*str(name).split(":", 1), None)[:2]
+    name, suffix = (*str(name).split(":", 1), None)[:2]
     if name not in _DATA_SETS:
         raise ValueError(f"name={name!r} is no data set; the data sets are {', '.join(_DATA_SETS)}")
-    if modality is not None and options.setdefault("modality", modality) != modality:
-        raise ValueError(f"name asks for modality {modality!r}, the option for {options['modality']!r}")
+    if suffix is not None:
+        option = _OPTION_IN_NAME.get(name, "modality")
+        if options.setdefault(option, suffix) != suffix:
+            raise ValueError(f"name asks for {option} {suffix!r}, the option for {options[option]!r}")
     check_split(split)
     check_protocol(protocol)
     module = importlib.import_module(_DATA_SETS[name])
@@ -166,8 +182,11 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
     Args:
         builder: its `protocols()` describe the splits.
         split, protocol: checked by the caller.
-        **fields: further attributes of the split (`tokenizer`, `word_vectors`, `preprocessor`).
+        **fields: further attributes of the split (`tokenizer`, `word_vectors`, `preprocessor`, `name`).
     """
+    if protocol == "original":
+        fields["warning"] = ORIGINAL_WARNINGS[builder.modality]
+        warnings.warn(f"{builder.dataset_name}: {fields['warning']}", UserWarning, stacklevel=4)
     stored = builder.build()
     labels = stored.data.column("label").to_numpy().astype(np.int64)
     source_ids = stored.data.column("source_id").to_numpy()
@@ -176,7 +195,7 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
     position = np.full(len(all_names), -1)
     position[[all_names.index(class_name) for class_name in class_names]] = np.arange(len(class_names))
     return FewShotSplit(
-        name=builder.dataset_name,
+        name=fields.pop("name", builder.dataset_name),
         modality=builder.modality,
         split=split,
         protocol=protocol,
@@ -184,7 +203,7 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
         labels=position[labels[row_numbers]],
         source_ids=source_ids[row_numbers],
         row_shape=builder.row_shape,
-        _data=ArrowRows(stored, builder.modality, builder.row_shape),
+        _data=ArrowRows([file["filename"] for file in stored.cache_files], builder.modality, builder.row_shape),
         _row_numbers=row_numbers,
         **fields,
     )

@@ -10,12 +10,16 @@ The class lists, fractions and seeds are in `splits/<data set>.json`, to be read
 The order comes from SHA-256 of seed, class and source, so it depends neither on library versions nor on the order of
 the rows. A source that occurs in several classes goes where the first of them (in the order of `class_names`) puts it:
 it is never in two splits.
+
+With `"by": "row"` (protocol `original`) the fractions are of all rows together, whatever their class and source; a row
+is known by its source and its number among the rows of this source.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +29,18 @@ from jaxtyping import Int64
 
 PROTOCOLS = ("class_disjoint", "sample_disjoint", "original")
 SPLITS = ("train", "validation", "test")
+# What to say beside figures of protocol `original`, by modality.
+ORIGINAL_WARNINGS = {
+    **dict.fromkeys(
+        ("audio", "text"),
+        "protocol 'original' repeats the published set-up, only to reproduce its figure: samples are split without "
+        "regard to class and source, so the test's classes were met in training, and some of its recordings too; a "
+        "class that is short is drawn with replacement, so support and query overlap; word vectors have seen the test "
+        "texts. Such a figure says nothing about new classes; do not set it beside class_disjoint ones",
+    ),
+    "image": "protocol 'original' of images has disjoint classes, as published (FC100), and is the same as "
+    "class_disjoint here; but beside it the published audio and text mix support and query",
+}
 _FOLDER = Path(__file__).parent / "splits"
 
 
@@ -69,7 +85,9 @@ def select_rows(
         raise ValueError(f"classes {unknown} of the split do not exist in the data, which has {list(class_names)}")
     class_ids = [index for index, class_name in enumerate(class_names) if class_name in set(description["classes"])]
     is_chosen = np.isin(labels, class_ids)
-    if "share" in description:
+    if description.get("by") == "row":
+        is_chosen[is_chosen] = _is_in_share_of_rows(description, source_ids[is_chosen])
+    elif "share" in description:
         first_class = {}
         for class_id, source in sorted(set(zip(labels[is_chosen].tolist(), source_ids[is_chosen], strict=True))):
             first_class.setdefault(source, class_names[class_id])
@@ -91,6 +109,19 @@ def _share_of_sources(description: dict, class_of_source: dict[str, str]) -> set
         )
         chosen.update(ordered[start:stop])
     return chosen
+
+
+def _is_in_share_of_rows(description: dict, source_ids: np.ndarray) -> np.ndarray:
+    """For every row, whether it falls between the two fractions of `share`."""
+    seen: Counter[str] = Counter()
+    places = []
+    for source in source_ids:
+        places.append(_place(description["seed"], f"row {seen[source]}", source))
+        seen[source] += 1
+    start, stop = (_cut(fraction, len(places), 0) for fraction in description["share"])
+    is_in = np.zeros(len(places), dtype=bool)
+    is_in[np.argsort(np.asarray(places), kind="stable")[start:stop]] = True
+    return is_in
 
 
 def _cut(fraction: float, n_sources: int, min_sources: int) -> int:

@@ -1,0 +1,162 @@
+"""Fetching the official archives: resumed, retried, and checked before anything is read from them.
+
+`datasets.DownloadManager` gives the cache (`HF_DATASETS_CACHE`, or the `cache_dir` of a call), the lock against
+parallel downloads and the progress bar. What it lacks are retries and resuming: it starts every download from the first
+byte. So it is handed URLs of the protocol `resumable+https`, whose file system (`ResumableHTTP`) does both.
+
+`MSMAML_MIRROR` names a folder on another server (a URL) that holds the official archives under their official names;
+checksums and structure are verified all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from fnmatch import fnmatch
+from pathlib import Path
+
+import aiohttp
+import datasets
+import fsspec
+from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.implementations.http import HTTPFileSystem
+
+from .archives import Official, Store, archive_store
+
+MIRROR_VARIABLE = "MSMAML_MIRROR"
+_PREFIX = "resumable+"
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds; no limit for the whole
+_CHUNK = 1 << 20  # bytes
+_NETWORK_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
+
+
+class ResumableHTTP(HTTPFileSystem):
+    """HTTP whose downloads go on where they stopped, within one call and from one call to the next.
+
+    What has arrived stays in `<target>.partial` until the file is complete. A server that does not know ranges sends
+    the file from its start, which then replaces the part.
+    """
+
+    protocol = (f"{_PREFIX}http", f"{_PREFIX}https")
+    retries = 5  # attempts in a row that bring nothing
+    retry_delay = 0.5  # seconds before the first of them; doubled before each further one
+
+    def __init__(self, **options):
+        super().__init__(client_kwargs={"trust_env": True}, **options)  # HTTPS_PROXY and the like
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix(_PREFIX)
+
+    async def _info(self, url: str, **kwargs) -> dict:
+        """What is known without asking the server, which the download does anyway."""
+        return {"name": url, "size": None, "type": "file"}
+
+    async def _get_file(self, rpath: str, lpath: str, callback: Callback = DEFAULT_CALLBACK, **kwargs) -> None:
+        """Downloads one file; raises the last error after `retries` attempts in a row that brought nothing."""
+        partial = Path(f"{lpath}.partial")
+        fruitless = 0
+        while True:
+            before = _size(partial)
+            try:
+                await self._append(rpath, partial, callback)
+                break
+            except _NETWORK_ERRORS as error:
+                fruitless = 0 if _size(partial) > before else fruitless + 1
+                is_final = isinstance(error, FileNotFoundError) or 400 <= getattr(error, "status", 0) < 500
+                if is_final or fruitless > self.retries:
+                    raise
+                await asyncio.sleep(self.retry_delay * 2 ** max(fruitless - 1, 0))
+        os.replace(partial, lpath)
+
+    async def _append(self, url: str, partial: Path, callback: Callback) -> None:
+        """One request: for the rest of the file, or for all of it."""
+        start = _size(partial)
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        session = await self.set_session()
+        async with session.get(self.encode_url(url), headers=headers, timeout=_TIMEOUT) as response:
+            if response.status == 416:  # the server's file is not longer than the part: they are different files
+                partial.unlink()
+                raise aiohttp.ClientPayloadError("the file on the server has changed")
+            self._raise_not_found_for_status(response, url)
+            goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            done = start if goes_on else 0
+            if response.content_length is not None:
+                callback.set_size(done + response.content_length)
+            with partial.open("ab" if goes_on else "wb") as file:
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    file.write(chunk)
+                    done += len(chunk)
+                    callback.absolute_update(done)
+
+
+for _protocol in ResumableHTTP.protocol:
+    fsspec.register_implementation(_protocol, ResumableHTTP, clobber=True)
+
+
+def fetch(official: Official, downloads: datasets.DownloadManager) -> Store:
+    """The official archive from the download cache, fetched first if it is not there.
+
+    Raises:
+        ConnectionError: it cannot be fetched; the message says which file to put where instead.
+        ValueError: what arrived is not the official archive; it is deleted.
+    """
+    url = archive_url(official)
+    try:
+        path = Path(downloads.download(_PREFIX + url))
+    except _NETWORK_ERRORS as error:
+        raise ConnectionError(
+            f"{official.title} cannot be fetched from {url} ({type(error).__name__}: {error}). Run again to go on from "
+            f"where it stopped; or, without a network, choose a folder, {official.remedy}, and name it with data_dir"
+        ) from error
+    try:
+        return checked_archive(official, path, url)
+    except ValueError:
+        path.unlink()
+        path.with_name(path.name + ".json").unlink(missing_ok=True)
+        raise
+
+
+def archive_url(official: Official) -> str:
+    """Where to fetch an archive: its official source, or the mirror that `MSMAML_MIRROR` names."""
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    return f"{mirror.rstrip('/')}/{official.archives[0]}" if mirror else official.source
+
+
+def checked_archive(official: Official, path: Path, url: str) -> Store:
+    """The archive at `path`, if its checksum, or where there is none its structure, is the official one's.
+
+    Raises:
+        ValueError: it is not; the message says what it is.
+    """
+    remedy = f"Run again, or {official.remedy} of your choice and name it with data_dir"
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise ValueError(f"{url} gave an HTML page and not {official.archives[0]}. {remedy}")
+    if official.md5:
+        found = _md5(path)
+        if found != official.md5:
+            raise ValueError(
+                f"{url} gave a file of {_size(path)} bytes with md5 {found}, but {official.archives[0]} has "
+                f"{official.md5}: it is incomplete or was altered. {remedy}"
+            )
+    store = archive_store(path, official)
+    names = store.names() if official.counts else []
+    for pattern, expected in official.counts:
+        count = sum(fnmatch(name, pattern) for name in names)
+        if count != expected:
+            raise ValueError(
+                f"{url} gave an archive with {count} files {pattern}; {official.title} has {expected}. {remedy}"
+            )
+    return store
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

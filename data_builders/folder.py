@@ -1,0 +1,169 @@
+"""A person's own files: `load_few_shot("folder", data_dir=...)`.
+
+`data_dir` has one sub-folder a class with .wav/.flac/.ogg/.mp3, .txt or picture files, at any depth below it:
+
+    data_dir/bittern/1.wav, data_dir/bittern/2.wav, data_dir/wren/a.flac, ...
+
+or these below `train`, `validation` and `test` (any of the three; nothing else then lies beside them):
+
+    data_dir/train/wren/a.flac, data_dir/test/bittern/1.wav, ...
+
+A file `metadata.csv` in `data_dir` with the columns `file_name` (relative to `data_dir`), `label` and `source` may say
+which files belong to it, to which class, and from which recording or document they come. Without the column `label` the
+sub-folder is the class; without `source` every file is its own source. How the data are split, and all options, are
+described in `own_data.py`; `modality` chooses among files of several kinds.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from collections import Counter
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from . import own_data
+from .archives import few
+from .base import files_fingerprint, text_hash
+from .few_shot import FewShotSplit
+from .own_data import PROTOCOLS, Collection, load_collection
+from .protocols import SPLITS
+
+__all__ = ["OPTIONS", "PROTOCOLS", "folder_collection", "load"]
+OPTIONS = ("modality", *own_data.OPTIONS)
+SUFFIXES = {
+    "audio": (".wav", ".flac", ".ogg", ".mp3"),
+    "text": (".txt",),
+    "image": (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"),
+}
+_METADATA = "metadata.csv"
+_MODALITY_OF_SUFFIX = {suffix: modality for modality, suffixes in SUFFIXES.items() for suffix in suffixes}
+
+
+class _File(NamedTuple):
+    """A file by its path relative to the folder, with what `metadata.csv` says of it."""
+
+    name: str
+    label: str | None = None
+    source: str | None = None
+
+    @property
+    def modality(self) -> str | None:
+        return _MODALITY_OF_SUFFIX.get(PurePosixPath(self.name).suffix.lower())
+
+
+def load(
+    split: str,
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    modality: str | None = None,
+    **options: Any,
+) -> FewShotSplit:
+    """See `load_few_shot`, and `load_collection` for the options."""
+    return load_collection(folder_collection(data_dir, modality), split, protocol, cache_dir, **options)
+
+
+def folder_collection(data_dir: str | os.PathLike | None, modality: str | None = None) -> Collection:
+    """The files of a folder, listed and not read.
+
+    Raises:
+        FileNotFoundError: no such folder, or a file of `metadata.csv` is not there.
+        ValueError: no `data_dir`, no files of the modality, several modalities and none chosen, a file without a class,
+            or a `metadata.csv` that is not as described above.
+
+    Warns:
+        UserWarning: files that are left out because they are of another kind, or in no class.
+    """
+    if data_dir is None:
+        raise ValueError("data_dir is needed for 'folder': name a folder with one sub-folder a class")
+    root = Path(data_dir).expanduser().absolute()
+    if not root.is_dir():
+        raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder; it should have one sub-folder a class")
+    listed = (root / _METADATA).is_file()
+    files = _listed_files(root) if listed else _found_files(root)
+    modality = _one_modality(files, modality, root)
+    tops = {PurePosixPath(file.name).parts[0] for file in files if "/" in file.name}
+    depth = 1 if tops and tops <= set(SPLITS) else 0
+    chosen, left_out = [], []
+    for file in files:
+        label = file.label if file.label is not None else _sub_folder(file.name, depth)
+        if file.modality == modality and label is not None:
+            chosen.append(file._replace(label=label, source=file.source or file.name))
+        elif listed and file.modality == modality:
+            raise ValueError(f"{file.name} in {root / _METADATA} has no label and lies in no sub-folder that names one")
+        else:
+            left_out.append(file.name)
+    if not chosen:
+        raise ValueError(f"{root} has no {modality} files in sub-folders: put each file into a sub-folder of its class")
+    if left_out:
+        warnings.warn(
+            f"{root}: {len(left_out)} files are of another kind or in no class: {few(left_out)}", UserWarning, 4
+        )
+    paths = [root / file.name for file in chosen]
+    return Collection(
+        name="folder",
+        modality=modality,
+        names=[str(path) for path in paths],
+        labels=[file.label for file in chosen],
+        sources=[file.source for file in chosen],
+        splits=[PurePosixPath(file.name).parts[0] for file in chosen] if depth else None,
+        read=partial(_read, paths, modality),
+        fingerprint=text_hash(files_fingerprint(paths), *("\t".join(file) for file in chosen)),
+    )
+
+
+def _read(paths: list[Path], modality: str, number: int) -> Path | str:
+    """A path for the processor to read, or a text."""
+    return paths[number].read_text(encoding="utf-8-sig") if modality == "text" else paths[number]
+
+
+def _sub_folder(name: str, depth: int) -> str | None:
+    """The class that the place of a file says."""
+    parts = PurePosixPath(name).parts
+    return parts[depth] if len(parts) > depth + 1 else None
+
+
+def _found_files(root: Path) -> list[_File]:
+    """All files below a folder, hidden ones excepted, in the order of their names."""
+    relative = (Path(folder, file).relative_to(root) for folder, _, files in os.walk(root) for file in files)
+    return [_File(path.as_posix()) for path in sorted(relative) if not any(part[0] == "." for part in path.parts)]
+
+
+def _listed_files(root: Path) -> list[_File]:
+    """The files of `metadata.csv`, in its order."""
+    path = root / _METADATA
+    with path.open(newline="", encoding="utf-8-sig") as table:
+        reader = csv.DictReader(table)
+        unknown = set(reader.fieldnames or ()) - {"file_name", "label", "source"}
+        if "file_name" not in (reader.fieldnames or ()) or unknown:
+            raise ValueError(
+                f"{path} has the columns {reader.fieldnames}; it needs file_name, and may have label and source"
+            )
+        files = [_File(row["file_name"], row.get("label") or None, row.get("source") or None) for row in reader]
+    wrong = [file.name for file in files if PurePosixPath(file.name).is_absolute() or ".." in Path(file.name).parts]
+    if wrong:
+        raise ValueError(f"{path} names files outside its folder: {few(wrong)}; file_name is relative to {root}")
+    twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
+    if twice or not files:
+        raise ValueError(f"{path} lists {len(files)} files, some of them twice: {few(twice)}; list each once")
+    absent = [file.name for file in files if not (root / file.name).is_file()]
+    if absent:
+        raise FileNotFoundError(f"{path} lists files that do not exist: {few(absent)}; correct or remove these lines")
+    return files
+
+
+def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
+    """The modality asked for, or the only one there is."""
+    counts = Counter(file.modality for file in files if file.modality)
+    if modality is not None and modality not in SUFFIXES:
+        raise ValueError(f"modality={modality!r} does not exist; the modalities are {', '.join(SUFFIXES)}")
+    if modality is not None and not counts[modality] or not counts:
+        kinds = SUFFIXES if modality is None else {modality: SUFFIXES[modality]}
+        raise ValueError(f"{root} has no files of these kinds: {', '.join(s for own in kinds.values() for s in own)}")
+    if modality is None and len(counts) > 1:
+        found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        raise ValueError(f"{root} has files of several modalities ({found}): choose one with modality=...")
+    return modality or next(iter(counts))
