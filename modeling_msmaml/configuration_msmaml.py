@@ -7,6 +7,8 @@ from transformers import PreTrainedConfig
 
 CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none")
 NORM_STATISTICS = ("transductive", "support")
+# Keywords that transformers passes to any config besides its attributes.
+_KNOWN_ELSEWHERE = ("pad_token_id", "use_cache", "torch_dtype", "name_or_path", "attn_implementation", "auto_map")
 
 
 class MSMAMLConfig(PreTrainedConfig):
@@ -39,6 +41,9 @@ class MSMAMLConfig(PreTrainedConfig):
             Learning rate of the inner loop's SGD.
         inner_grad_clip (`float`, *optional*, defaults to 20.0):
             Every element of an inner gradient is clamped to [-inner_grad_clip, inner_grad_clip]; `None` clamps nothing.
+        task_chunk_size (`int`, *optional*):
+            Tasks of one modality that run as one; fewer take less memory. By default one on the CPU, where chunks are
+            spread over threads, and all on an accelerator. No result depends on it.
         first_order (`bool`, defaults to `False`):
             Whether the outer gradient ignores how the inner gradients depend on the parameters (FOMAML).
         norm_statistics (`str`, defaults to `"transductive"`):
@@ -85,6 +90,7 @@ class MSMAMLConfig(PreTrainedConfig):
         num_inner_steps: int = 5,
         inner_lr: float = 0.05,
         inner_grad_clip: float | None = 20.0,
+        task_chunk_size: int | None = None,
         first_order: bool = False,
         norm_statistics: str = "transductive",
         norm_eps: float = 1e-5,
@@ -111,6 +117,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.num_inner_steps = num_inner_steps
         self.inner_lr = inner_lr
         self.inner_grad_clip = inner_grad_clip
+        self.task_chunk_size = task_chunk_size
         self.first_order = first_order
         self.norm_statistics = norm_statistics
         self.norm_eps = norm_eps
@@ -123,7 +130,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.word_vector_size = word_vector_size
         self.train_word_vectors = train_word_vectors
         kwargs.setdefault("pad_token_id", 0)
-        self._refuse_misspelt(kwargs)
+        self._refuse_unknown(kwargs)
         self.check()
         super().__init__(**kwargs)
 
@@ -136,12 +143,17 @@ class MSMAMLConfig(PreTrainedConfig):
         """The values of these arguments."""
         return {name: getattr(self, name) for name in self.own_arguments()}
 
-    def _refuse_misspelt(self, kwargs: dict) -> None:
-        # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect.
+    def _refuse_unknown(self, kwargs: dict) -> None:
+        # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect. Only a
+        # saved config, which names its version, may hold what another version of transformers wrote there.
+        if "transformers_version" in kwargs:
+            return
+        known = {*vars(PreTrainedConfig()), *dir(PreTrainedConfig), *_KNOWN_ELSEWHERE}
         for name in kwargs:
-            close = difflib.get_close_matches(name, self.own_arguments(), n=1, cutoff=0.8)
-            if close:
-                raise ValueError(f"MSMAMLConfig has no argument {name!r}; did you mean {close[0]!r}?")
+            if name not in known and not name.startswith("_"):
+                close = difflib.get_close_matches(name, self.own_arguments(), n=1, cutoff=0.5)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(self.own_arguments())}"
+                raise ValueError(f"MSMAMLConfig has no argument {name!r}{hint}")
 
     @property
     def layer_channels(self) -> list[int]:
@@ -200,6 +212,8 @@ class MSMAMLConfig(PreTrainedConfig):
         for name in ("inner_lr", "norm_eps"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if self.task_chunk_size is not None:
+            _check_at_least("task_chunk_size", self.task_chunk_size, 1)
         if self.inner_grad_clip is not None and not self.inner_grad_clip > 0:
             raise ValueError(f"inner_grad_clip={self.inner_grad_clip} must be positive, or None for no clipping")
 

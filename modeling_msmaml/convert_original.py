@@ -1,89 +1,39 @@
-"""The published checkpoint layout (`maml_gated_conv_1d_<iteration>.pt`, `train_config.json`) -> [`MSMAMLModel`]."""
+"""
+Published checkpoints -> folders that `from_pretrained` of transformers reads.
 
-import json
-import pickle
-import re
+    python -m modeling_msmaml.convert_original REPO_OR_DIR OUT [--all] [--run RUN] [--iteration N] [--tokenizer PATH]
+"""
+
+import argparse
+import shlex
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
-from .configuration_msmaml import MSMAMLConfig
+from .hub_command import commit
+from .hub_original_layout import (
+    CHECKPOINT_NAME,
+    OPTIONS_NAME,
+    RUNS_FOLDER,
+    OriginalCheckpoint,
+    find_original,
+    list_originals,
+)
+from .hub_original_weights import DATASET_MODALITIES, check_fit, read_config, read_options, read_weights
+from .model_card import CardContent, processed_modalities, write_model_card
 from .modeling_msmaml import MSMAMLModel
+from .processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 
-CHECKPOINT_NAME = re.compile(r"maml_gated_conv_1d_(\d+)\.pt")
-DATASET_MODALITIES = {"esc50": "audio", "brown": "text", "cifar": "image"}
-CONDITION_TYPES = {"affine": "affine", "sigmoid_gate": "sigmoid", "sigmoid": "sigmoid", "softmax": "softmax"}
-
-_EMBEDDINGS = {
-    "embeddings.audio.weight": "embeddings.audio.proj.weight",
-    "embeddings.text.weight": "embeddings.text.proj.weight",
-    "embeddings.image.weight": "embeddings.image.patches.proj.weight",
-}
-# The published code stores biases of the embeddings without applying them, and running statistics without using them.
-_UNUSED = re.compile(r"embeddings\.\w+\.bias|.*\.(running_mean|running_var|num_batches_tracked)")
-
-
-def task_network_name(name: str) -> str | None:
-    """The name in [`TaskNetwork`] of a parameter in `model_state_dict`; `None` for one that is stored but unused."""
-    if _UNUSED.fullmatch(name):
-        return None
-    if match := re.fullmatch(r"features\.layer(\d+)_conv\.(weight|bias)", name):
-        return f"convolutions.{int(match[1]) - 1}.{match[2]}"
-    if match := re.fullmatch(r"classifier\.fully_connected\.(weight|bias)", name):
-        return f"classifier.{match[1]}"
-    return _EMBEDDINGS.get(name, name)
-
-
-def task_encoder_name(name: str) -> str | None:
-    """The name in [`TaskEncoder`] of a parameter in `embedding_model_state_dict`; `None` for an unused one."""
-    if _UNUSED.fullmatch(name):
-        return None
-    if match := re.fullmatch(r"conv\.(conv|bn)(\d+)\.(weight|bias)", name):
-        return f"{'convolutions' if match[1] == 'conv' else 'norms'}.{int(match[2]) - 1}.{match[3]}"
-    if match := re.fullmatch(r"linear\.(weight|bias)", name):
-        return f"projection.{match[1]}"
-    if match := re.fullmatch(r"_embeddings\.(\d+)\.(weight|bias)", name):
-        return f"modulations.{match[1]}.{match[2]}"
-    return _EMBEDDINGS.get(name, name)
-
-
-def rename(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A published checkpoint's two state dicts as one of [`MSMAMLModel`], without word vectors."""
-    networks = (
-        ("task_network", "model_state_dict", task_network_name),
-        ("task_encoder", "embedding_model_state_dict", task_encoder_name),
-    )
-    renamed = {}
-    for prefix, key, rename_one in networks:
-        for name, tensor in (state.get(key) or {}).items():
-            new_name = rename_one(name)
-            if new_name is not None:
-                renamed[f"{prefix}.{new_name}"] = tensor
-    return renamed
-
-
-def read_config(options: dict) -> MSMAMLConfig:
-    """The configuration that a published run's `train_config.json` stands for."""
-    plain = options.get("maml_model", False)
-    conditioning = "none" if plain else CONDITION_TYPES[options["condition_type"]]
-    return MSMAMLConfig(
-        modalities=[DATASET_MODALITIES[name] for name in options["multimodal_few_shot"]],
-        n_way=options["num_classes_per_batch"],
-        num_channels=options["num_channels"],
-        conditioning=conditioning,
-        num_inner_steps=options["num_updates"],
-        inner_lr=options["fast_lr"],
-        inner_grad_clip=options["inner_loop_grad_clip"] or None,
-        first_order=options["first_order"],
-    )
+# What `multimodal_few_shot` in train_config.json calls our data sets.
+DATA_SETS = {"esc50": "esc50", "brown": "brown", "cifar": "cifar100"}
+WORD_VECTORS = "frontends.text.weight"
 
 
 def load_original(path: str | Path) -> MSMAMLModel:
     """
-    Reads a published checkpoint.
+    Reads one published checkpoint from this machine. `MSMAMLModel.from_pretrained` also finds it in a repository.
 
-    Its word vectors are not part of that layout: give the model those of the data, `model.set_input_embeddings(...)`.
+    Its word vectors are not part of that format: give the model those of the data, `model.set_input_embeddings(...)`.
 
     Args:
         path: a `maml_gated_conv_1d_<iteration>.pt`, or a run's folder, which stands for its last iteration.
@@ -93,21 +43,10 @@ def load_original(path: str | Path) -> MSMAMLModel:
         `ValueError`: the file is not such a checkpoint.
     """
     path = _last_checkpoint(Path(path))
-    config_path = path.parent / "train_config.json"
-    if not config_path.is_file():
-        raise FileNotFoundError(f"{config_path} is missing: it holds the options that {path.name} was trained with")
-    try:
-        config = read_config(json.loads(config_path.read_text()))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{config_path} is not the train_config.json of an MS-MAML run: {error!r}") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint of tensors: {error}") from error
-    if not isinstance(state, dict) or "model_state_dict" not in state:
-        raise ValueError(f"{path} is not a published MS-MAML checkpoint: it holds no 'model_state_dict'")
-    model = MSMAMLModel(config)
-    _load(model, rename(state), path)
+    model = MSMAMLModel(read_config(path.parent / OPTIONS_NAME))
+    weights = read_weights(path)
+    check_fit(weights, model.state_dict(), path)
+    model.load_state_dict(weights, strict=False)
     return model
 
 
@@ -122,12 +61,114 @@ def _last_checkpoint(path: Path) -> Path:
     return iterations[max(iterations)]
 
 
-def _load(model: MSMAMLModel, state: dict[str, Tensor], path: Path) -> None:
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if not name.startswith("frontends.")}
-    found = {name: tensor.shape for name, tensor in state.items()}
-    if found != expected:
-        different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise ValueError(
-            f"{path} does not fit its train_config.json: {len(different)} tensors differ, as {different[:3]}"
-        )
-    model.load_state_dict(state, strict=False)
+def convert(
+    source: str, folder: Path, run: str | None = None, iteration: int | None = None, tokenizer: str | None = None
+) -> Path:
+    """
+    Writes one published checkpoint as config, safetensors, processor and model card, with the code that reads them.
+
+    Word vectors are not written, since the published format holds none; a tokenizer only if one is given.
+
+    Args:
+        source: a folder or repository of the published layout.
+        folder: where to write; it is made.
+        run, iteration: as for `MSMAMLModel.from_pretrained`.
+        tokenizer: folder or repository of the tokenizer of the text modality.
+
+    Raises:
+        `ValueError`: `source` has no such checkpoint, or a file is none; or the tokenizer does not fit.
+        `OSError`: there is no such repository, or files are missing in it.
+    """
+    found = find_original(source, run=run, iteration=iteration)
+    if found is None:
+        raise ValueError(f"{source} is not of the published layout: it has a config.json, or no {RUNS_FOLDER}/<run>/")
+    model = load_original(found.weights)
+    processor = make_processor(model, tokenizer)
+    # Without the word vectors, so that transformers reports them as newly initialized whenever the model is loaded.
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name != WORD_VECTORS}
+    model.save_pretrained(folder, state_dict=weights)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    write_model_card(describe(model, found, source, folder, processor), folder)
+    return folder
+
+
+def make_processor(model: MSMAMLModel, tokenizer: str | None) -> MSMAMLProcessor | None:
+    """
+    What reads the inputs of a published model: 5 s of sound at 16 kHz, pictures of 32x32, and texts if a tokenizer is
+    given. `None` if that is nothing.
+
+    Raises:
+        `ValueError`: a tokenizer for a model without text, or one that the processor refuses.
+    """
+    modalities = model.config.modalities
+    if tokenizer is not None and "text" not in modalities:
+        raise ValueError(f"tokenizer={tokenizer!r} has no use: the model has modalities {', '.join(modalities)}")
+    parts = {}
+    if "audio" in modalities:
+        parts["feature_extractor"] = MSMAMLFeatureExtractor()
+    if "image" in modalities:
+        parts["image_processor"] = MSMAMLImageProcessor(size=model.config.image_size)
+    if tokenizer is not None:
+        parts["tokenizer"] = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+    return MSMAMLProcessor(**parts) if parts else None
+
+
+def describe(
+    model: MSMAMLModel, found: OriginalCheckpoint, source: str, folder: Path, processor: MSMAMLProcessor | None
+) -> CardContent:
+    """What the card of a converted model says."""
+    options = read_options(found.options)
+    chosen = ["--run", found.run, "--iteration", str(found.iteration)]
+    return CardContent(
+        model_id=str(folder),
+        config=model.config,
+        k_shot=options["num_samples_per_class"],
+        data_sets={DATASET_MODALITIES[name]: DATA_SETS[name] for name in options["multimodal_few_shot"]},
+        training_steps=found.iteration,
+        settings={
+            "tasks_per_step": options.get("meta_batch_size"),
+            "n_query": options.get("num_val_samples"),
+            "conditioning": model.config.conditioning,
+            "num_inner_steps": model.config.num_inner_steps,
+            "inner_lr": model.config.inner_lr,
+            "first_order": model.config.first_order,
+        },
+        command=shlex.join(["python", "-m", "modeling_msmaml.convert_original", source, str(folder), *chosen]),
+        commit=commit(),
+        source=f"{found.weights.name} of run {found.run} in {source}",
+        processed=processed_modalities(processor),
+        has_word_vectors="text" not in model.config.modalities,
+    )
+
+
+def main(argv: list[str] | None = None) -> list[Path]:
+    """The command line; returns the folders that were written."""
+    parser = argparse.ArgumentParser(
+        prog="python -m modeling_msmaml.convert_original",
+        description="Published checkpoints -> folders that from_pretrained of transformers reads.",
+    )
+    parser.add_argument("source", metavar="REPO_OR_DIR", help="repository or folder of the published layout")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --all one folder a run in it")
+    parser.add_argument("--all", action="store_true", help="convert every run, at its last iteration")
+    parser.add_argument("--run", help="the run to convert; default: the three-modality 5-way 1-shot one")
+    parser.add_argument("--iteration", type=int, help="the iteration to convert; default: the last")
+    parser.add_argument("--tokenizer", help="tokenizer of the text modality, to be saved with the processor")
+    options = parser.parse_args(argv)
+    if options.all and (options.run is not None or options.iteration is not None):
+        parser.error("--all converts every run at its last iteration: leave out --run and --iteration")
+    try:
+        if not options.all:
+            written = [convert(options.source, options.out, options.run, options.iteration, options.tokenizer)]
+        else:
+            runs = list_originals(options.source)
+            written = [convert(options.source, options.out / run, run, None, options.tokenizer) for run in runs]
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    for folder in written:
+        print(f"wrote {folder}")
+    return written
+
+
+if __name__ == "__main__":
+    main()

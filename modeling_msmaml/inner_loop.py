@@ -10,43 +10,50 @@ Parameters = dict[str, Tensor]
 
 
 def adapt(
-    support_loss: Callable[[Parameters], Float[Tensor, ""]],
+    support_loss: Callable[[Parameters], Float[Tensor, " T"]],
     parameters: Parameters,
     *,
     num_inner_steps: int,
     inner_lr: float,
     inner_grad_clip: float | None = None,
     first_order: bool = False,
-) -> tuple[Parameters, Float[Tensor, " num_inner_steps"]]:
+) -> tuple[Parameters, Float[Tensor, "T num_inner_steps"]]:
     """
-    `num_inner_steps` steps of gradient descent on `support_loss`, differentiable with respect to `parameters` and to
-    whatever else `support_loss` depends on:
+    `num_inner_steps` steps of gradient descent of T tasks on their support losses, differentiable with respect to
+    `parameters` and to whatever else `support_loss` depends on:
 
         p <- p - inner_lr * clamp(d support_loss / d p, -inner_grad_clip, inner_grad_clip)
 
-    Written for one task; `torch.vmap` makes many of it. Under `torch.no_grad` no outer graph is kept.
+    Every task has its own parameters, so that the gradient of the summed losses holds the gradient of each. Under
+    `torch.no_grad` no outer graph is kept.
 
     Args:
-        support_loss: the loss of one task, a function of the adapted parameters.
-        parameters: where to start, by name.
+        support_loss: the loss of each task, a function of the adapted parameters.
+        parameters: where to start, by name, each (T, ...).
         num_inner_steps: 0 returns the parameters unchanged.
         inner_grad_clip: `None` clamps nothing. Where a gradient is clamped, its own derivative is zero.
         first_order: treat the inner gradients as constants (arXiv 1703.03400, section 5.2).
 
     Returns:
-        The adapted parameters, and the support loss before each step.
+        The adapted parameters, and the support losses before each step.
     """
-    losses = []
+
+    def summed(parameters: Parameters) -> tuple[Float[Tensor, ""], Float[Tensor, " T"]]:
+        losses = support_loss(parameters)
+        return losses.sum(), losses
+
+    trace = []
     for _ in range(num_inner_steps):
-        gradients, loss = torch.func.grad_and_value(support_loss)(parameters)
-        losses.append(loss)
+        gradients, (_, losses) = torch.func.grad_and_value(summed, has_aux=True)(parameters)
+        trace.append(losses)
         parameters = {
             name: parameter - inner_lr * _limit(gradients[name], inner_grad_clip, first_order)
             for name, parameter in parameters.items()
         }
-    if not losses:
-        return parameters, next(iter(parameters.values())).new_zeros(0)
-    return parameters, torch.stack(losses)
+    if not trace:
+        some = next(iter(parameters.values()))
+        return parameters, some.new_zeros(len(some), 0)
+    return parameters, torch.stack(trace, dim=1)
 
 
 def _limit(gradient: Tensor, clip: float | None, first_order: bool) -> Tensor:

@@ -131,6 +131,12 @@ class ImageEmbedding(ModalityEmbedding):
         )
 
     def forward(self, inputs: Float[Tensor, "batch colours height width"]) -> Float[Tensor, "batch channels length"]:
+        expected = (self.patches.proj.in_channels, *self.patches.img_size)
+        if tuple(inputs.shape[1:]) != expected:
+            raise ValueError(
+                f"an image has shape {tuple(inputs.shape[1:])}, but this model takes {expected}: colours first, in the "
+                "size of its config; the processor that was saved with it resizes"
+            )
         return self.patches(inputs).transpose(1, 2)
 
 

@@ -1,23 +1,38 @@
 """MS-MAML: one few-shot learner for audio, text and images."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .configuration_msmaml import MSMAMLConfig
+from .hub_original_layout import HUB_ARGUMENTS, OriginalCheckpoint, find_original
+from .hub_original_weights import check_fit, read_config, read_weights
 from .inner_loop import Parameters, adapt
 from .modality_embeddings import ModalityEmbedding, WordVectors, build_frontends
-from .task_encoder import BatchNorm, TaskEncoder
+from .task_chunks import map_chunks, with_gradients
+from .task_encoder import NormParameters, TaskEncoder
 from .task_network import TaskNetwork
 
-# One modality's tasks: "support" (T, S, ...), "support_labels" (T, S), "query" (T, Q, ...), "query_labels" (T, Q).
-MetaBatch = dict[str, Tensor]
+logger = logging.get_logger(__name__)
+
+
+class MetaBatch(TypedDict, total=False):
+    """One modality's tasks; without `query_labels` there is no loss."""
+
+    support: Shaped[Tensor, "T S ..."]
+    support_labels: Int[Tensor, "T S"]
+    query: Shaped[Tensor, "T Q ..."]
+    query_labels: Int[Tensor, "T Q"]
 
 
 @dataclass
@@ -42,12 +57,80 @@ class MSMAMLOutput(ModelOutput):
     modulation: dict[str, tuple[Tensor, ...]] | None = None
 
 
+def _own_memory(model: PreTrainedModel) -> None:
+    """
+    Copies parameters out of the mapped file, where they lie at any address: a matrix product may round differently at
+    another alignment, and a loaded model is to give the results of the saved one to the last bit.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
+
+
 class MSMAMLPreTrainedModel(PreTrainedModel):
     """Weight initialisation and loading, shared by all MS-MAML models."""
 
     config_class = MSMAMLConfig
     base_model_prefix = "msmaml"
     main_input_name = "episodes"
+
+    def __init__(self, config: MSMAMLConfig, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        self.add_model_tags(["ms-maml", "meta-learning", "few-shot-learning"])  # of the card that push_to_hub writes
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *model_args,
+        run: str | None = None,
+        iteration: int | None = None,
+        **kwargs,
+    ) -> "MSMAMLPreTrainedModel":
+        """
+        As in transformers; it also reads a folder or repository of the published layout, which has no `config.json`
+        but `train_dir/<run>/maml_gated_conv_1d_<iteration>.pt`.
+
+        Args:
+            run: which run of the published layout; by default the three-modality 5-way 1-shot one. `subfolder`, the
+                path of its folder, does the same.
+            iteration: which checkpoint of that run; by default its last.
+
+        Raises:
+            `ValueError`: no such run or iteration (the message lists those that exist), or a file that is not a
+                published checkpoint, or not of its `train_config.json`.
+            `OSError`: no such folder or repository, or files are missing in it.
+        """
+        found = None
+        if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
+            hub = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+            found = find_original(pretrained_model_name_or_path, run=run, iteration=iteration, **hub)
+        if found is None:
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+            _own_memory(loaded[0] if isinstance(loaded, tuple) else loaded)
+            return loaded
+        kwargs = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
+        loaded = cls._from_original(found, *model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+        _own_memory(model)
+        model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
+        return loaded
+
+    @classmethod
+    def _from_original(cls, checkpoint: OriginalCheckpoint, *model_args, **kwargs):
+        if not kwargs.get("weights_only", True):
+            raise ValueError(f"weights_only=False is refused: {checkpoint.weights} is read as tensors only")
+        config, weights = read_config(checkpoint.options), read_weights(checkpoint.weights)
+        check_fit(weights, cls(config).state_dict(), checkpoint.weights)
+        if kwargs.get("config") is None:
+            changes = {name: kwargs.pop(name) for name in config.own_arguments() if name in kwargs}
+            kwargs["config"] = type(config)(**{**config.own_values(), **changes})
+        if "text" in config.modalities:
+            logger.warning(
+                "Published checkpoints hold no word vectors; those of this model are random until "
+                "`set_input_embeddings` gives it the ones of your texts."
+            )
+        return super().from_pretrained(None, *model_args, state_dict=weights, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -58,7 +141,7 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, BatchNorm):
+        elif isinstance(module, NormParameters):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, WordVectors):
@@ -67,6 +150,26 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.weight[module.padding_idx])
         elif hasattr(module, "reset_parameters"):
             module.reset_parameters()
+
+
+def task_losses(logits: Float[Tensor, "T samples N"], labels: Int[Tensor, "T samples"]) -> Float[Tensor, " T"]:
+    """Mean cross-entropy of each task, in nats."""
+    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(dim=1)
+
+
+@dataclass
+class _ChunkResult:
+    logits: Tensor
+    support_loss: Tensor
+    modulation: tuple[Tensor, ...]
+    loss: Tensor | None = None
+    gradients: tuple[Tensor | None, ...] | None = None
+
+    def with_gradients(self, parameters: list[nn.Parameter]) -> "_ChunkResult":
+        """The same without its graph, which ends here."""
+        gradients = torch.autograd.grad(self.loss, parameters, allow_unused=True)
+        modulation = tuple(tensor.detach() for tensor in self.modulation)
+        return _ChunkResult(self.logits.detach(), self.support_loss.detach(), modulation, self.loss.detach(), gradients)
 
 
 class MSMAMLModel(MSMAMLPreTrainedModel):
@@ -83,6 +186,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
+        config.check()  # it may have been changed since it was made
         self.frontends = build_frontends(config)
         self.task_encoder = TaskEncoder(config) if config.conditioning != "none" else None
         self.task_network = TaskNetwork(config)
@@ -128,6 +232,10 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         """
         Adapts to every task's support set and classifies its queries.
 
+        Tasks run in chunks of `task_chunk_size`, on the CPU several at a time. In training mode each chunk's gradient
+        is computed at once, which spares the memory of the other chunks' graphs; then `loss` is what can be
+        differentiated, and only once. In evaluation mode every output can be, any number of times.
+
         Args:
             episodes: modality -> `{"support": (T, S, ...), "support_labels": int64 (T, S), "query": (T, Q, ...),
                 "query_labels": int64 (T, Q)}`; without `"query_labels"` there is no loss. Raw inputs: audio int16 or
@@ -138,37 +246,71 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors.
         """
         self._check(episodes)
-        logits, support_loss, modulation = {}, {}, {}
+        tasks = sum(len(batch["support"]) for batch in episodes.values())
+        has_labels = all("query_labels" in batch for batch in episodes.values())
+        eagerly = has_labels and self.training and torch.is_grad_enabled()
+        solve = partial(self._solve, tasks=tasks, with_gradients=eagerly)
+        chunks = list(self._chunks(episodes))
+        results = map_chunks(solve, chunks, self.device)
+        loss = torch.stack([result.loss for result in results]).sum() if has_labels else None
+        if eagerly:
+            loss = with_gradients(loss, self._trained(), [result.gradients for result in results])
+        joined = {
+            modality: [result for (name, _), result in zip(chunks, results, strict=True) if name == modality]
+            for modality in episodes
+        }
+        return MSMAMLOutput(
+            loss=loss,
+            logits={name: torch.cat([part.logits for part in parts]) for name, parts in joined.items()},
+            support_loss={name: torch.cat([part.support_loss for part in parts]) for name, parts in joined.items()},
+            modulation={
+                name: tuple(map(torch.cat, zip(*(part.modulation for part in parts), strict=True)))
+                for name, parts in joined.items()
+            },
+        )
+
+    def _chunks(self, episodes: dict[str, MetaBatch]) -> Iterator[tuple[str, MetaBatch]]:
+        """(modality, meta-batch) of at most `task_chunk_size` tasks."""
+        size = self.config.task_chunk_size
         for modality, batch in episodes.items():
-            support = self.frontends[modality](batch["support"], self.dtype)
-            query = self.frontends[modality](batch["query"], self.dtype)
-            learn = torch.vmap(lambda *task, modality=modality: self._learn(modality, *task))
-            logits[modality], support_loss[modality], modulation[modality] = learn(
-                support, batch["support_labels"], query
-            )
-        labels = {name: batch["query_labels"] for name, batch in episodes.items() if "query_labels" in batch}
-        loss = self._loss(logits, labels) if len(labels) == len(episodes) else None
-        return MSMAMLOutput(loss=loss, logits=logits, support_loss=support_loss, modulation=modulation)
+            tasks = len(batch["support"])
+            step = size or (1 if self.device.type == "cpu" else tasks)
+            for start in range(0, tasks, step):
+                yield modality, {name: tensor[start : start + step] for name, tensor in batch.items()}
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _solve(self, chunk: tuple[str, MetaBatch], tasks: int, with_gradients: bool) -> "_ChunkResult":
+        """
+        One chunk: its outputs, its share of the mean loss over all `tasks`, and with gradients, that share's gradient
+        by each trained parameter in place of a graph.
+        """
+        modality, batch = chunk
+        support = self.frontends[modality](batch["support"], self.dtype)
+        query = self.frontends[modality](batch["query"], self.dtype)
+        logits, support_loss, modulation = self._learn(modality, support, batch["support_labels"], query)
+        result = _ChunkResult(logits, support_loss, modulation)
+        if "query_labels" in batch:
+            result.loss = task_losses(logits, batch["query_labels"]).sum() / tasks
+        return result.with_gradients(self._trained()) if with_gradients else result
 
     def _learn(
         self,
         modality: str,
-        support: Float[Tensor, "S ..."],
-        support_labels: Int[Tensor, " S"],
-        query: Float[Tensor, "Q ..."],
-    ) -> tuple[Float[Tensor, "Q N"], Float[Tensor, " num_inner_steps"], tuple[Float[Tensor, " size"], ...]]:
-        """One task: modulate, adapt, classify. Returns query logits, support losses and modulation."""
+        support: Float[Tensor, "T S ..."],
+        support_labels: Int[Tensor, "T S"],
+        query: Float[Tensor, "T Q ..."],
+    ) -> tuple[Float[Tensor, "T Q N"], Float[Tensor, "T num_inner_steps"], tuple[Float[Tensor, "T size"], ...]]:
+        """Tasks of one modality: modulate, adapt, classify. Returns query logits, support losses and modulation."""
         modulation = self.task_encoder(support, modality) if self.task_encoder is not None else ()
 
         def network(parameters: Parameters, inputs: Tensor, statistics=None):
-            return torch.func.functional_call(self.task_network, parameters, (inputs, modality, modulation, statistics))
-
-        def support_loss(parameters: Parameters) -> Float[Tensor, ""]:
-            return F.cross_entropy(network(parameters, support)[0], support_labels)
+            return self.task_network(parameters, inputs, modality, modulation, statistics)
 
         adapted, losses = adapt(
-            support_loss,
-            self.task_network.adapted_parameters(modality),
+            lambda parameters: task_losses(network(parameters, support)[0], support_labels),
+            self.task_network.task_parameters(modality, len(support)),
             num_inner_steps=self.config.num_inner_steps,
             inner_lr=self.config.inner_lr,
             inner_grad_clip=self.config.inner_grad_clip,
@@ -176,14 +318,6 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         )
         statistics = network(adapted, support)[1] if self.config.norm_statistics == "support" else None
         return network(adapted, query, statistics)[0], losses, modulation
-
-    @staticmethod
-    def _loss(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> Float[Tensor, ""]:
-        """Mean over all tasks, whatever their modality, of the mean query cross-entropy."""
-        per_task = [
-            F.cross_entropy(logits[name].transpose(1, 2), labels[name], reduction="none").mean(dim=1) for name in logits
-        ]
-        return torch.cat(per_task).mean()
 
     def _check(self, episodes: dict[str, MetaBatch]) -> None:
         if not episodes:
@@ -196,7 +330,11 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                     raise ValueError(f"episodes[{modality!r}] lacks {part!r}; it has {sorted(batch)}")
             if "support_labels" not in batch:
                 raise ValueError(f"episodes[{modality!r}] lacks 'support_labels'; it has {sorted(batch)}")
+            if unknown := batch.keys() - MetaBatch.__annotations__.keys():
+                raise ValueError(f"episodes[{modality!r}] has {sorted(unknown)}, of which the model knows nothing")
             tasks = batch["support"].shape[0]
+            if not tasks:
+                raise ValueError(f"episodes[{modality!r}] holds no task: leave the modality out")
             for name, tensor in batch.items():
                 samples = batch["query" if name.startswith("query") else "support"].shape[1]
                 if tuple(tensor.shape[:2]) != (tasks, samples):

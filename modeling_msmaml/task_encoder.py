@@ -6,21 +6,16 @@ from torch import Tensor, nn
 
 from .configuration_msmaml import MSMAMLConfig
 from .modality_embeddings import build_embeddings
-from .task_network import Conv1d, batch_statistics, normalise
+from .task_network import affine_norm, batch_statistics, conv1d
 
 
-class BatchNorm(nn.Module):
-    """Batch norm with affine part that always uses the statistics of its batch and keeps no running ones."""
+class NormParameters(nn.Module):
+    """Scale and shift of a batch norm that always uses the statistics of its batch and keeps no running ones."""
 
-    def __init__(self, num_channels: int, eps: float):
+    def __init__(self, num_channels: int):
         super().__init__()
-        self.eps = eps
         self.weight = nn.Parameter(Tensor(num_channels).fill_(1.0))
         self.bias = nn.Parameter(Tensor(num_channels).fill_(0.0))
-
-    def forward(self, inputs: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch channels length"]:
-        normalised = normalise(inputs, batch_statistics(inputs), self.eps)
-        return normalised * self.weight[:, None] + self.bias[:, None]
 
 
 class TaskEncoder(nn.Module):
@@ -32,30 +27,37 @@ class TaskEncoder(nn.Module):
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__()
+        self.norm_eps = config.norm_eps
         self.embeddings = build_embeddings(config)
         channels = [config.num_channels, *config.layer_channels]
         kernel = config.task_encoder_kernel_size
         self.convolutions = nn.ModuleList(
-            Conv1d(channels[layer], channels[layer + 1], kernel, padding=kernel // 2)
+            nn.Conv1d(channels[layer], channels[layer + 1], kernel, padding=kernel // 2)
             for layer in range(config.num_layers)
         )
-        self.norms = nn.ModuleList(BatchNorm(size, config.norm_eps) for size in config.layer_channels)
+        self.norms = nn.ModuleList(NormParameters(size) for size in config.layer_channels)
         self.projection = nn.Linear(channels[-1], config.task_encoder_hidden_size)
         self.modulations = nn.ModuleList(
             nn.Linear(config.task_encoder_hidden_size, size) for size in config.modulation_sizes
         )
 
-    def forward(self, support: Float[Tensor, "support ..."], modality: str) -> tuple[Float[Tensor, " size"], ...]:
+    def forward(self, support: Float[Tensor, "T support ..."], modality: str) -> tuple[Float[Tensor, "T size"], ...]:
         """
         Args:
-            support: the support samples of one task, as the modality's frontend leaves them.
+            support: the support samples of each task, as the modality's frontend leaves them.
             modality: whose embedding reads them.
 
         Returns:
-            One modulation vector a layer; `"affine"`: scale first, then shift.
+            One modulation vector a layer and task; `"affine"`: scale first, then shift.
         """
-        hidden = self.embeddings[modality](support)
+        tasks, samples = support.shape[:2]
+        hidden = self.embeddings[modality](support.flatten(0, 1)).unflatten(0, (tasks, samples))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            hidden = F.relu(norm(convolution(hidden)))
-        task = F.relu(self.projection(hidden.mean(dim=2))).mean(dim=0)
+            # All tasks share the kernel, so that they are one batch to it; to the norm each is its own.
+            weight, bias = convolution.weight[None], convolution.bias[None]
+            hidden = conv1d(hidden.flatten(0, 1)[None], weight, bias, padding=convolution.padding[0])
+            hidden = hidden[0].unflatten(0, (tasks, samples))
+            statistics = batch_statistics(hidden)
+            hidden = F.relu(affine_norm(hidden, statistics, norm.weight[None], norm.bias[None], self.norm_eps))
+        task = F.relu(self.projection(hidden.mean(dim=3))).mean(dim=1)
         return tuple(modulation(task) for modulation in self.modulations)

@@ -1,5 +1,7 @@
 """The task network: a 1-D convolutional classifier, modulated by the task encoder and adapted by the inner loop."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,82 +10,83 @@ from torch import Tensor, nn
 from .configuration_msmaml import MSMAMLConfig
 from .modality_embeddings import build_embeddings
 
-# Mean and biased variance of each channel, as a layer normalised with them: two tensors (C_l,).
+# Mean and biased variance of each channel and task, as a layer normalised with them: two tensors (T, 1, C_l, 1).
 Statistics = tuple[Tensor, Tensor]
 
 
 def conv1d(
-    inputs: Float[Tensor, "batch in_channels length"],
-    weight: Float[Tensor, "out_channels in_channels kernel"],
-    bias: Float[Tensor, " out_channels"],
+    inputs: Float[Tensor, "T batch in_channels length"],
+    weight: Float[Tensor, "T out_channels in_channels kernel"],
+    bias: Float[Tensor, "T out_channels"],
     stride: int = 1,
     padding: int = 0,
-) -> Float[Tensor, "batch out_channels new_length"]:
+) -> Float[Tensor, "T batch out_channels new_length"]:
     """
-    The values of `F.conv1d`, as one matrix product over gathered windows.
+    The values of `F.conv1d` for T tasks with a kernel each, as matrix products over gathered windows.
 
     `F.conv1d` is not used because its CPU kernel returns wrong float32 input gradients for some strided shapes (oneDNN
     3.12 with AVX-512 and two or more threads: kernel 5, stride 2, padding 1 at length 61, which the reference network
-    meets), and because under `vmap` a weight that differs by task turns it into a slow grouped convolution.
+    meets), and because a kernel for each task would be a slow grouped convolution.
 
     Raises:
         `ValueError`: `inputs` are shorter than one window.
     """
-    out_channels, _, kernel = weight.shape
-    padded = F.pad(inputs.transpose(1, 2), (0, 0, padding, padding))
-    new_length = (padded.shape[1] - kernel) // stride + 1
-    if new_length < 1:
+    tasks, batch, _, length = inputs.shape
+    kernel = weight.shape[-1]
+    if length + 2 * padding < kernel:
         raise ValueError(
-            f"a sequence of {inputs.shape[-1]} positions (padding {padding}) is shorter than kernel_size={kernel}: "
+            f"a sequence of {length} positions (padding {padding}) is shorter than kernel_size={kernel}: "
             "give longer inputs, or a model with fewer layers, smaller kernels or smaller strides"
         )
-    first = torch.arange(0, new_length * stride, stride, device=inputs.device)
-    positions = first[:, None] + torch.arange(kernel, device=inputs.device)
-    windows = padded.index_select(1, positions.flatten()).reshape(inputs.shape[0], new_length, -1)
-    matrix = weight.permute(2, 1, 0).reshape(-1, out_channels)
-    return (windows @ matrix + bias).transpose(1, 2)
+    windows = F.pad(inputs.transpose(2, 3), (0, 0, padding, padding)).unfold(2, kernel, stride)
+    new_length = windows.shape[2]
+    outputs = torch.baddbmm(
+        bias[:, None], windows.reshape(tasks, batch * new_length, -1), weight.flatten(2).transpose(1, 2)
+    )
+    return outputs.view(tasks, batch, new_length, -1).transpose(2, 3)
 
 
-class Conv1d(nn.Conv1d):
-    """`nn.Conv1d` computed by [`conv1d`]."""
-
-    def forward(self, inputs: Float[Tensor, "batch in_channels length"]) -> Float[Tensor, "batch out_channels length"]:
-        return conv1d(inputs, self.weight, self.bias, self.stride[0], self.padding[0])
-
-
-def batch_statistics(inputs: Float[Tensor, "batch channels length"]) -> Statistics:
-    """Mean and biased variance of each channel over batch and length."""
-    mean = inputs.mean(dim=(0, 2))
-    variance = (inputs - mean[:, None]).square().mean(dim=(0, 2))
-    return mean, variance
+def batch_statistics(inputs: Float[Tensor, "T batch channels length"]) -> Statistics:
+    """Mean and biased variance of each task's channels over batch and length."""
+    mean = inputs.mean(dim=(1, 3), keepdim=True)
+    return mean, (inputs - mean).square().mean(dim=(1, 3), keepdim=True)
 
 
-def normalise(
-    inputs: Float[Tensor, "batch channels length"], statistics: Statistics, eps: float
-) -> Float[Tensor, "batch channels length"]:
+def affine_norm(
+    inputs: Float[Tensor, "T batch channels length"],
+    statistics: Statistics,
+    scale: Float[Tensor, "#T channels"] | float,
+    shift: Float[Tensor, "#T channels"] | float,
+    eps: float,
+) -> Float[Tensor, "T batch channels length"]:
     """
-    Batch norm without affine part (Ioffe and Szegedy 2015, arXiv 1502.03167), written out: `F.batch_norm` under `vmap`
-    has a silently wrong second-order gradient (pytorch/functorch#534).
+    (inputs - mean) / sqrt(variance + eps) * scale + shift: batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167)
+    written out, and folded into one multiplication and one addition an element.
     """
     mean, variance = statistics
-    return (inputs - mean[:, None]) * torch.rsqrt(variance + eps)[:, None]
+    scale = torch.rsqrt(variance + eps) * (scale[:, None, :, None] if isinstance(scale, Tensor) else scale)
+    shift = shift[:, None, :, None] if isinstance(shift, Tensor) else shift
+    return torch.addcmul(shift - mean * scale, inputs, scale)
 
 
-def modulate(
-    inputs: Float[Tensor, "batch channels length"], modulation: Float[Tensor, " size"], conditioning: str
-) -> Float[Tensor, "batch channels length"]:
-    """Applies one layer's modulation, for the formulas see `conditioning` in [`MSMAMLConfig`]."""
+def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -> tuple[Tensor, Tensor | float]:
+    """Scale and shift that one layer's modulation stands for, see `conditioning` in [`MSMAMLConfig`]."""
     if conditioning == "affine":
-        scale, shift = modulation.chunk(2)
-        return inputs * (1 + scale[:, None]) + shift[:, None]
-    gate = torch.sigmoid(modulation) if conditioning == "sigmoid" else torch.softmax(modulation, dim=0)
-    return inputs * gate[:, None]
+        scale, shift = modulation.chunk(2, dim=1)
+        return 1 + scale, shift
+    if conditioning == "sigmoid":
+        return torch.sigmoid(modulation), 0.0
+    if conditioning == "softmax":
+        return torch.softmax(modulation, dim=1), 0.0
+    raise ValueError(f"conditioning={conditioning!r} has no formula for a modulation")
 
 
 class TaskNetwork(nn.Module):
     """
     Embedding of the modality -> `num_layers` x [convolution -> batch norm -> modulation -> ReLU] -> mean over length ->
     linear classifier (MMAML, arXiv 1910.13616, section 4.2, on sequences).
+
+    The module holds the parameters that adaptation starts from; `forward` takes those of each task.
     """
 
     def __init__(self, config: MSMAMLConfig):
@@ -94,41 +97,53 @@ class TaskNetwork(nn.Module):
         channels = [config.num_channels, *config.layer_channels]
         geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
         self.convolutions = nn.ModuleList(
-            Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
+            nn.Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
             for layer, (kernel, stride, padding) in enumerate(geometry)
         )
         self.classifier = nn.Linear(channels[-1], config.n_way)
 
-    def adapted_parameters(self, modality: str) -> dict[str, nn.Parameter]:
-        """What the inner loop adapts for a task of `modality`, by name: all but the other modalities' embeddings."""
+    def task_parameters(self, modality: str, tasks: int) -> dict[str, Float[Tensor, "T ..."]]:
+        """What the inner loop adapts for tasks of `modality`, by name: all but the other modalities' embeddings."""
         others = tuple(f"embeddings.{name}." for name in self.embeddings if name != modality)
-        return {name: parameter for name, parameter in self.named_parameters() if not name.startswith(others)}
+        return {
+            name: parameter.expand(tasks, *parameter.shape)
+            for name, parameter in self.named_parameters()
+            if not name.startswith(others)
+        }
 
     def forward(
         self,
-        inputs: Float[Tensor, "batch ..."],
+        parameters: dict[str, Float[Tensor, "T ..."]],
+        inputs: Float[Tensor, "T batch ..."],
         modality: str,
-        modulation: tuple[Tensor, ...],
+        modulation: tuple[Float[Tensor, "T size"], ...],
         statistics: list[Statistics] | None = None,
-    ) -> tuple[Float[Tensor, "batch n_way"], list[Statistics]]:
+    ) -> tuple[Float[Tensor, "T batch n_way"], list[Statistics]]:
         """
         Args:
-            inputs: samples of one task, as the modality's frontend leaves them.
+            parameters: as `task_parameters` names them, one set for each task.
+            inputs: samples of each task, as the modality's frontend leaves them.
             modality: whose embedding reads them.
-            modulation: one vector a layer (see `modulation_sizes` in the config), or an empty tuple without
-                conditioning.
+            modulation: one vector a layer and task, or an empty tuple without conditioning.
             statistics: what to normalise with, one pair a layer; by default those of `inputs` themselves.
 
         Returns:
             Logits, and the statistics that each layer was normalised with.
         """
-        hidden = self.embeddings[modality](inputs)
+        hidden = self._embed(parameters, inputs, modality)
         used = []
         for layer, convolution in enumerate(self.convolutions):
-            hidden = convolution(hidden)
+            weight, bias = parameters[f"convolutions.{layer}.weight"], parameters[f"convolutions.{layer}.bias"]
+            hidden = conv1d(hidden, weight, bias, convolution.stride[0], convolution.padding[0])
             used.append(batch_statistics(hidden) if statistics is None else statistics[layer])
-            hidden = normalise(hidden, used[-1], self.norm_eps)
-            if modulation:
-                hidden = modulate(hidden, modulation[layer], self.conditioning)
-            hidden = F.relu(hidden)
-        return self.classifier(hidden.mean(dim=2)), used
+            factors = modulation_factors(modulation[layer], self.conditioning) if modulation else (1.0, 0.0)
+            hidden = F.relu(affine_norm(hidden, used[-1], *factors, self.norm_eps))
+        weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
+        return torch.baddbmm(bias[:, None], hidden.mean(dim=3), weight.transpose(1, 2)), used
+
+    def _embed(self, parameters: dict[str, Tensor], inputs: Tensor, modality: str) -> Float[Tensor, "T batch C L"]:
+        prefix = f"embeddings.{modality}."
+        own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+        # functional_call swaps a module's parameters while it runs: on a copy, so that threads can run at once.
+        embedding = copy.deepcopy(self.embeddings[modality])
+        return torch.vmap(lambda *task: torch.func.functional_call(embedding, *task))(own, inputs)

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from modeling_msmaml.modality_embeddings import ImageEmbedding, ScaleIntegers, SequencePatches, WordVectors
-from modeling_msmaml.task_encoder import BatchNorm
-from modeling_msmaml.task_network import batch_statistics, conv1d, modulate, normalise
+from modeling_msmaml.task_network import affine_norm, batch_statistics, conv1d, modulation_factors
 
 from .toys import tiny_config
 
@@ -33,7 +32,11 @@ def test_convolution_is_exact(in_channels, out_channels, length, kernel, stride,
     inputs = torch.randn(5, in_channels, length, generator=generator)
     weight = torch.randn(out_channels, in_channels, kernel, generator=generator) / (in_channels * kernel) ** 0.5
     bias = torch.randn(out_channels, generator=generator)
-    ours = gradients(lambda *tensors: conv1d(*tensors, stride, padding), inputs, weight, bias)
+
+    def one_task(*tensors):
+        return conv1d(*(tensor[None] for tensor in tensors), stride, padding)[0]
+
+    ours = gradients(one_task, inputs, weight, bias)
     exact = gradients(
         lambda *tensors: F.conv1d(*tensors, stride, padding), inputs.double(), weight.double(), bias.double()
     )
@@ -41,31 +44,40 @@ def test_convolution_is_exact(in_channels, out_channels, length, kernel, stride,
         assert (actual.double() - expected).abs().max() <= 2e-6 * expected.abs().max()
 
 
+def test_each_task_is_convolved_with_its_own_kernel():
+    inputs, weight, bias = torch.randn(3, 2, 4, 9), torch.randn(3, 5, 4, 3), torch.randn(3, 5)
+    actual = conv1d(inputs, weight, bias, stride=2, padding=1)
+    for task in range(3):
+        torch.testing.assert_close(actual[task], F.conv1d(inputs[task], weight[task], bias[task], 2, 1))
+
+
 def test_convolution_refuses_a_sequence_shorter_than_its_kernel():
     with pytest.raises(ValueError, match=r"2 positions.*kernel_size=5"):
-        conv1d(torch.zeros(1, 3, 2), torch.zeros(4, 3, 5), torch.zeros(4), stride=2, padding=1)
+        conv1d(torch.zeros(1, 1, 3, 2), torch.zeros(1, 4, 3, 5), torch.zeros(1, 4), stride=2, padding=1)
 
 
-def test_batch_norm_is_that_of_pytorch():
+def test_batch_norm_is_that_of_pytorch_for_each_task():
     generator = torch.Generator().manual_seed(0)
-    inputs = 3 + 2 * torch.randn(4, 6, 7, dtype=torch.float64, generator=generator)
-    actual = normalise(inputs, batch_statistics(inputs), eps=1e-5)
-    torch.testing.assert_close(actual, F.batch_norm(inputs, None, None, training=True, eps=1e-5))
-    norm = BatchNorm(6, eps=1e-5).double()
-    torch.nn.init.normal_(norm.weight)
-    torch.nn.init.normal_(norm.bias)
-    expected = F.batch_norm(inputs, None, None, norm.weight, norm.bias, training=True, eps=1e-5)
-    torch.testing.assert_close(norm(inputs), expected)
+    inputs = 3 + 2 * torch.randn(2, 4, 6, 7, dtype=torch.float64, generator=generator)
+    scale, shift = torch.randn(2, 2, 6, dtype=torch.float64, generator=generator)
+    actual = affine_norm(inputs, batch_statistics(inputs), scale, shift, eps=1e-5)
+    for task in range(2):
+        expected = F.batch_norm(inputs[task], None, None, scale[task], shift[task], training=True, eps=1e-5)
+        torch.testing.assert_close(actual[task], expected)
 
 
 def test_modulation_formulas():
-    inputs = torch.tensor([[[1.0], [2.0]]])
-    m = torch.tensor([0.5, -1.0])
-    affine = modulate(inputs, torch.tensor([0.5, -1.0, 10.0, 20.0]), "affine")
-    torch.testing.assert_close(affine, torch.tensor([[[1.0 * 1.5 + 10], [2.0 * 0.0 + 20]]]))
-    torch.testing.assert_close(modulate(inputs, m, "sigmoid"), inputs * (1 / (1 + torch.exp(-m)))[:, None])
-    gate = torch.exp(m) / torch.exp(m).sum()
-    torch.testing.assert_close(modulate(inputs, m, "softmax"), inputs * gate[:, None])
+    m = torch.tensor([[0.5, -1.0]])
+    scale, shift = modulation_factors(torch.tensor([[0.5, -1.0, 10.0, 20.0]]), "affine")
+    torch.testing.assert_close((scale, shift), (torch.tensor([[1.5, 0.0]]), torch.tensor([[10.0, 20.0]])))
+    scale, shift = modulation_factors(m, "sigmoid")
+    torch.testing.assert_close(scale, 1 / (1 + torch.exp(-m)))
+    assert shift == 0
+    scale, shift = modulation_factors(m, "softmax")
+    torch.testing.assert_close(scale, torch.exp(m) / torch.exp(m).sum())
+    assert shift == 0
+    with pytest.raises(ValueError, match="film"):
+        modulation_factors(m, "film")
 
 
 def test_patches_are_a_convolution_with_stride_equal_to_kernel():

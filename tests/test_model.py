@@ -18,6 +18,8 @@ from .toys import N_QUERY, N_WAY, tiny_config, tiny_episodes, tiny_model
         ({"conditioning": "film"}, "conditioning='film'.*affine, sigmoid, softmax, none"),
         ({"norm_statistics": "running"}, "norm_statistics='running'.*transductive, support"),
         ({"conditionin": "none"}, "did you mean 'conditioning'"),
+        ({"inner_learning_rate": 0.5}, "no argument 'inner_learning_rate'"),
+        ({"task_chunk_size": 0}, "task_chunk_size=0"),
         ({"n_way": 1}, "n_way=1"),
         ({"modalities": []}, "modalities"),
         ({"modalities": ["audio", "audio"]}, "twice"),
@@ -82,6 +84,52 @@ def test_saved_model_comes_back_through_the_auto_classes(conditioning, tmp_path)
     expected, actual = model(episodes), loaded(episodes)
     for modality in episodes:
         assert torch.equal(actual.logits[modality], expected.logits[modality])
+
+
+def test_settings_of_transformers_are_no_typos():
+    assert tiny_config(num_labels=5).num_labels == 5
+
+
+@pytest.mark.parametrize("changes", [{"norm_statistics": "suport"}, {"conditioning": "film"}])
+def test_changes_while_loading_are_checked(changes, tmp_path):
+    tiny_model(torch.float32).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=next(iter(changes.values()))):
+        MSMAMLModel.from_pretrained(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("task_chunk_size", [1, 2, 3])
+def test_no_result_depends_on_chunks_and_threads(task_chunk_size, training, threads):
+    expected, episodes = tiny_model(task_chunk_size=3).train(training), tiny_episodes(tasks=3)
+    actual = tiny_model(task_chunk_size=task_chunk_size).train(training)
+    outputs = [model(episodes) for model in (expected, actual)]
+    for output in outputs:
+        output.loss.backward()
+    torch.testing.assert_close(outputs[1].loss, outputs[0].loss, rtol=1e-12, atol=0)
+    for modality in episodes:
+        assert torch.allclose(outputs[1].logits[modality], outputs[0].logits[modality], rtol=1e-10)
+        assert torch.allclose(outputs[1].support_loss[modality], outputs[0].support_loss[modality], rtol=1e-10)
+        for layer in range(2):
+            assert torch.allclose(outputs[1].modulation[modality][layer], outputs[0].modulation[modality][layer])
+    for (name, parameter), other in zip(expected.named_parameters(), actual.parameters(), strict=True):
+        if parameter.requires_grad:
+            torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-8, atol=1e-12, msg=name)
+    assert torch.get_num_threads() == threads, "worker threads leave this one's setting alone"
+
+
+def test_every_output_can_be_differentiated_in_evaluation_mode():
+    model = tiny_model().eval()
+    output = model(tiny_episodes())
+    (output.loss + output.logits["audio"].sum() + output.support_loss["text"].sum()).backward()
+    assert model.task_network.classifier.weight.grad.abs().sum() > 0
+
+
+def test_threads_take_over_the_context_of_the_caller(threads):
+    model, episodes = tiny_model(torch.float32), tiny_episodes()
+    with torch.inference_mode():
+        assert model(episodes).logits["audio"].is_inference()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(episodes).logits["audio"].dtype == torch.bfloat16
 
 
 def test_loading_initialises_only_what_is_missing(tmp_path):
@@ -204,6 +252,9 @@ def test_word_vectors_can_be_replaced():
         (lambda e: e.update(smell=e["audio"]), "'smell'"),
         (lambda e: e["audio"].pop("query"), "lacks 'query'"),
         (lambda e: e["audio"].pop("support_labels"), "lacks 'support_labels'"),
+        (lambda e: e["audio"].update(class_ids=e["audio"]["support_labels"]), "class_ids"),
+        (lambda e: e.update(audio={name: tensor[:0] for name, tensor in e["audio"].items()}), "no task"),
+        (lambda e: e["image"].update(query=e["image"]["query"][..., :4]), r"\(3, 6, 4\).*takes \(3, 6, 6\)"),
         (lambda e: e["audio"].update(support_labels=torch.zeros(2, 5, dtype=torch.int64)), r"shape \(2, 5\)"),
         (lambda e: e["audio"].update(query=torch.zeros(1, 12, 36)), r"\['query'\]"),
         (lambda e: e["audio"].update(support=e["audio"]["support"][..., :2]), "0 positions"),
