@@ -18,11 +18,13 @@ import torch
 import transformers
 import yaml
 from transformers import HfArgumentParser, set_seed
+from transformers.utils import cached_file
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import (
     MetaTrainer,
     MetaTrainingArguments,
+    ModelCardCallback,
     MSMAMLConfig,
     MSMAMLModel,
     MSMAMLProcessor,
@@ -30,6 +32,7 @@ from modeling_msmaml import (
     plot_learning_curves,
     write_model_card,
 )
+from modeling_msmaml.hub_command import command_line
 
 logger = logging.getLogger("run_meta")
 
@@ -48,7 +51,7 @@ class ModelArguments:
     stride: int | None = field(default=None, metadata={"help": "Stride of the task network's convolutions."})
     padding: int | None = field(default=None, metadata={"help": "Padding of the task network's convolutions."})
     inner_grad_clip: float | None = field(
-        default=None, metadata={"help": "Clamp every element of an inner gradient to this magnitude."}
+        default=None, metadata={"help": "Clamp every element of an inner gradient to this magnitude; 0 clamps nothing."}
     )
     train_word_vectors: bool | None = field(
         default=None, metadata={"help": "Let the outer loop train the word vectors."}
@@ -58,6 +61,8 @@ class ModelArguments:
         """The fields of `MSMAMLConfig` that were given."""
         values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         values.pop("model_name_or_path", None)
+        if values.get("inner_grad_clip") == 0:
+            values["inner_grad_clip"] = None  # which a command line cannot say
         return values
 
 
@@ -85,6 +90,8 @@ class DataArguments:
         for name in ("num_eval_episodes", "num_test_episodes"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 2, for an interval to exist")
+        if isinstance(self.datasets, str):  # a YAML file may give one without brackets
+            self.datasets = [self.datasets]
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, MetaTrainingArguments]:
@@ -106,7 +113,9 @@ def read_yaml(path: Path, known: set[str]) -> dict:
     options = yaml.safe_load(path.read_text()) or {}
     if not isinstance(options, dict):
         raise SystemExit(f"run_meta.py: {path} must hold 'option: value' lines")
-    for name in options:
+    for name, value in options.items():
+        if value is None:
+            raise SystemExit(f"run_meta.py: {path} gives {name!r} no value; leave it out for its default")
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "; --help lists all options"
@@ -147,10 +156,22 @@ def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str,
     return datasets
 
 
-def make_processor(splits: list[FewShotSplit]) -> MSMAMLProcessor:
-    """What turns own files, texts and pictures into the inputs that the model was trained on."""
+def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLProcessor | None:
+    """
+    What turns own files, texts and pictures into the inputs that the model was trained on: the checkpoint's, if it has
+    one. `None` if no modality has any.
+    """
+    path = arguments.model_name_or_path
+    if path is not None and has_processor(path):
+        return MSMAMLProcessor.from_pretrained(path)
     parts = {"audio": "feature_extractor", "text": "tokenizer", "image": "image_processor"}
-    return MSMAMLProcessor(**{parts[s.modality]: s.preprocessor for s in splits if s.preprocessor is not None})
+    own = {parts[s.modality]: s.preprocessor for s in splits if s.modality in parts and s.preprocessor is not None}
+    return MSMAMLProcessor(**own) if own else None
+
+
+def has_processor(path: str) -> bool:
+    """Whether a checkpoint was saved with its processor; those of the published layout were not."""
+    return cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
 def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
@@ -182,7 +203,7 @@ def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLM
     for split in splits:
         if split.modality not in model.config.modalities:
             raise ValueError(f"the checkpoint {path} has modalities {model.config.modalities}, not {split.modality!r}")
-        if split.modality == "text":
+        if split.modality == "text" and has_processor(path):
             trained = MSMAMLProcessor.from_pretrained(path).tokenizer.get_vocab()
             if trained != split.tokenizer.get_vocab():
                 raise ValueError(
@@ -192,11 +213,25 @@ def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLM
     return model
 
 
-def run(arguments: ModelArguments, data: DataArguments, args: MetaTrainingArguments) -> dict[str, float]:
-    """Everything that the options ask for; returns what `all_results.json` holds."""
-    datasets = make_datasets(data, args)
-    if not datasets:
+def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> None:
+    """Refuses combinations of options of which one would be without effect."""
+    if not (args.do_train or args.do_eval or args.do_predict):
         raise ValueError("nothing to do: give --do_train, --do_eval or --do_predict")
+    if not args.do_train and arguments.model_name_or_path is None:
+        raise ValueError("there is no model to evaluate: give --model_name_or_path, or --do_train to make one")
+    if not args.do_train and args.resume_from_checkpoint is not None:
+        raise ValueError(
+            f"resume_from_checkpoint={args.resume_from_checkpoint} goes on with a training, which do_train=False "
+            "leaves out: evaluate a checkpoint with --model_name_or_path"
+        )
+
+
+def run(
+    arguments: ModelArguments, data: DataArguments, args: MetaTrainingArguments, argv: list[str]
+) -> dict[str, float]:
+    """Everything that the options, which `argv` gave, ask for; returns what `all_results.json` holds."""
+    check_what_to_do(arguments, args)
+    datasets = make_datasets(data, args)
     splits = next(iter(datasets.values())).splits
     set_seed(args.seed)
     trainer = MetaTrainer(
@@ -204,9 +239,16 @@ def run(arguments: ModelArguments, data: DataArguments, args: MetaTrainingArgume
         args=args,
         train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),
-        processing_class=make_processor(splits),
+        processing_class=make_processor(arguments, splits),
     )
-    report = RunReport(trainer, data)
+    report = RunReport(
+        trainer,
+        data,
+        data_sets={split.modality: split.name for split in splits},
+        command=command_line(argv, args.world_size, args.device.type),
+        started_from=arguments.model_name_or_path,
+    )
+    trainer.add_callback(ModelCardCallback(report))
     if args.do_train:
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         trainer.save_model()
@@ -218,16 +260,19 @@ def run(arguments: ModelArguments, data: DataArguments, args: MetaTrainingArgume
         report.add("test", trainer.predict(datasets["test"], metric_key_prefix="test").metrics)
     if trainer.is_world_process_zero():
         plot_learning_curves(trainer.state.log_history, Path(args.output_dir) / "plots")
-        write_model_card(report, Path(args.output_dir))
+        write_model_card(report.card(), Path(args.output_dir))
         print(report.table())
+    if args.push_to_hub:
+        trainer.push_to_hub()
     return report.results
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    arguments, data, args = parse_arguments(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments, data, args = parse_arguments(argv)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
-    return run(arguments, data, args)
+    return run(arguments, data, args, argv)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,20 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Lower bounds are the lowest versions that the tests were run with. There is no upper bound on torch; but its binary
-# must fit torchaudio's and torchvision's: constraints.txt holds a set that does.
+# Lower bounds: the fast tests were run with transformers 5.0.0, datasets 4.0.0, accelerate 1.6.0, evaluate 0.4.5, timm
+# 1.0.20 and huggingface-hub 1.3.0, on torch 2.14.1. One thing is missing there: a run that early stopping has ended and
+# that was killed just then trains on when it is resumed. torch before 2.14 was not run.
+# There is no upper bound on torch; but its binary must fit torchaudio's and torchvision's: constraints.txt holds a set
+# that does, with which all tests run.
 INSTALL_REQUIRES = [
-    "transformers>=5.23",
-    "datasets>=5.2",
-    "accelerate>=1.15",
-    "evaluate>=0.4.6",
-    "torch>=2.14",
-    "torchaudio>=2.11",
-    "timm>=1.0.31",
-    "huggingface-hub>=2.4",
+    "transformers>=5.0",
+    "datasets>=4.0",
+    "accelerate>=1.6",  # transformers 5.0 cannot be imported with 1.1
+    "evaluate>=0.4.5",
+    "torch>=2.9",
+    "torchaudio>=2.9",
+    "timm>=1.0.20",
+    "huggingface-hub>=1.3",
     "soundfile>=0.13",  # decodes wav, flac, ogg and mp3; torchaudio's own decoder needs FFmpeg
     "gensim>=4.4",  # word vectors of the training documents
     "tokenizers>=0.22",  # the word-level tokenizer of the text modality
@@ -26,7 +29,14 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-    "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "tensorboard>=2.18"],
+    "test": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "ruff>=0.9",
+        "tensorboard>=2.18",
+        "trackio>=0.43",
+    ],
     "bench": ["higher>=0.2.1", "torchopt>=0.7.3", "optree", "graphviz"],  # peers in benchmarks/
     "demo": ["tensorboard>=2.18"],
 }

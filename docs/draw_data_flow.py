@@ -68,4 +68,4 @@ def draw() -> Figure:
 if __name__ == "__main__":
     matplotlib.rcParams.update({"svg.hashsalt": "ms-maml", "svg.fonttype": "path"})
     figure = draw()
-    figure.savefig(Path(__file__).with_name("data_flow.svg"), metadata={"Date": None})
+    figure.savefig(Path(__file__).with_name("data_flow.svg"), metadata={"Date": None, "Creator": None})

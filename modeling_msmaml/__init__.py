@@ -3,9 +3,10 @@
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .configuration_msmaml import MSMAMLConfig
+from .hub_callback import ModelCardCallback
 from .metrics import FewShotAccuracy
 from .modality_embeddings import ModalityEmbedding, register_modality
-from .model_card import write_model_card
+from .model_card import CardContent, write_model_card
 from .modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel
 from .plots import plot_learning_curves
 from .processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
@@ -17,7 +18,13 @@ AutoConfig.register(MSMAMLConfig.model_type, MSMAMLConfig, exist_ok=True)
 AutoModel.register(MSMAMLConfig, MSMAMLModel, exist_ok=True)
 AutoProcessor.register(MSMAMLConfig, MSMAMLProcessor, exist_ok=True)
 
+# The code is saved beside the weights, so that the auto classes load them without this package (trust_remote_code).
+MSMAMLConfig.register_for_auto_class()
+MSMAMLModel.register_for_auto_class("AutoModel")
+MSMAMLProcessor.register_for_auto_class("AutoProcessor")
+
 __all__ = [
+    "CardContent",
     "FewShotAccuracy",
     "MSMAMLConfig",
     "MSMAMLFeatureExtractor",
@@ -29,6 +36,7 @@ __all__ = [
     "MetaTrainer",
     "MetaTrainingArguments",
     "ModalityEmbedding",
+    "ModelCardCallback",
     "RunReport",
     "plot_learning_curves",
     "register_modality",

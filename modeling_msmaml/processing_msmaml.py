@@ -108,15 +108,15 @@ def encode_image(image: Any, size: int) -> UInt8[np.ndarray, "3 size size"]:
     """RGB, resized (bilinear, anti-aliased, aspect ratio not kept) to `size` x `size`, channels first, uint8.
 
     Args:
-        image: a path, a PIL image, or an array: (height, width), (height, width, 3) or (3, height, width), uint8 or
-            float in [0, 1].
+        image: a path, the content of a file, a PIL image, or an array: (height, width), (height, width, 3) or
+            (3, height, width), uint8 or float in [0, 1].
         size: of the result, pixels. An image of this size is not touched.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it cannot be decoded (the message names the file), or an array of another shape, type or range.
     """
-    if isinstance(image, (str, os.PathLike)):
+    if isinstance(image, (str, os.PathLike, bytes)):
         image = _open_image(image)
     pixels = _rgb_array(image.convert("RGB") if isinstance(image, Image.Image) else image)
     if pixels.shape[:2] != (size, size):
@@ -124,14 +124,15 @@ def encode_image(image: Any, size: int) -> UInt8[np.ndarray, "3 size size"]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _open_image(path: str | os.PathLike) -> Image.Image:
+def _open_image(source: str | os.PathLike | bytes) -> Image.Image:
+    name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return image.convert("RGB")
     except FileNotFoundError:
-        raise FileNotFoundError(f"no image at {path}") from None
+        raise FileNotFoundError(f"no image at {name}") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"cannot decode the image in {path}: {error}") from error
+        raise ValueError(f"cannot decode the image in {name}: {error}") from error
 
 
 def _rgb_array(image: Any) -> UInt8[np.ndarray, "height width 3"]:
@@ -225,7 +226,8 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
         """Encodes one or several images.
 
         Args:
-            images: a path, a PIL image or an array (see `encode_image`), a list of these, or an array of several.
+            images: a path, the bytes of a file, a PIL image or an array (see `encode_image`), a list of these, or an
+                array of several.
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:

@@ -1,9 +1,10 @@
-"""What a run did and found: the result file, the table, the settings that an accuracy is worth nothing without."""
+"""What a run did and found: the result files, the card, the settings that an accuracy is worth nothing without."""
 
-import subprocess
-from pathlib import Path
-
+from .hub_command import commit
+from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities
 from .trainer import MetaTrainer
+
+SPLITS = {"eval": "validation", "test": "test"}
 
 
 class RunReport:
@@ -13,12 +14,28 @@ class RunReport:
     Args:
         trainer: the run's trainer.
         data: the run's data arguments (`datasets`, `protocol`, `source_disjoint`, `eval_seed`).
+        data_sets: modality -> name of the data set that its episodes come from.
+        command: the run's command line, without secrets.
+        started_from: the checkpoint that the run started from.
     """
 
-    def __init__(self, trainer: MetaTrainer, data):
+    def __init__(
+        self,
+        trainer: MetaTrainer,
+        data,
+        data_sets: dict[str, str],
+        command: str | None = None,
+        started_from: str | None = None,
+    ):
         self.trainer = trainer
         self.data = data
+        self.data_sets = data_sets
+        self.command = command
+        self.started_from = started_from
+        self.commit = commit()
         self.results: dict[str, float] = {}
+        # Metrics of an evaluation in the midst of training, and the step after which it took place.
+        self.validation: tuple[dict[str, float], int] = ({}, 0)
 
     def add(self, split: str, metrics: dict[str, float]) -> None:
         """Adds the metrics of `train`, `eval` or `test`, with the settings that they were measured with."""
@@ -45,52 +62,42 @@ class RunReport:
             "inner_lr": config.inner_lr,
             "first_order": config.first_order,
             "transductive": config.norm_statistics == "transductive",
-            "commit": commit(),
+            "commit": self.commit,
         }
 
-    def accuracies(self) -> list[tuple[str, str, float, float, int]]:
-        """(split, modality, accuracy, half-width of its 95 % interval, episodes), accuracies in [0, 1]."""
+    def accuracies(self) -> list[Accuracy]:
+        """What was measured on the model as it is; in the midst of training, what the last evaluation found."""
+        step = self.trainer.state.global_step
+        metrics, measured = self.validation
+        measured_at = {"eval": step if "eval_accuracy" in self.results else measured, "test": step}
+        metrics = {**metrics, **self.results}
         rows = []
-        for prefix, split in (("eval", "validation"), ("test", "test")):
+        for prefix, split in SPLITS.items():
             for modality in (*self.trainer.model.config.modalities, None):
                 name = f"{prefix}_{modality}" if modality else prefix
-                if f"{name}_accuracy" in self.results:
-                    rows.append(
-                        (
-                            split,
-                            modality or "all",
-                            self.results[f"{name}_accuracy"],
-                            self.results[f"{name}_accuracy_ci95"],
-                            self.results[f"{name}_episodes"],
-                        )
-                    )
+                if f"{name}_accuracy" in metrics:
+                    values = (metrics[f"{name}_{key}"] for key in ("accuracy", "accuracy_ci95", "episodes"))
+                    rows.append(Accuracy(split, modality or "all", *values, step=measured_at[prefix]))
         return rows
 
     def table(self) -> str:
         """The accuracies as a Markdown table."""
-        chance = f"{100 / self.trainer.args.n_way:.1f}"
-        lines = [
-            "| split | modality | accuracy, % | 95 % interval | episodes | chance, % |",
-            "| --- | --- | ---: | ---: | ---: | ---: |",
-        ]
-        for split, modality, accuracy, half_width, episodes in self.accuracies():
-            lines.append(
-                f"| {split} | {modality} | {100 * accuracy:.2f} | ± {100 * half_width:.2f} | {episodes} | {chance} |"
-            )
-        return "\n".join(lines) if self.accuracies() else ""
+        return accuracy_table(self.accuracies(), self.trainer.args.n_way, self.trainer.state.global_step)
 
-
-def commit() -> str | None:
-    """The git commit that this package is at, with `+` when files differ from it; `None` outside a checkout."""
-    folder = Path(__file__).resolve().parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
+    def card(self) -> CardContent:
+        """What the model card says of this run."""
+        args, model = self.trainer.args, self.trainer.model
+        shown_elsewhere = ("n_way", "k_shot", "training_steps", "transductive", "commit", "datasets")
+        return CardContent(
+            model_id=self.trainer.hub_model_id or args.output_dir,
+            config=model.config,
+            k_shot=args.k_shot,
+            data_sets=self.data_sets,
+            training_steps=self.trainer.state.global_step,
+            settings={name: value for name, value in self.settings().items() if name not in shown_elsewhere},
+            accuracies=self.accuracies(),
+            command=self.command,
+            commit=self.commit,
+            started_from=self.started_from,
+            processed=processed_modalities(self.trainer.processing_class),
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None

@@ -1,19 +1,31 @@
 """Meta-training and evaluation on episodes."""
 
+import logging
 import math
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from .checkpoints import checkpoint_step, checkpoints, resolve
+from .compat import TrainerHooks, loader_options, logs_this_step
+from .continuation import check_continuation, run_settings
+from .hardware_limits import refuse_what_cannot_work, warn_of_fp16
 from .metrics import FewShotAccuracy
 from .modeling_msmaml import MSMAMLModel, MSMAMLOutput
 from .training_args import MetaTrainingArguments
+from .training_record import TrainingRecord
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,7 +52,8 @@ class AlternatingUpdates(TrainerCallback):
         if model.task_encoder is None:
             return
         if args.task_encoder_max_grad_norm:
-            self.trainer.accelerator.clip_grad_norm_(model.task_encoder.parameters(), args.task_encoder_max_grad_norm)
+            # Not accelerate's: under fp16 `Trainer` has unscaled the gradients already, and twice is an error.
+            nn.utils.clip_grad_norm_(model.task_encoder.parameters(), args.task_encoder_max_grad_norm)
         if args.alternating_steps:
             network_turn = state.global_step // args.alternating_steps % 2 == 0
             for name, parameter in model.named_parameters():
@@ -48,7 +61,7 @@ class AlternatingUpdates(TrainerCallback):
                     parameter.grad = None
 
 
-class MetaTrainer(Trainer):
+class MetaTrainer(TrainerHooks):
     """
     `transformers.Trainer` for an [`MSMAMLModel`] and data sets of episodes (`data_builders.EpisodeDataset`).
 
@@ -63,7 +76,7 @@ class MetaTrainer(Trainer):
         kwargs: as for `transformers.Trainer`.
 
     Raises:
-        `ValueError`: `args` do not fit the model.
+        `ValueError`: `args` do not fit the model, or ask for what cannot work with an inner loop.
         `FloatingPointError`: in training, a loss that is not finite; before it has changed a parameter.
     """
 
@@ -80,14 +93,53 @@ class MetaTrainer(Trainer):
         for name, value in args.model_overrides().items():
             setattr(model.config, name, value)
         model.config.check()
+        refuse_what_cannot_work(args, model.config.first_order)
+        if warning := warn_of_fp16(args, model.config.first_order):
+            logger.warning(warning)
         if data_collator is None:
             # Imported late: the data layer stands on this package's processor.
             from data_builders import collate_episodes as data_collator
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(AlternatingUpdates(self))
-        self._train_accuracies: dict[str, list[Tensor]] = defaultdict(list)
+        if args.early_stopping_patience:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
+        self._record = TrainingRecord()
 
     # Training
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
+        """
+        Trains, from the beginning or from a checkpoint. A resumed run ends like one that was never interrupted: on the
+        CPU with the same parameters, optimizer state and logged losses to the last bit.
+
+        Args:
+            resume_from_checkpoint: a complete checkpoint; or `True`, `"true"` or `"last"`, the last complete one of
+                `output_dir` (none yet: the run starts anew).
+            kwargs: as for `Trainer.train`.
+
+        Raises:
+            `ValueError`: the checkpoint is incomplete, or of a run with other settings.
+        """
+        args, output_dir = self.args, Path(self.args.output_dir)
+        with args.main_process_first(local=args.save_on_each_node, desc="looking for checkpoints"):
+            checkpoint = resolve(resume_from_checkpoint, output_dir)
+        self._record = TrainingRecord()
+        self._resumed_step = None
+        if checkpoint is not None:
+            check_continuation(checkpoint, args, self.model.config)
+            self._record.load(checkpoint, args.process_index, args.world_size)
+            self._resumed_step = checkpoint_step(checkpoint)
+        elif args.should_save and checkpoints(output_dir):
+            logger.warning(
+                "%s holds checkpoints of an earlier run, up to %s, which this run will mix with its own; "
+                "resume_from_checkpoint=last goes on from them, another output_dir keeps them apart",
+                *(output_dir, checkpoints(output_dir)[-1].name),
+            )
+        return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
+
+    def save_progress(self, checkpoint: Path) -> None:
+        settings = run_settings(self.args, self.model.config)
+        self._record.save(checkpoint, self.args.process_index, settings=settings)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """One parameter group for each network and kind of weight decay, each with its learning rate."""
@@ -123,10 +175,42 @@ class MetaTrainer(Trainer):
         episodes = inputs["episodes"]
         if not torch.isfinite(output.loss):
             raise FloatingPointError(self._explain_not_finite(output, episodes))
-        for modality, logits in output.logits.items():
-            correct = logits.detach().argmax(dim=-1) == episodes[modality]["query_labels"]
-            self._train_accuracies[modality].append(correct.float().mean())
+        self._record.add("loss", output.loss.detach(), 1)
+        for modality, accuracies in query_accuracies(output, episodes).items():
+            self._record.add(f"{modality}_accuracy", accuracies.sum(), len(accuracies))
+        if self._details_are_due():
+            self._record_adaptation(output, episodes)
         return (output.loss, output) if return_outputs else output.loss
+
+    def training_step(self, model: nn.Module, *args, **kwargs) -> Tensor:
+        loss = super().training_step(model, *args, **kwargs)
+        if self._details_are_due() and self.accelerator.sync_gradients:
+            self._record_gradient_norms()
+        return loss
+
+    def _details_are_due(self) -> bool:
+        return self.args.log_inner_loop and logs_this_step(self.args, self.state)
+
+    def _record_adaptation(self, output: MSMAMLOutput, episodes: dict) -> None:
+        """Support losses before each inner step, and the accuracy of the network that is not adapted."""
+        for modality, losses in output.support_loss.items():
+            for step, column in enumerate(losses.detach().float().unbind(dim=1), start=1):
+                self._record.add(f"{modality}_support_loss_step{step}", column.sum(), len(column))
+        model = self.accelerator.unwrap_model(self.model)
+        with torch.no_grad(), self.accelerator.autocast(), without_inner_loop(model):
+            unadapted = model(episodes)
+        for modality, accuracies in query_accuracies(unadapted, episodes).items():
+            self._record.add(f"{modality}_accuracy_before", accuracies.sum(), len(accuracies))
+
+    def _record_gradient_norms(self) -> None:
+        """Of the outer gradient, before anything clips it."""
+        model = self.accelerator.unwrap_model(self.model)
+        scaler = getattr(self.accelerator, "scaler", None)
+        scale = scaler.get_scale() if scaler is not None else 1.0
+        for name in ("task_network", "task_encoder"):
+            gradients = [p.grad for n, p in model.named_parameters() if n.startswith(f"{name}.") and p.grad is not None]
+            if gradients:
+                self._record.add(f"{name}_grad_norm", nn.utils.get_total_norm(gradients) / scale, 1)
 
     def _explain_not_finite(self, output: MSMAMLOutput, episodes: dict) -> str:
         places = []
@@ -147,9 +231,10 @@ class MetaTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            for modality, values in self._train_accuracies.items():
-                logs[f"{modality}_accuracy"] = torch.stack(values).mean().item()
-            self._train_accuracies.clear()
+            logs.update(self._record.drain())
+        if "train_loss" in logs:
+            # Trainer's own counts only the steps since the last resume.
+            logs["train_loss"] = self._record.mean_loss() or logs["train_loss"]
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict) -> int:
@@ -170,20 +255,20 @@ class MetaTrainer(Trainer):
         return self._evaluation_dataloader(test_dataset)
 
     def _evaluation_dataloader(self, dataset: Dataset) -> DataLoader:
-        # Each process takes its share and no more: accelerate's samplers repeat episodes to even out the last batch.
-        rank, world = self.args.process_index, self.args.world_size
-        share = range(len(dataset) * rank // world, len(dataset) * (rank + 1) // world)
+        # Each process takes its share and no more: accelerate's samplers repeat episodes to even out the last batch. A
+        # share is made of whole batches, so that any number of processes computes the same ones, to the last bit.
+        rank, world, size = self.args.process_index, self.args.world_size, self.args.eval_batch_size
+        batches = math.ceil(len(dataset) / size)
+        first, last = (min(len(dataset), batches * part // world * size) for part in (rank, rank + 1))
+        share = range(first, last)
         return DataLoader(
             dataset,
             sampler=share,
-            batch_size=self.args.eval_batch_size,
+            batch_size=size,
             collate_fn=self.data_collator,
             # Else an evaluation would draw from the global random state, and change the training that goes on after it.
             generator=torch.Generator(),
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
-            multiprocessing_context=self.args.dataloader_multiprocessing_context,
+            **loader_options(self.args),
         )
 
     def evaluation_loop(
@@ -211,6 +296,24 @@ class MetaTrainer(Trainer):
             metrics=metrics,
             num_samples=len(results),
         )
+
+
+@contextmanager
+def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
+    """Within, `model` classifies queries without adapting to the support set."""
+    steps, model.config.num_inner_steps = model.config.num_inner_steps, 0
+    try:
+        yield
+    finally:
+        model.config.num_inner_steps = steps
+
+
+def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:
+    """Modality -> the query accuracy of each task."""
+    return {
+        modality: (logits.detach().argmax(dim=-1) == episodes[modality]["query_labels"]).float().mean(dim=1)
+        for modality, logits in output.logits.items()
+    }
 
 
 def episode_results(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> list[EpisodeResult]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .hardware_limits import refuse_deepspeed_zero3
+
 # Arguments of TrainingArguments that meta-training has no use for, each with what to do instead. A value other than the
 # default is refused, because it would silently do nothing.
 UNUSED_ARGUMENTS = {
@@ -21,7 +23,21 @@ UNUSED_ARGUMENTS = {
     "eval_accumulation_steps": "evaluation keeps predicted classes only, on the CPU",
     "prediction_loss_only": "evaluation reports accuracies",
     "gradient_checkpointing": "the inner loop does not support it",
+    "activation_checkpointing": "the inner loop does not support it",
+    "length_column_name": "episodes have no length",
+    "data_seed": "episodes are a function of seed, and their order is fixed",
+    "include_num_input_tokens_seen": "a meta-batch is counted in tasks, not in tokens",
+    "use_liger_kernel": "there are no kernels for these layers",
+    "auto_find_batch_size": "a meta-batch of another size is another experiment; lower per_device_train_batch_size and "
+    "raise gradient_accumulation_steps, which gives the same gradient",
+    "logging_nan_inf_filter": "a loss that is not finite raises",
+    "eval_do_concat_batches": "evaluation keeps predicted classes only",
+    "eval_use_gather_object": "evaluation always gathers from all processes",
+    "enable_jit_checkpoint": "a checkpoint in the middle of a meta-step cannot be resumed exactly; a run that is "
+    "killed at any moment resumes from its last checkpoint: lower save_steps",
 }
+# There is one pass over the episodes, so that "epoch" would mean "at the end".
+STRATEGIES = ("logging_strategy", "eval_strategy", "save_strategy")
 
 
 @dataclass
@@ -73,7 +89,29 @@ class MetaTrainingArguments(TrainingArguments):
             "and so on; 0 updates both at every step."
         },
     )
+    early_stopping_patience: int = field(
+        default=0,
+        metadata={
+            "help": "Stop when metric_for_best_model has not improved in this many evaluations; 0 never stops early."
+        },
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "By how much the metric must improve to count, with early_stopping_patience."}
+    )
+    log_inner_loop: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Log, for each modality, accuracy before adaptation and support loss before each inner step, and "
+            "the gradient norms of both networks. Default: when report_to names a tracker."
+        },
+    )
 
+    metric_for_best_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "What the best model is best in. Default: eval_accuracy, or eval_loss for reduce_lr_on_plateau."
+        },
+    )
     per_device_train_batch_size: int = field(default=6, metadata={"help": "Tasks in a meta-batch, on each device."})
     per_device_eval_batch_size: int = field(default=6, metadata={"help": "Tasks evaluated at a time, on each device."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Outer learning rate."})
@@ -83,21 +121,31 @@ class MetaTrainingArguments(TrainingArguments):
     max_steps: int = field(default=1000, metadata={"help": "Meta-steps."})
     logging_steps: float = field(default=10, metadata={"help": "Meta-steps between two log entries."})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Unused: a loss that is not finite raises."})
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Resume early stopping with the evaluations that it has counted."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: episodes have no columns."})
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "Must be 'sequential'."})
 
     def __post_init__(self):
         self._check()
         self.n_query = _parse_n_query(self.n_query)
+        if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
+            self.metric_for_best_model = "eval_accuracy" if self._needs_best_model() else None
         super().__post_init__()
+        self._check_sharing()
+        if self.log_inner_loop is None:
+            self.log_inner_loop = bool(self.report_to)
         # Pinned memory speeds copies to a GPU up; without one, PyTorch only warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type == "cuda"
 
     def _check(self) -> None:
         defaults = {item.name: item for item in dataclasses.fields(self)}
         for name, reason in UNUSED_ARGUMENTS.items():
-            if name in defaults and getattr(self, name) != _default(defaults[name]):
-                raise ValueError(f"{name}={getattr(self, name)!r} has no effect in meta-training: {reason}")
+            value, default = getattr(self, name, None), _default(defaults[name]) if name in defaults else None
+            # YAML, and a command line in older releases of transformers, turn "no" into False.
+            if value != default and not (value is False and default == "no"):
+                raise ValueError(f"{name}={value!r} has no effect in meta-training: {reason}")
         for name, least in (("n_way", 2), ("k_shot", 1), ("max_steps", 1), ("alternating_steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
@@ -105,6 +153,47 @@ class MetaTrainingArguments(TrainingArguments):
             raise ValueError(f"task_encoder_max_grad_norm={self.task_encoder_max_grad_norm} must not be negative")
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns=True would remove the episodes' contents: leave it False")
+        for name in STRATEGIES:
+            if getattr(self, name) == "epoch":
+                steps = name.replace("strategy", "steps")
+                raise ValueError(f"{name}='epoch': there are no epochs; take {name}='steps' and {steps}")
+        refuse_deepspeed_zero3(self.deepspeed)
+        self._check_early_stopping()
+
+    def _check_early_stopping(self) -> None:
+        if self.early_stopping_patience < 0 or self.early_stopping_threshold < 0:
+            raise ValueError(
+                f"early_stopping_patience={self.early_stopping_patience} and early_stopping_threshold="
+                f"{self.early_stopping_threshold} must not be negative"
+            )
+        if self.early_stopping_threshold and not self.early_stopping_patience:
+            raise ValueError(
+                f"early_stopping_threshold={self.early_stopping_threshold} has no effect without "
+                "early_stopping_patience"
+            )
+        if self.early_stopping_patience and self.eval_strategy == "no":
+            raise ValueError(
+                f"early_stopping_patience={self.early_stopping_patience} needs evaluations: give eval_strategy='steps' "
+                "and eval_steps"
+            )
+
+    def _check_sharing(self) -> None:
+        """Refuses options of accelerate's data loaders under which processes would not read equally many tasks."""
+        for name, needed in (("split_batches", False), ("dispatch_batches", None), ("even_batches", True)):
+            if getattr(self.accelerator_config, name) not in (needed, bool(needed)):
+                raise ValueError(
+                    f"accelerator_config.{name}={getattr(self.accelerator_config, name)}: every process must read "
+                    f"per_device_train_batch_size tasks for itself, for the gradient to be a mean over tasks; leave it "
+                    f"{needed}"
+                )
+
+    def _needs_best_model(self) -> bool:
+        return self.load_best_model_at_end or self.save_strategy == "best" or self.early_stopping_patience > 0
+
+    @property
+    def tasks_per_step(self) -> int:
+        """Tasks in a meta-batch, over all processes and accumulated batches."""
+        return self.per_device_train_batch_size * self.world_size * self.gradient_accumulation_steps
 
     def model_overrides(self) -> dict:
         """The fields that replace those of the model's config, because they were given."""

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_builders import EpisodeDataset, collate_episodes, load_few_shot
-from data_builders.brown import passages, strip_tags
+from data_builders.brown import strip_tags
 from data_builders.protocols import SPLITS, read_protocols, select_rows
+from data_builders.text_rows import passages
 from modeling_msmaml.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLProcessor
 
 DATA_SETS = ("esc50", "brown", "cifar100")
@@ -188,8 +189,6 @@ def test_missing_data_say_which_file_goes_where(name, folders):
             load(name, place, cache_dir)
         for part in (str(place), ARCHIVE[name], FOLDER[name], "https://"):
             assert part in str(error.value)
-    with pytest.raises(ValueError, match="data_dir is needed"):
-        load(name, None, cache_dir)
     (data_dir / FOLDER[name]).mkdir()
     with pytest.raises(FileNotFoundError, match=f"{FOLDER[name]} is there but lacks"):
         load(name, data_dir, cache_dir)
@@ -348,6 +347,8 @@ def test_min_count_and_units(folders):
     documents = load("brown", data_dir, cache_dir, unit="document")
     assert documents.row_shape == (3000,) and len(documents) == len(set(documents.source_ids))
     assert load("brown", data_dir, cache_dir, passage_length=10_000).row_shape == (10_000,)
+    with pytest.raises(ValueError, match="passage_length=600 has no meaning for unit='document'"):
+        load("brown", data_dir, cache_dir, unit="document", passage_length=600)
 
 
 # Protocols
@@ -416,6 +417,43 @@ def test_sample_disjoint_text(folders):
     assert "hobbies" in split.tokenizer.get_vocab(), "a test category of class_disjoint is trained on here"
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=60))
+def test_original_divides_rows(rows):
+    """Each row is in exactly one split, sources and classes are of no account, and the fractions are of all rows."""
+    labels = np.asarray([label for label, _ in rows])
+    sources = np.asarray([str(source) for _, source in rows], dtype=object)
+    splits = read_protocols("brown")["original"]
+    chosen = [select_rows({**splits[s], "classes": list("abcd")}, labels, sources, list("abcd"))[0] for s in SPLITS]
+    assert sorted(np.concatenate(chosen)) == list(range(len(rows)))
+    assert len(chosen[0]) == round(0.7 * len(rows)) and len(chosen[2]) == len(rows) - round(0.85 * len(rows))
+
+
+@pytest.mark.filterwarnings("ignore:split 'test' of brown:UserWarning")
+def test_original_text_is_as_published(folders):
+    """Whole documents, word vectors of all texts, and a warning that goes with the split."""
+    data_dir, cache_dir = folders
+    tiny_archive("brown", data_dir, brown_files(extra_test_word="zeitgeist", documents=10))
+    with pytest.warns(UserWarning, match="brown: protocol 'original' repeats the published set-up"):
+        split = load("brown", data_dir, cache_dir, "test", protocol="original")
+    assert "support and query overlap" in split.warning and split.row_shape == (3000,)
+    assert not load("brown", data_dir, cache_dir, "test").warning
+    assert "zeitgeist" in split.tokenizer.get_vocab(), "a word of test documents"
+    dataset = EpisodeDataset([split], 10, 5, 15, 3)
+    counts = np.bincount(split.labels, minlength=15)
+    for episode in dataset:
+        ids = torch.cat([episode["support_ids"], episode["query_ids"]]).numpy()
+        assert np.array_equal(
+            split.labels[episode["query_ids"]], episode["class_ids"].numpy()[episode["query_labels"].numpy()]
+        )
+        assert len(set(ids)) < len(ids) and counts[episode["class_ids"]].max() < 20, "rows repeat"
+
+
+def test_original_images_have_disjoint_classes():
+    splits = read_protocols("cifar100")
+    assert splits["original"] == splits["class_disjoint"]
+
+
 def test_unknown_class_in_a_split():
     with pytest.raises(ValueError, match="yodelling"):
         select_rows({"classes": ["yodelling"]}, np.zeros(1, int), np.asarray(["x"]), ["dog"])
@@ -427,11 +465,12 @@ def test_unknown_class_in_a_split():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "esc10"}, "name='esc10'.*esc50, brown, cifar100, synthetic"),
+        ({"name": "esc10"}, "name='esc10'.*esc50, brown, cifar100, synthetic, folder, hub"),
         ({"name": "synthetic", "split": "dev"}, "split='dev'.*train, validation, test"),
         ({"name": "synthetic", "protocol": "random"}, "protocol='random'.*class_disjoint, sample_disjoint, original"),
         ({"name": "synthetic", "protocol": "original"}, "protocol='original' is not available.*class_disjoint"),
-        ({"name": "cifar100", "protocol": "original"}, "protocol='original' is not available.*sample_disjoint"),
+        ({"name": "folder", "protocol": "original"}, "protocol='original' is not available.*sample_disjoint"),
+        ({"name": "brown:text"}, "option modality does not exist for brown"),
         ({"name": "cifar100", "unit": "passage"}, "option unit does not exist for cifar100; its options: none"),
         ({"name": "brown", "length": 3}, "option length .* unit, passage_length, min_count"),
         ({"name": "brown", "unit": "sentence"}, "unit='sentence'.*passage, document"),

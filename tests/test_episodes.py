@@ -1,16 +1,20 @@
 """Episodes: the invariants, on tables of any shape; determinism; meta-batches."""
 
 import itertools
+import os
 import pickle
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from datasets.arrow_writer import ArrowWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_builders import EpisodeDataset, FewShotSplit, collate_episodes
+from data_builders.base import row_features
+from data_builders.rows import ArrowRows
 from data_builders.source_partition import RandomBits, can_fill, divide_sources, nearest_settings
 
 
@@ -180,6 +184,66 @@ def test_workers_do_not_change_episodes(workers):
     dataset = EpisodeDataset([spread(8, 20)], 5, 1, 5, 12, seed=3)
     loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=workers)
     assert all(equal(episode, dataset[index]) for index, episode in enumerate(loader))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 10_000), st.integers(1, 300), st.integers(0, 2**32))
+def test_prefix_of_a_random_order(n, size, seed):
+    """Different numbers in range; all of them for a small n, and then the same as the whole order."""
+    drawn = RandomBits(seed).prefix(n, size)
+    assert len(set(drawn.tolist())) == len(drawn) and 0 <= drawn.min() <= drawn.max() < n
+    if n <= 2_048:
+        assert np.array_equal(drawn, RandomBits(seed).permutation(n))
+    else:
+        assert 0.7 * size < len(drawn) <= size
+
+
+def test_prefix_is_uniform():
+    counts = np.bincount(np.concatenate([RandomBits(seed).prefix(5_000, 50)[:1] for seed in range(20_000)]) // 500)
+    assert abs(counts - 2_000).max() < 5 * np.sqrt(2_000)
+
+
+def test_large_classes():
+    """Classes far beyond the size up to which all rows are put in order, with sources of very different sizes."""
+    sources = [[f"{c}/{int(s**0.5)}" for s in range(6_000)] for c in range(6)]
+    split = table(sources)
+    for episode in episodes_of([split], 5, 5, 15, 10):
+        assert_valid(episode, split, 5, 5, 15, True)
+
+
+def rows_file(path, rows, batch):
+    """An Arrow file as `datasets` writes it, with `batch` rows a record batch."""
+    features = row_features("image", rows.shape[1], ["a"])
+    with ArrowWriter(features=features, path=str(path), writer_batch_size=batch) as writer:
+        for row in rows:
+            writer.write({"image": row, "label": 0, "source_id": "s"})
+        writer.finalize()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(1, 15), st.randoms())
+def test_arrow_rows_of_any_files(tmp_path_factory, lengths, batch, random):
+    """Several files of several record batches; rows in any order, also twice, and after pickling."""
+    folder, expected = tmp_path_factory.mktemp("rows"), []
+    for number, length in enumerate(lengths):
+        expected.append(np.random.default_rng(number).integers(0, 256, (length, 6), dtype=np.uint8))
+        rows_file(folder / f"{number}.arrow", expected[-1], batch)
+    rows, everything = ArrowRows(sorted(folder.iterdir()), "image", (2, 3)), np.concatenate(expected).reshape(-1, 2, 3)
+    indices = [random.randrange(len(everything)) for _ in range(50)]
+    for source in (rows, pickle.loads(pickle.dumps(rows))):
+        taken = source.take(indices)
+        assert taken.dtype == np.uint8 and np.array_equal(taken, everything[indices])
+        assert source.take([]).shape == (0, 2, 3)
+    with pytest.raises(IndexError, match=f"{len(everything)} rows"):
+        rows.take([len(everything)])
+
+
+def test_arrow_rows_of_a_file_that_is_cut_off(tmp_path):
+    rows_file(tmp_path / "rows.arrow", np.zeros((2_000, 600), np.uint8), 100)
+    rows = ArrowRows([tmp_path / "rows.arrow"], "image", (600,))
+    os.truncate(tmp_path / "rows.arrow", 50_000)
+    with pytest.raises(OSError, match="rows.arrow was cut off"):
+        rows.take([1_999])
 
 
 def test_stored_episode():

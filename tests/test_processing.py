@@ -36,6 +36,11 @@ def tone(rate, seconds=1.0, frequency=440.0):
 # Saving and loading
 
 
+def parameters(processor):
+    """All that decides what a call returns; not where the class is to be found."""
+    return {name: value for name, value in processor.to_dict().items() if name != "auto_map"}
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -50,7 +55,7 @@ def test_round_trip(parts, names, tmp_path):
     processor = MSMAMLProcessor(**{name: parts[name] for name in names})
     processor.save_pretrained(tmp_path)
     loaded = MSMAMLProcessor.from_pretrained(tmp_path)
-    assert loaded.to_dict() == processor.to_dict()
+    assert parameters(loaded) == parameters(processor)
     assert [name for name in parts if getattr(loaded, name) is not None] == list(names)
     inputs = {
         "feature_extractor": {"audio": [tone(44_100)], "sampling_rate": 44_100},
@@ -163,6 +168,7 @@ def test_image_forms_are_the_same_picture(tmp_path):
         pixels / 255,
         Image.fromarray(pixels),
         tmp_path / "picture.png",
+        (tmp_path / "picture.png").read_bytes(),
         str(tmp_path / "picture.png"),
     )
     for form in forms:
@@ -186,6 +192,8 @@ def test_image_errors(tmp_path):
     for name in ("text.png", "cut.png"):
         with pytest.raises(ValueError, match=name):
             encode_image(tmp_path / name, 32)
+    with pytest.raises(ValueError, match="cannot decode the image in 10 bytes"):
+        encode_image(b"no picture", 32)
     with pytest.raises(FileNotFoundError, match="nothing.png"):
         encode_image(tmp_path / "nothing.png", 32)
     for array, message in (

@@ -1,5 +1,6 @@
 """run_meta.py as a user runs it: whole runs, wrong options, resumed runs."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+MIXES = [modalities for size in (1, 2, 3) for modalities in itertools.combinations(("audio", "text", "image"), size)]
 SMALL = {
     "max_steps": 4,
     "num_eval_episodes": 4,
@@ -151,9 +153,58 @@ def test_unknown_options_are_refused_with_the_nearest_known_one(tmp_path):
         run_meta.main(["configs/quickstart.yaml", "--k_shots", "5"])
 
 
-def test_nothing_to_do_is_said(tmp_path):
-    with pytest.raises(ValueError, match="--do_train, --do_eval or --do_predict"):
-        run_meta.main([*options(output_dir=tmp_path), "--datasets", "synthetic:text"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"do_train": False, "do_predict": False}, "--do_train, --do_eval or --do_predict"),
+        ({"do_train": False}, "no model to evaluate: give --model_name_or_path"),
+        ({"do_train": False, "model_name_or_path": "x", "resume_from_checkpoint": "y"}, "resume_from_checkpoint=y"),
+    ],
+)
+def test_combinations_of_options_without_effect_are_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run_meta.main(["configs/quickstart.yaml", *options(output_dir=tmp_path, **changes)])
+
+
+@pytest.mark.parametrize("modalities", MIXES, ids="-".join)
+def test_every_set_of_modalities_trains_evaluates_and_saves(modalities, tmp_path):
+    results = run_meta.main(
+        [
+            "configs/quickstart.yaml",
+            *options(output_dir=tmp_path, max_steps=1, num_inner_steps=1, num_test_episodes=2, save_strategy="steps"),
+            "--datasets",
+            *(f"synthetic:{modality}" for modality in modalities),
+        ]
+    )
+    assert {name for name in ("audio", "text", "image") if f"test_{name}_accuracy" in results} == set(modalities)
+    assert MSMAMLModel.from_pretrained(tmp_path).config.modalities == list(modalities)
+    parts = {"audio": "feature_extractor", "text": "tokenizer", "image": "image_processor"}
+    for folder in (tmp_path, tmp_path / "checkpoint-1"):
+        processor = MSMAMLProcessor.from_pretrained(folder)
+        assert {name for name, part in parts.items() if getattr(processor, part) is not None} == set(modalities)
+
+
+def test_going_on_with_fewer_modalities_keeps_the_whole_processor(quickstart, tmp_path):
+    folder, _ = quickstart
+    changes = {"output_dir": tmp_path, "model_name_or_path": folder, "do_predict": False, "max_steps": 1}
+    run_meta.main(["configs/quickstart.yaml", *options(**changes), "--datasets", "synthetic:text"])
+    assert MSMAMLModel.from_pretrained(tmp_path).config.modalities == ["audio", "text", "image"]
+    assert MSMAMLProcessor.from_pretrained(tmp_path).feature_extractor is not None
+
+
+def test_clamping_can_be_switched_off(tmp_path):
+    arguments, _, _ = run_meta.parse_arguments(["configs/quickstart.yaml", "--inner_grad_clip", "0"])
+    assert arguments.given() == {"inner_grad_clip": None}
+    path = tmp_path / "null.yaml"
+    path.write_text("inner_grad_clip: null\n")
+    with pytest.raises(SystemExit, match="gives 'inner_grad_clip' no value"):
+        run_meta.main([str(path)])
+
+
+def test_one_data_set_needs_no_brackets(tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text("datasets: brown\n")
+    assert run_meta.parse_arguments([str(path)])[1].datasets == ["brown"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

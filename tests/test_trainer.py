@@ -7,6 +7,7 @@ import torch
 from transformers import TrainerCallback
 
 from modeling_msmaml import MetaTrainer, MetaTrainingArguments
+from modeling_msmaml.checkpoints import why_incomplete
 
 from .toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
 
@@ -59,6 +60,16 @@ def changed(before, after) -> set[str]:
         ({"train_sampling_strategy": "random"}, "train_sampling_strategy"),
         ({"remove_unused_columns": True}, "remove_unused_columns"),
         ({"task_encoder_max_grad_norm": -1.0}, "task_encoder_max_grad_norm"),
+        ({"length_column_name": "frames"}, "length_column_name='frames' has no effect .*no length"),
+        ({"data_seed": 3}, "data_seed=3 has no effect .*function of seed"),
+        ({"include_num_input_tokens_seen": "all"}, "counted in tasks, not in tokens"),
+        ({"auto_find_batch_size": True}, "raise gradient_accumulation_steps"),
+        ({"logging_strategy": "epoch"}, "there are no epochs; take logging_strategy='steps' and logging_steps"),
+        ({"eval_strategy": "epoch"}, "there are no epochs; take eval_strategy='steps' and eval_steps"),
+        ({"save_strategy": "epoch"}, "there are no epochs; take save_strategy='steps' and save_steps"),
+        ({"early_stopping_patience": -1}, "early_stopping_patience=-1"),
+        ({"early_stopping_patience": 2}, "early_stopping_patience=2 needs evaluations: give eval_strategy='steps'"),
+        ({"early_stopping_threshold": 0.1}, "no effect without early_stopping_patience"),
     ],
 )
 def test_arguments_without_effect_or_out_of_range_are_refused(tmp_path, changes, message):
@@ -234,3 +245,81 @@ def test_seed_reproduces_training(tmp_path):
     first.train()
     second.train()
     assert not changed(parameters(first), parameters(second))
+
+
+def scripted_evaluation(trainer: MetaTrainer, accuracies: list[float]) -> None:
+    """Makes `trainer` find these accuracies on the validation episodes, one after the other."""
+    evaluate, script = trainer.evaluation_loop, iter(accuracies)
+
+    def evaluation_loop(*args, **kwargs):
+        output = evaluate(*args, **kwargs)
+        output.metrics["eval_accuracy"] = next(script)
+        return output
+
+    trainer.evaluation_loop = evaluation_loop
+
+
+def test_best_model_is_the_one_of_the_highest_accuracy(tmp_path):
+    saving = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(tmp_path, load_best_model_at_end=True, save_total_limit=1, **saving)
+    assert trainer.args.metric_for_best_model == "eval_accuracy" and trainer.args.greater_is_better
+    scripted_evaluation(trainer, [0.3, 0.5, 0.4, 0.2])
+    snapshots = []
+
+    class Record(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            snapshots.append(parameters(trainer))
+
+    trainer.add_callback(Record())
+    trainer.train()
+    assert trainer.state.best_metric == 0.5 and trainer.state.best_global_step == 2
+    assert not changed(parameters(trainer), snapshots[1])
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2"}, "the best outlives the newest"
+
+
+def test_checkpoints_are_limited_and_whole(tmp_path):
+    make_trainer(tmp_path, save_strategy="steps", save_steps=1, save_total_limit=2).train()
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-3", "checkpoint-4"}
+    for path in tmp_path.iterdir():
+        assert why_incomplete(path) is None
+
+
+def test_training_stops_early(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=9, eval_strategy="steps", eval_steps=1, early_stopping_patience=2)
+    scripted_evaluation(trainer, [0.3, 0.5, 0.4, 0.5, 0.9])
+    trainer.train()
+    assert trainer.state.global_step == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"lr_scheduler_type": "linear", "warmup_steps": 2}, [0.0, 0.5, 1.0, 0.5]),
+        ({"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2}, [0.0, 0.5, 1.0, 1.0]),
+        (
+            {"lr_scheduler_type": "cosine"},
+            [1.0, 0.5 + 0.5 * math.cos(math.pi / 4), 0.5, 0.5 - 0.5 * math.cos(math.pi / 4)],
+        ),
+    ],
+)
+def test_schedule_holds_for_the_rate_of_each_network(tmp_path, changes, expected):
+    rates = []
+
+    class Record(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+            rates.append({group["lr"] for group in optimizer.param_groups})
+
+    trainer = make_trainer(tmp_path, task_network_learning_rate=0.01, task_encoder_learning_rate=0.001, **changes)
+    trainer.add_callback(Record())
+    trainer.train()
+    assert [max(rate) for rate in rates] == pytest.approx([0.01 * factor for factor in expected])
+    assert [min(rate) for rate in rates] == pytest.approx([0.001 * factor for factor in expected])
+
+
+def test_trainer_itself_draws_nothing_at_random(tmp_path):
+    """`run_meta.py` gives the seed to model and episodes."""
+    trainers = [make_trainer(tmp_path, seed=seed) for seed in (1, 2)]
+    for trainer in trainers:
+        trainer.train()
+    assert not changed(*(parameters(trainer) for trainer in trainers))

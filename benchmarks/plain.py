@@ -1,0 +1,148 @@
+"""
+The network of the published implementation as a plain `nn.Module` for one task and one modality, and the ways in which
+other libraries run MAML's inner loop on it: what `meta_step.py` compares with.
+
+Every contender adapts all parameters of the module for `num_inner_steps` steps of SGD without clamping and returns the
+query loss of one task, still attached to the model's parameters.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modeling_msmaml import MSMAMLModel
+
+
+class PlainNetwork(nn.Module):
+    """The task network of one modality on `F.conv1d` and `F.batch_norm`; it shares the model's parameters."""
+
+    def __init__(self, model: MSMAMLModel, modality: str):
+        super().__init__()
+        self.config, self.modality = model.config, modality
+        embedding = model.task_network.embeddings[modality]
+        self.embedding = embedding.patches.proj if modality == "image" else embedding.proj
+        self.convolutions = model.task_network.convolutions
+        self.classifier = model.task_network.classifier
+
+    def forward(self, inputs: Tensor, modulation: list[Tensor]) -> Tensor:
+        config = self.config
+        hidden = embed(inputs, self.embedding.weight)
+        for layer, convolution in enumerate(self.convolutions):
+            stride, padding = config.per_layer("stride")[layer], config.per_layer("padding")[layer]
+            hidden = F.conv1d(hidden, convolution.weight, convolution.bias, stride, padding)
+            hidden = F.batch_norm(hidden, None, None, training=True, eps=config.norm_eps)
+            scale, shift = modulation[layer].chunk(2)
+            hidden = F.relu(hidden * (1 + scale[:, None]) + shift[:, None])
+        return self.classifier(hidden.mean(dim=2))
+
+
+def embed(inputs: Tensor, weight: Tensor) -> Tensor:
+    """Samples as a frontend leaves them to (batch, C, L), by a convolution whose stride is its kernel."""
+    if weight.dim() == 4:
+        return F.conv2d(inputs, weight, stride=weight.shape[-1]).flatten(2)
+    sequences = inputs[:, None] if inputs.dim() == 2 else inputs.transpose(1, 2)
+    return F.conv1d(sequences, weight, stride=weight.shape[-1])
+
+
+def encode(model: MSMAMLModel, modality: str, support: Tensor) -> list[Tensor]:
+    """The task encoder on `F.conv1d` and `F.batch_norm`: one modulation vector a layer."""
+    encoder, config = model.task_encoder, model.config
+    embedding = encoder.embeddings[modality]
+    hidden = embed(support, (embedding.patches.proj if modality == "image" else embedding.proj).weight)
+    for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):
+        hidden = F.conv1d(hidden, convolution.weight, convolution.bias, padding=config.task_encoder_kernel_size // 2)
+        hidden = F.relu(F.batch_norm(hidden, None, None, norm.weight, norm.bias, training=True, eps=config.norm_eps))
+    task = F.relu(encoder.projection(hidden.mean(dim=2))).mean(dim=0)
+    return [modulation(task) for modulation in encoder.modulations]
+
+
+class Task:
+    """One task of a meta-batch: modulation, and losses as functions of a network."""
+
+    def __init__(self, model: MSMAMLModel, modality: str, batch: dict[str, Tensor], index: int):
+        frontend = model.frontends[modality]
+        self.support = frontend(batch["support"][index], model.dtype)
+        self.query = frontend(batch["query"][index], model.dtype)
+        self.support_labels, self.query_labels = batch["support_labels"][index], batch["query_labels"][index]
+        self.modulation = encode(model, modality, self.support)
+
+    def support_loss(self, network: Callable[[Tensor, list[Tensor]], Tensor]) -> Tensor:
+        return F.cross_entropy(network(self.support, self.modulation), self.support_labels)
+
+    def query_loss(self, network: Callable[[Tensor, list[Tensor]], Tensor]) -> Tensor:
+        return F.cross_entropy(network(self.query, self.modulation), self.query_labels)
+
+
+def plain_loss(network: PlainNetwork, task: Task) -> Tensor:
+    """`torch.autograd.grad(create_graph=True)`, the way of the published implementation."""
+    parameters = dict(network.named_parameters())
+
+    def call(*inputs):
+        return torch.func.functional_call(network, parameters, inputs)
+
+    for _ in range(network.config.num_inner_steps):
+        gradients = torch.autograd.grad(task.support_loss(call), list(parameters.values()), create_graph=True)
+        parameters = {
+            name: parameter - network.config.inner_lr * gradient
+            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+        }
+    return task.query_loss(call)
+
+
+def higher_loss(network: PlainNetwork, task: Task) -> Tensor:
+    """`higher.innerloop_ctx`."""
+    import higher
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=network.config.inner_lr)
+    with higher.innerloop_ctx(network, optimizer, copy_initial_weights=False) as (fast, fast_optimizer):
+        for _ in range(network.config.num_inner_steps):
+            fast_optimizer.step(task.support_loss(fast))
+        return task.query_loss(fast)
+
+
+def torchopt_loss(network: PlainNetwork, task: Task) -> Tensor:
+    """`torchopt.MetaSGD`."""
+    import torchopt
+
+    optimizer = torchopt.MetaSGD(network, lr=network.config.inner_lr)
+    start = torchopt.extract_state_dict(network, by="reference")
+    for _ in range(network.config.num_inner_steps):
+        optimizer.step(task.support_loss(network))
+    loss = task.query_loss(network)
+    torchopt.recover_state_dict(network, start)
+    return loss
+
+
+def learn2learn_loss(network: PlainNetwork, task: Task) -> Tensor:
+    """`learn2learn.algorithms.MAML`."""
+    maml = importlib.import_module("learn2learn.algorithms.maml")
+    learner = maml.MAML(network, lr=network.config.inner_lr, first_order=False).clone()
+    for _ in range(network.config.num_inner_steps):
+        learner.adapt(task.support_loss(learner))
+    return task.query_loss(learner)
+
+
+def use_learn2learn_sources(folder: Path) -> None:
+    """
+    Makes `learn2learn.algorithms.maml` importable from an unpacked source distribution, whose Cython parts do not
+    build with current compilers: the packages on the way to it are made empty.
+    """
+    import types
+
+    for name, path in (("learn2learn", folder), ("learn2learn.algorithms", folder / "algorithms")):
+        module = types.ModuleType(name)
+        module.__path__ = [str(path)]
+        sys.modules[name] = module
+
+
+LOSSES = {
+    "plain": plain_loss,
+    "higher": higher_loss,
+    "torchopt": torchopt_loss,
+    "learn2learn": learn2learn_loss,
+}
