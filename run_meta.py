@@ -9,6 +9,7 @@ The YAML file gives any of the options below, the command line goes on top.
 
 import dataclasses
 import difflib
+import json
 import logging
 import sys
 from dataclasses import dataclass, field
@@ -74,7 +75,14 @@ class DataArguments:
         default_factory=lambda: ["esc50", "brown", "cifar100"],
         metadata={"help": "One data set a modality: esc50, brown, cifar100, synthetic:audio|text|image."},
     )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder with the data sets' official archives."})
+    data_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder with the data sets' archives; without it the official ones are fetched."},
+    )
+    # A dict once parsed; text is what HfArgumentParser can take from a command line.
+    dataset_options: str | None = field(
+        default=None, metadata={"help": 'Options by data set, as JSON: \'{"brown": {"unit": "document"}}\'.'}
+    )
     cache_dir: str | None = field(default=None, metadata={"help": "Where built data go. Default: HF_DATASETS_CACHE."})
     protocol: str = field(default="class_disjoint", metadata={"help": "How classes and samples are split."})
     source_disjoint: bool = field(
@@ -92,6 +100,17 @@ class DataArguments:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 2, for an interval to exist")
         if isinstance(self.datasets, str):  # a YAML file may give one without brackets
             self.datasets = [self.datasets]
+        self.dataset_options = self._parse_dataset_options()
+
+    def _parse_dataset_options(self) -> dict[str, dict]:
+        given = self.dataset_options
+        try:
+            options = json.loads(given) if isinstance(given, str) else given or {}
+        except json.JSONDecodeError as error:
+            raise ValueError(f'dataset_options={given!r} is not JSON such as {{"brown": {{...}}}}') from error
+        if unknown := sorted(options.keys() - set(self.datasets)):
+            raise ValueError(f"dataset_options is for {', '.join(unknown)}, but datasets={self.datasets}")
+        return options
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, MetaTrainingArguments]:
@@ -125,7 +144,10 @@ def read_yaml(path: Path, known: set[str]) -> dict:
 
 def load_splits(data: DataArguments, split: str) -> list[FewShotSplit]:
     """The named split of every data set, one modality each."""
-    splits = [load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir) for name in data.datasets]
+    splits = [
+        load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir, **data.dataset_options.get(name, {}))
+        for name in data.datasets
+    ]
     modalities = [split.modality for split in splits]
     if len(set(modalities)) != len(modalities):
         raise ValueError(f"datasets={data.datasets} have modalities {modalities}: give one data set for each modality")
@@ -182,6 +204,8 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
     config = MSMAMLConfig(modalities=[split.modality for split in splits], n_way=args.n_way, **arguments.given())
     model = MSMAMLModel(config)
     if text is not None:
+        if text.word_vectors is None:
+            raise ValueError(f"data set {text.name!r} uses a checkpoint's vocabulary: give its model_name_or_path")
         model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
     return model
 
@@ -247,6 +271,7 @@ def run(
         data_sets={split.modality: split.name for split in splits},
         command=command_line(argv, args.world_size, args.device.type),
         started_from=arguments.model_name_or_path,
+        warnings=sorted({split.warning for dataset in datasets.values() for split in dataset.splits} - {""}),
     )
     trainer.add_callback(ModelCardCallback(report))
     if args.do_train:

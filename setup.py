@@ -26,6 +26,8 @@ INSTALL_REQUIRES = [
     "numpy>=2.0",
     "pandas>=2.2",  # tables with labels and sources
     "pillow>=10.0",  # decodes pictures
+    "pyarrow>=21.0",  # rows as datasets stores them
+    "fsspec[http]>=2023.1",  # downloads that resume, over aiohttp
 ]
 
 EXTRAS_REQUIRE = {

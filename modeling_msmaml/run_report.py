@@ -1,10 +1,15 @@
 """What a run did and found: the result files, the card, the settings that an accuracy is worth nothing without."""
 
+import json
+from pathlib import Path
+
 from .hub_command import commit
 from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities
 from .trainer import MetaTrainer
 
 SPLITS = {"eval": "validation", "test": "test"}
+# What a run that only evaluates takes over from the run that trained its checkpoint.
+OF_TRAINING = ("training_steps", "best_step", "tasks_per_step", "seed")
 
 
 class RunReport:
@@ -17,6 +22,7 @@ class RunReport:
         data_sets: modality -> name of the data set that its episodes come from.
         command: the run's command line, without secrets.
         started_from: the checkpoint that the run started from.
+        warnings: what to say beside every accuracy on these data.
     """
 
     def __init__(
@@ -26,12 +32,14 @@ class RunReport:
         data_sets: dict[str, str],
         command: str | None = None,
         started_from: str | None = None,
+        warnings: list[str] | None = None,
     ):
         self.trainer = trainer
         self.data = data
         self.data_sets = data_sets
         self.command = command
         self.started_from = started_from
+        self.warnings = warnings or []
         self.commit = commit()
         self.results: dict[str, float] = {}
         # Metrics of an evaluation in the midst of training, and the step after which it took place.
@@ -48,14 +56,13 @@ class RunReport:
         args, config = self.trainer.args, self.trainer.model.config
         return {
             "protocol": self.data.protocol,
-            "source_disjoint": self.data.source_disjoint,
+            # Protocol `original` draws support and query from the same sources, whatever is asked for.
+            "source_disjoint": self.data.source_disjoint and self.data.protocol != "original",
             "datasets": self.data.datasets,
             "n_way": args.n_way,
             "k_shot": args.k_shot,
             "n_query": args.n_query,
-            "training_steps": self.trainer.state.global_step,
-            "tasks_per_step": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
-            "seed": args.seed,
+            **self._of_training(),
             "eval_seed": self.data.eval_seed,
             "conditioning": config.conditioning,
             "num_inner_steps": config.num_inner_steps,
@@ -63,7 +70,18 @@ class RunReport:
             "first_order": config.first_order,
             "transductive": config.norm_statistics == "transductive",
             "commit": self.commit,
+            **({"warnings": self.warnings} if self.warnings else {}),
         }
+
+    def _of_training(self) -> dict:
+        """How the model was trained: here, or as its checkpoint tells (`None` for what that does not)."""
+        args, state = self.trainer.args, self.trainer.state
+        if state.global_step == 0 and self.started_from is not None:
+            path = Path(self.started_from) / "all_results.json"
+            told = json.loads(path.read_text()).get("settings", {}) if path.is_file() else {}
+            return {name: told.get(name) for name in OF_TRAINING}
+        best = state.best_global_step if args.load_best_model_at_end else None
+        return dict(zip(OF_TRAINING, (state.global_step, best, args.tasks_per_step, args.seed), strict=True))
 
     def accuracies(self) -> list[Accuracy]:
         """What was measured on the model as it is; in the midst of training, what the last evaluation found."""
@@ -81,8 +99,9 @@ class RunReport:
         return rows
 
     def table(self) -> str:
-        """The accuracies as a Markdown table."""
-        return accuracy_table(self.accuracies(), self.trainer.args.n_way, self.trainer.state.global_step)
+        """The accuracies as a Markdown table, and the warnings that belong to them."""
+        table = accuracy_table(self.accuracies(), self.trainer.args.n_way, self.trainer.state.global_step)
+        return "\n".join([table, *(f"Warning: {warning}" for warning in self.warnings)])
 
     def card(self) -> CardContent:
         """What the model card says of this run."""
@@ -93,7 +112,7 @@ class RunReport:
             config=model.config,
             k_shot=args.k_shot,
             data_sets=self.data_sets,
-            training_steps=self.trainer.state.global_step,
+            training_steps=self._of_training()["training_steps"] or 0,
             settings={name: value for name, value in self.settings().items() if name not in shown_elsewhere},
             accuracies=self.accuracies(),
             command=self.command,

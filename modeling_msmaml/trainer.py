@@ -3,9 +3,10 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +27,10 @@ from .training_args import MetaTrainingArguments
 from .training_record import TrainingRecord
 
 logger = logging.getLogger(__name__)
+
+
+# Arguments of `Trainer` that meta-training would not use.
+WITHOUT_EFFECT = {"compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func", "model_init"}
 
 
 @dataclass
@@ -73,11 +78,12 @@ class MetaTrainer(TrainerHooks):
         model: its config takes over the inner-loop settings that `args` gives.
         args: with the `n_way` that the model was made for.
         data_collator: by default `data_builders.collate_episodes`.
-        kwargs: as for `transformers.Trainer`.
+        kwargs: as for `transformers.Trainer`, without those that replace its losses, metrics or model.
 
     Raises:
         `ValueError`: `args` do not fit the model, or ask for what cannot work with an inner loop.
-        `FloatingPointError`: in training, a loss that is not finite; before it has changed a parameter.
+        `FloatingPointError`: in training, a loss that is not finite, before it has changed a parameter; or in
+            evaluation.
     """
 
     def __init__(self, model: MSMAMLModel, args: MetaTrainingArguments, data_collator=None, **kwargs):
@@ -99,6 +105,8 @@ class MetaTrainer(TrainerHooks):
         if data_collator is None:
             # Imported late: the data layer stands on this package's processor.
             from data_builders import collate_episodes as data_collator
+        for name in WITHOUT_EFFECT & kwargs.keys():
+            raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(AlternatingUpdates(self))
         if args.early_stopping_patience:
@@ -174,7 +182,9 @@ class MetaTrainer(TrainerHooks):
         output = model(**inputs)
         episodes = inputs["episodes"]
         if not torch.isfinite(output.loss):
-            raise FloatingPointError(self._explain_not_finite(output, episodes))
+            raise FloatingPointError(
+                self._explain_not_finite(output, episodes, f"at meta-step {self.state.global_step + 1}")
+            )
         self._record.add("loss", output.loss.detach(), 1)
         for modality, accuracies in query_accuracies(output, episodes).items():
             self._record.add(f"{modality}_accuracy", accuracies.sum(), len(accuracies))
@@ -212,7 +222,7 @@ class MetaTrainer(TrainerHooks):
             if gradients:
                 self._record.add(f"{name}_grad_norm", nn.utils.get_total_norm(gradients) / scale, 1)
 
-    def _explain_not_finite(self, output: MSMAMLOutput, episodes: dict) -> str:
+    def _explain_not_finite(self, output: MSMAMLOutput, episodes: dict, when: str) -> str:
         places = []
         for modality, losses in output.support_loss.items():
             bad_steps = (~torch.isfinite(losses)).any(dim=0).nonzero()
@@ -223,10 +233,9 @@ class MetaTrainer(TrainerHooks):
         floating = [m for m in episodes if not bool(torch.isfinite(episodes[m]["support"].float()).all())]
         inputs = f" The inputs of {', '.join(floating)} are not finite themselves." if floating else ""
         return (
-            f"the loss is {output.loss.item()} at meta-step {self.state.global_step + 1}, in {', '.join(places)}."
-            f"{inputs} Lower inner_lr (now {self.model.config.inner_lr}) or learning_rate (now "
-            f"{self.args.learning_rate}), or set inner_grad_clip (now {self.model.config.inner_grad_clip}); the last "
-            "checkpoint is intact."
+            f"the loss is {output.loss.item()} {when}, in {', '.join(places)}.{inputs} Lower inner_lr (now "
+            f"{self.model.config.inner_lr}) or, in training, learning_rate (now {self.args.learning_rate}), or set "
+            f"inner_grad_clip (now {self.model.config.inner_grad_clip}); checkpoints are intact."
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -265,7 +274,7 @@ class MetaTrainer(TrainerHooks):
             dataset,
             sampler=share,
             batch_size=size,
-            collate_fn=self.data_collator,
+            collate_fn=partial(collate_with_order, collate=self.data_collator),
             # Else an evaluation would draw from the global random state, and change the training that goes on after it.
             generator=torch.Generator(),
             **loader_options(self.args),
@@ -283,10 +292,13 @@ class MetaTrainer(TrainerHooks):
         model = self.accelerator.unwrap_model(self.model).eval()
         results = []
         for batch in dataloader:
+            modalities = batch.pop("modalities")
             episodes = self._prepare_inputs(batch)["episodes"]
             with torch.no_grad(), self.accelerator.autocast():
                 output = model(episodes)
-            results += episode_results(output, episodes)
+            if not torch.isfinite(output.loss):
+                raise FloatingPointError(self._explain_not_finite(output, episodes, f"in {description.lower()}"))
+            results += in_order(episode_results(output, episodes), modalities)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         results = gather_object(results)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarise(results).items()}
@@ -296,6 +308,17 @@ class MetaTrainer(TrainerHooks):
             metrics=metrics,
             num_samples=len(results),
         )
+
+
+def collate_with_order(episodes: list[dict], collate: Callable[[list[dict]], dict]) -> dict:
+    """What `collate` makes of episodes, and in which order their modalities came, which a meta-batch does not keep."""
+    return {**collate(episodes), "modalities": [episode["modality"] for episode in episodes]}
+
+
+def in_order(results: list[EpisodeResult], modalities: list[str]) -> list[EpisodeResult]:
+    """Results that are grouped by modality, in the order in which the episodes' modalities came."""
+    groups = {modality: iter([r for r in results if r.modality == modality]) for modality in set(modalities)}
+    return [next(groups[modality]) for modality in modalities]
 
 
 @contextmanager

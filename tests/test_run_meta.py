@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,41 @@ def test_checkpoint_gives_the_same_evaluation_to_the_last_digit(quickstart, tmp_
     for name, value in results.items():
         if name.startswith(("eval_", "test_")) and not name.endswith(("runtime", "per_second")):
             assert again[name] == value, name
+
+
+def test_evaluation_of_a_checkpoint_keeps_how_it_was_trained(quickstart, tmp_path):
+    folder, _ = quickstart
+    shutil.copytree(folder, tmp_path / "model")
+    changes = {"output_dir": tmp_path / "model", "model_name_or_path": tmp_path / "model", "do_train": False}
+    run_meta.main(["configs/quickstart.yaml", *options(**changes, seed=5, eval_seed=7)])
+    settings = json.loads((tmp_path / "model" / "all_results.json").read_text())["settings"]
+    assert (settings["training_steps"], settings["seed"], settings["tasks_per_step"]) == (4, 0, 3)
+    assert settings["eval_seed"] == 7
+
+
+def test_options_of_a_data_set(tmp_path):
+    run = ["configs/quickstart.yaml", *options(output_dir=tmp_path, max_steps=1), "--datasets", "synthetic:text"]
+    run_meta.main([*run, "--dataset_options", '{"synthetic:text": {"seed": 3}}'])
+    with pytest.raises((ValueError, SystemExit), match="dataset_options is for brown"):
+        run_meta.main([*run, "--dataset_options", '{"brown": {"unit": "document"}}'])
+    with pytest.raises((ValueError, SystemExit), match="is not JSON"):
+        run_meta.main([*run, "--dataset_options", "document"])
+
+
+def test_protocol_that_overlaps_warns_beside_its_results(data_dir, cache_dir, tmp_path, capsys):
+    changes = {"protocol": "original", "output_dir": tmp_path, "data_dir": data_dir, "cache_dir": cache_dir}
+    with pytest.warns(UserWarning):
+        run_meta.main(
+            [
+                "configs/audio.yaml",
+                *options(**changes, max_steps=1, eval_strategy="no", save_strategy="no", do_eval=False),
+                *("--load_best_model_at_end", "false"),
+            ]
+        )
+    settings = json.loads((tmp_path / "all_results.json").read_text())["settings"]
+    assert settings["warnings"] and settings["source_disjoint"] is False
+    assert settings["warnings"][0] in capsys.readouterr().out
+    assert "Protocol `original`" in (tmp_path / "README.md").read_text()
 
 
 def test_saved_parts_load(quickstart):

@@ -226,6 +226,35 @@ def test_loss_that_is_not_finite_stops_before_it_does_harm(tmp_path):
     assert not changed(before, parameters(trainer))
 
 
+def test_loss_that_is_not_finite_is_no_result_of_an_evaluation(tmp_path):
+    trainer = make_trainer(tmp_path, inner_lr=1e30, model_changes={"inner_grad_clip": None})
+    with pytest.raises(FloatingPointError, match=r"in evaluation, in .*inner_lr"):
+        trainer.evaluate()
+
+
+def test_evaluation_keeps_no_outer_graph(tmp_path):
+    trainer, seen = make_trainer(tmp_path), []
+    trainer.model.register_forward_hook(lambda module, inputs, output: seen.append(output.loss.requires_grad))
+    trainer.evaluate()
+    assert seen and not any(seen)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_predictions_come_in_the_order_of_the_episodes(tmp_path, batch_size):
+    trainer = make_trainer(tmp_path, per_device_eval_batch_size=batch_size)
+    prediction = trainer.predict(trainer.eval_dataset)
+    for index, predicted in enumerate(prediction.predictions):
+        batch = trainer.data_collator([trainer.eval_dataset[index]])
+        with torch.no_grad():
+            (logits,) = trainer.model(**batch).logits.values()
+        assert predicted == logits[0].argmax(dim=-1).tolist()
+
+
+def test_functions_that_would_not_be_used_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="compute_metrics has no effect"):
+        MetaTrainer(tiny_model(), arguments(tmp_path), compute_metrics=lambda prediction: {})
+
+
 def test_inputs_that_are_not_finite_are_named(tmp_path):
     trainer = make_trainer(tmp_path)
 
