@@ -38,11 +38,11 @@ def conv1d(
             f"a sequence of {length} positions (padding {padding}) is shorter than kernel_size={kernel}: "
             "give longer inputs, or a model with fewer layers, smaller kernels or smaller strides"
         )
-    windows = F.pad(inputs.transpose(2, 3), (0, 0, padding, padding)).unfold(2, kernel, stride)
+    # Channels last, so that what is copied into a window is contiguous.
+    windows = F.pad(inputs.transpose(2, 3), (0, 0, padding, padding)).unfold(2, kernel, stride).transpose(3, 4)
     new_length = windows.shape[2]
-    outputs = torch.baddbmm(
-        bias[:, None], windows.reshape(tasks, batch * new_length, -1), weight.flatten(2).transpose(1, 2)
-    )
+    matrix = weight.permute(0, 3, 2, 1).flatten(1, 2)
+    outputs = torch.baddbmm(bias[:, None], windows.reshape(tasks, batch * new_length, -1), matrix)
     return outputs.view(tasks, batch, new_length, -1).transpose(2, 3)
 
 
