@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
+from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .hub_callback import ModelCardCallback
 from .metrics import FewShotAccuracy
@@ -24,6 +25,7 @@ MSMAMLModel.register_for_auto_class("AutoModel")
 MSMAMLProcessor.register_for_auto_class("AutoProcessor")
 
 __all__ = [
+    "AdaptedTasks",
     "CardContent",
     "FewShotAccuracy",
     "MSMAMLConfig",

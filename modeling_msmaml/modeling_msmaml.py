@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
 
+from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .hub_original_layout import HUB_ARGUMENTS, OriginalCheckpoint, find_original
 from .hub_original_weights import check_fit, read_config, read_weights
@@ -287,37 +288,82 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         by each trained parameter in place of a graph.
         """
         modality, batch = chunk
-        support = self.frontends[modality](batch["support"], self.dtype)
-        query = self.frontends[modality](batch["query"], self.dtype)
-        logits, support_loss, modulation = self._learn(modality, support, batch["support_labels"], query)
-        result = _ChunkResult(logits, support_loss, modulation)
+        adapted = self.adapt(modality, batch["support"], batch["support_labels"])
+        result = _ChunkResult(self.classify(adapted, batch["query"]), adapted.support_loss, adapted.modulation)
         if "query_labels" in batch:
-            result.loss = task_losses(logits, batch["query_labels"]).sum() / tasks
+            result.loss = task_losses(result.logits, batch["query_labels"]).sum() / tasks
         return result.with_gradients(self._trained()) if with_gradients else result
 
-    def _learn(
+    def adapt(
         self,
         modality: str,
-        support: Float[Tensor, "T S ..."],
+        support: Shaped[Tensor, "T S ..."],
         support_labels: Int[Tensor, "T S"],
-        query: Float[Tensor, "T Q ..."],
-    ) -> tuple[Float[Tensor, "T Q N"], Float[Tensor, "T num_inner_steps"], tuple[Float[Tensor, "T size"], ...]]:
-        """Tasks of one modality: modulate, adapt, classify. Returns query logits, support losses and modulation."""
+        n_way: int | None = None,
+    ) -> AdaptedTasks:
+        """
+        Modulates and adapts the task network to T support sets of one modality, as one.
+
+        Without `torch.no_grad()` the result keeps the graph of the whole inner loop.
+
+        Args:
+            modality: one of the model's modalities.
+            support: raw inputs, see [`MSMAMLModel.forward`].
+            support_labels: from 0 to `n_way - 1`.
+            n_way: classes of these tasks, by default `config.n_way`. With another number the row of every class in
+                the linear classifier starts from the mean of the trained rows (weight and bias): a symmetric new start,
+                that gives the trained rows' average logit to every class until the inner loop tells them apart.
+
+        Raises:
+            `ValueError`: a modality that the model lacks, `n_way` below 2, misshapen tensors, labels out of range.
+        """
+        n_way = self.config.n_way if n_way is None else n_way
+        if modality not in self.frontends:
+            raise ValueError(f"modality={modality!r} is unknown to this model, which has {self.config.modalities}")
+        if n_way < 2:
+            raise ValueError(f"n_way={n_way} must be at least 2")
+        if support.dim() < 2 or not len(support):
+            raise ValueError(f"support has shape {tuple(support.shape)}, expected (tasks, samples, ...)")
+        if support_labels.shape != support.shape[:2]:
+            raise ValueError(
+                f"support_labels has shape {tuple(support_labels.shape)}, expected {tuple(support.shape[:2])}: one "
+                "label for each task and sample of support"
+            )
+        _check_labels("support_labels", support_labels, n_way)
+        support = self.frontends[modality](support, self.dtype)
         modulation = self.task_encoder(support, modality) if self.task_encoder is not None else ()
 
-        def network(parameters: Parameters, inputs: Tensor, statistics=None):
-            return self.task_network(parameters, inputs, modality, modulation, statistics)
+        def network(parameters: Parameters):
+            return self.task_network(parameters, support, modality, modulation)
 
-        adapted, losses = adapt(
-            lambda parameters: task_losses(network(parameters, support)[0], support_labels),
-            self.task_network.task_parameters(modality, len(support)),
+        parameters, losses = adapt(
+            lambda parameters: task_losses(network(parameters)[0], support_labels),
+            self.task_network.task_parameters(modality, len(support), n_way),
             num_inner_steps=self.config.num_inner_steps,
             inner_lr=self.config.inner_lr,
             inner_grad_clip=self.config.inner_grad_clip,
             first_order=self.config.first_order,
         )
-        statistics = network(adapted, support)[1] if self.config.norm_statistics == "support" else None
-        return network(adapted, query, statistics)[0], losses, modulation
+        statistics = network(parameters)[1] if self.config.norm_statistics == "support" else None
+        return AdaptedTasks(modality, parameters, modulation, statistics, losses)
+
+    def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
+        """
+        Logits of the queries of adapted tasks.
+
+        Args:
+            adapted: what [`MSMAMLModel.adapt`] returned. It can be used any number of times.
+            query: raw inputs of each task, see [`MSMAMLModel.forward`].
+
+        Raises:
+            `ValueError`: `query` has another number of tasks.
+        """
+        tasks = len(adapted.support_loss)
+        if query.dim() < 2 or len(query) != tasks:
+            raise ValueError(f"query has shape {tuple(query.shape)}, expected ({tasks}, samples, ...): tasks first")
+        query = self.frontends[adapted.modality](query, self.dtype)
+        arguments = (adapted.parameters, query, adapted.modality, adapted.modulation, adapted.statistics)
+        return self.task_network(*arguments)[0]
 
     def _check(self, episodes: dict[str, MetaBatch]) -> None:
         if not episodes:
@@ -342,15 +388,16 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                         f"episodes[{modality!r}][{name!r}] has shape {tuple(tensor.shape)}, expected "
                         f"({tasks}, {samples}, ...): tasks first, then samples"
                     )
-                # On an accelerator the comparison would stall the queue, and the cross-entropy itself asserts there.
-                if name.endswith("labels") and tensor.device.type == "cpu" and not self._are_labels(tensor):
-                    raise ValueError(
-                        f"episodes[{modality!r}][{name!r}] must hold labels of dtype int64 from 0 to "
-                        f"{self.config.n_way - 1}, since n_way={self.config.n_way}"
-                    )
-
-    def _are_labels(self, labels: Tensor) -> bool:
-        return labels.dtype == torch.int64 and bool(((labels >= 0) & (labels < self.config.n_way)).all())
+                if name.endswith("labels"):
+                    _check_labels(f"episodes[{modality!r}][{name!r}]", tensor, self.config.n_way)
 
 
-__all__ = ["MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]
+def _check_labels(name: str, labels: Tensor, n_way: int) -> None:
+    # On an accelerator the comparison would stall the queue, and the cross-entropy itself asserts there.
+    if labels.device.type != "cpu":
+        return
+    if labels.dtype != torch.int64 or (labels.numel() and not 0 <= labels.min() <= labels.max() < n_way):
+        raise ValueError(f"{name} must hold labels of dtype int64 from 0 to {n_way - 1}, since n_way={n_way}")
+
+
+__all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

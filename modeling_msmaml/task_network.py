@@ -7,11 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .adapted_tasks import Statistics
 from .configuration_msmaml import MSMAMLConfig
 from .modality_embeddings import build_embeddings
-
-# Mean and biased variance of each channel and task, as a layer normalised with them: two tensors (T, 1, C_l, 1).
-Statistics = tuple[Tensor, Tensor]
 
 
 def conv1d(
@@ -102,14 +100,20 @@ class TaskNetwork(nn.Module):
         )
         self.classifier = nn.Linear(channels[-1], config.n_way)
 
-    def task_parameters(self, modality: str, tasks: int) -> dict[str, Float[Tensor, "T ..."]]:
-        """What the inner loop adapts for tasks of `modality`, by name: all but the other modalities' embeddings."""
+    def task_parameters(self, modality: str, tasks: int, n_way: int | None = None) -> dict[str, Float[Tensor, "T ..."]]:
+        """
+        What the inner loop adapts for tasks of `modality`, by name: all but the other modalities' embeddings.
+
+        With an `n_way` that is not the classifier's, its row (weight and bias) of every class is the mean of the
+        trained rows: no class is preferred, and the inner loop tells them apart from its first step on.
+        """
         others = tuple(f"embeddings.{name}." for name in self.embeddings if name != modality)
-        return {
-            name: parameter.expand(tasks, *parameter.shape)
-            for name, parameter in self.named_parameters()
-            if not name.startswith(others)
-        }
+        parameters = {name: value for name, value in self.named_parameters() if not name.startswith(others)}
+        if n_way not in (None, self.classifier.out_features):
+            for name in ("classifier.weight", "classifier.bias"):
+                mean = parameters[name].mean(dim=0)
+                parameters[name] = mean.expand(n_way, *mean.shape)
+        return {name: value.expand(tasks, *value.shape) for name, value in parameters.items()}
 
     def forward(
         self,

@@ -1,0 +1,31 @@
+"""What adaptation leaves behind: everything that classifying the queries of T tasks needs."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+# Mean and biased variance of each channel and task, as a layer normalised with them: two tensors (T, 1, C_l, 1).
+Statistics = tuple[Tensor, Tensor]
+
+
+@dataclass
+class AdaptedTasks:
+    """
+    T tasks of one modality after the inner loop, as [`MSMAMLModel.adapt`] returns and [`MSMAMLModel.classify`] takes
+    them.
+
+    Args:
+        modality: whose embedding reads the samples.
+        parameters: the adapted parameters of the task network by name, each (T, ...).
+        modulation: one vector a layer and task; an empty tuple without conditioning.
+        statistics: of the support set, one pair a layer, with `norm_statistics="support"`; else `None`, and queries are
+            normalised with their own.
+        support_loss: support cross-entropy before each inner step, in nats.
+    """
+
+    modality: str
+    parameters: dict[str, Float[Tensor, "T ..."]]
+    modulation: tuple[Float[Tensor, "T size"], ...]
+    statistics: list[Statistics] | None
+    support_loss: Float[Tensor, "T num_inner_steps"]
