@@ -44,6 +44,9 @@ class MSMAMLConfig(PreTrainedConfig):
         task_chunk_size (`int`, *optional*):
             Tasks of one modality that run as one; fewer take less memory. By default one on the CPU, where chunks are
             spread over threads, and all on an accelerator. No result depends on it.
+        inner_loop_checkpointing (`bool`, defaults to `False`):
+            Whether training keeps the graph of one inner step at a time instead of all, at the cost of running the
+            steps forwards up to three times. No result depends on it. For many inner steps, or little memory.
         first_order (`bool`, defaults to `False`):
             Whether the outer gradient ignores how the inner gradients depend on the parameters (FOMAML).
         norm_statistics (`str`, defaults to `"transductive"`):
@@ -91,6 +94,7 @@ class MSMAMLConfig(PreTrainedConfig):
         inner_lr: float = 0.05,
         inner_grad_clip: float | None = 20.0,
         task_chunk_size: int | None = None,
+        inner_loop_checkpointing: bool = False,
         first_order: bool = False,
         norm_statistics: str = "transductive",
         norm_eps: float = 1e-5,
@@ -118,6 +122,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.inner_lr = inner_lr
         self.inner_grad_clip = inner_grad_clip
         self.task_chunk_size = task_chunk_size
+        self.inner_loop_checkpointing = inner_loop_checkpointing
         self.first_order = first_order
         self.norm_statistics = norm_statistics
         self.norm_eps = norm_eps

@@ -1,26 +1,32 @@
 """The inner loop of MAML (Finn et al. 2017, arXiv 1703.03400, algorithm 1) as a pure function."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .recomputation import recomputed
 
 Parameters = dict[str, Tensor]
 
 
 def adapt(
-    support_loss: Callable[[Parameters], Float[Tensor, " T"]],
+    support_loss: Callable[..., Float[Tensor, " T"]],
     parameters: Parameters,
+    others: tuple[Tensor, ...] = (),
     *,
     num_inner_steps: int,
     inner_lr: float,
     inner_grad_clip: float | None = None,
     first_order: bool = False,
+    checkpointing: bool = False,
 ) -> tuple[Parameters, Float[Tensor, "T num_inner_steps"]]:
     """
     `num_inner_steps` steps of gradient descent of T tasks on their support losses, differentiable with respect to
-    `parameters` and to whatever else `support_loss` depends on:
+    `parameters` and `others`:
 
         p <- p - inner_lr * clamp(d support_loss / d p, -inner_grad_clip, inner_grad_clip)
 
@@ -28,35 +34,79 @@ def adapt(
     `torch.no_grad` no outer graph is kept.
 
     Args:
-        support_loss: the loss of each task, a function of the adapted parameters.
+        support_loss: `support_loss(parameters, *others)`, the loss of each task.
         parameters: where to start, by name, each (T, ...).
+        others: every other tensor by which the outer loop differentiates `support_loss`.
         num_inner_steps: 0 returns the parameters unchanged.
         inner_grad_clip: `None` clamps nothing. Where a gradient is clamped, its own derivative is zero.
-        first_order: treat the inner gradients as constants (arXiv 1703.03400, section 5.2).
+        first_order: treat the inner gradients, and the losses that are returned, as constants (arXiv 1703.03400,
+            section 5.2).
+        checkpointing: keep the graph of one step at a time instead of all, and the parameters of about
+            2 sqrt(num_inner_steps) steps (Chen et al. 2016, arXiv 1604.06174); every step runs up to three times
+            forwards. The values and gradients are the same.
 
     Returns:
         The adapted parameters, and the support losses before each step.
     """
+    names = list(parameters)
 
-    def summed(parameters: Parameters) -> tuple[Float[Tensor, ""], Float[Tensor, " T"]]:
-        losses = support_loss(parameters)
-        return losses.sum(), losses
+    def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+        """(parameters, others) -> (parameters after a step, losses before it)."""
+        before, others = tensors[: len(names)], tensors[len(names) :]
+        graph = torch.is_grad_enabled() and not first_order
+        with torch.enable_grad():
+            inner = [p if graph and p.requires_grad else p.detach().requires_grad_() for p in before]
+            losses = support_loss(dict(zip(names, inner, strict=True)), *others)
+            gradients = torch.autograd.grad(losses.sum(), inner, create_graph=graph, materialize_grads=True)
+        # Where there is no graph, the step is still one for the parameters themselves.
+        start = inner if graph else before
+        return *_Descent.apply(inner_lr, inner_grad_clip, *start, *gradients), losses if graph else losses.detach()
 
-    trace = []
-    for _ in range(num_inner_steps):
-        gradients, (_, losses) = torch.func.grad_and_value(summed, has_aux=True)(parameters)
+    def steps(number: int, step: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+        """(parameters, others) -> (parameters after `number` steps, losses of them all (T, number))."""
+
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            values, others, trace = tensors[: len(names)], tensors[len(names) :], []
+            for _ in range(number):
+                *values, losses = step(*values, *others)
+                trace.append(losses)
+            return *values, torch.stack(trace, dim=1)
+
+        return run
+
+    some = next(iter(parameters.values()))
+    values, trace = list(parameters.values()), [some.new_zeros(len(some), 0)]
+    outer_graph = torch.is_grad_enabled() and not first_order
+    length = math.isqrt(max(num_inner_steps - 1, 0)) + 1 if checkpointing and outer_graph else num_inner_steps
+    for done in range(0, num_inner_steps, max(length, 1)):
+        segment = min(length, num_inner_steps - done)
+        if checkpointing and outer_graph:
+            *values, losses = recomputed(steps(segment, lambda *tensors: recomputed(step, *tensors)), *values, *others)
+        else:
+            *values, losses = steps(segment, step)(*values, *others)
         trace.append(losses)
-        parameters = {
-            name: parameter - inner_lr * _limit(gradients[name], inner_grad_clip, first_order)
-            for name, parameter in parameters.items()
-        }
-    if not trace:
-        some = next(iter(parameters.values()))
-        return parameters, some.new_zeros(len(some), 0)
-    return parameters, torch.stack(trace, dim=1)
+    return dict(zip(names, values, strict=True)), torch.cat(trace[1:] or trace, dim=1)
 
 
-def _limit(gradient: Tensor, clip: float | None, first_order: bool) -> Tensor:
-    if first_order:
-        gradient = gradient.detach()
-    return gradient if clip is None else gradient.clamp(-clip, clip)
+class _Descent(torch.autograd.Function):
+    """One step for many tensors: (rate, clip, *parameters, *gradients) -> parameters after it."""
+
+    @staticmethod
+    def forward(ctx, rate, clip, *tensors):
+        parameters, gradients = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
+        ctx.rate, ctx.clip = rate, clip
+        if clip is not None:
+            ctx.save_for_backward(*gradients)
+            gradients = [gradient.clamp(-clip, clip) for gradient in gradients]
+        return tuple(torch.sub(p, g, alpha=rate) for p, g in zip(parameters, gradients, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *outer):
+        needed = ctx.needs_input_grad[-len(outer) :]
+        by_gradients = [-ctx.rate * o if need else None for o, need in zip(outer, needed, strict=True)]
+        if ctx.clip is not None:
+            for by_gradient, gradient in zip(by_gradients, ctx.saved_tensors, strict=True):
+                if by_gradient is not None:
+                    by_gradient.masked_fill_(gradient.abs() > ctx.clip, 0)
+        return None, None, *outer, *by_gradients

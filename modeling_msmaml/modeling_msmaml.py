@@ -18,7 +18,7 @@ from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .hub_original_layout import HUB_ARGUMENTS, OriginalCheckpoint, find_original
 from .hub_original_weights import check_fit, read_config, read_weights
-from .inner_loop import Parameters, adapt
+from .inner_loop import adapt
 from .modality_embeddings import ModalityEmbedding, WordVectors, build_frontends
 from .task_chunks import map_chunks, with_gradients
 from .task_encoder import NormParameters, TaskEncoder
@@ -330,21 +330,28 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 "label for each task and sample of support"
             )
         _check_labels("support_labels", support_labels, n_way)
-        support = self.frontends[modality](support, self.dtype)
-        modulation = self.task_encoder(support, modality) if self.task_encoder is not None else ()
-
-        def network(parameters: Parameters):
-            return self.task_network(parameters, support, modality, modulation)
-
-        parameters, losses = adapt(
-            lambda parameters: task_losses(network(parameters)[0], support_labels),
-            self.task_network.task_parameters(modality, len(support), n_way),
-            num_inner_steps=self.config.num_inner_steps,
-            inner_lr=self.config.inner_lr,
-            inner_grad_clip=self.config.inner_grad_clip,
-            first_order=self.config.first_order,
-        )
-        statistics = network(parameters)[1] if self.config.norm_statistics == "support" else None
+        graph = torch.is_grad_enabled()
+        # The inner loop differentiates, which inference mode does not allow.
+        with torch.inference_mode(False), torch.set_grad_enabled(graph):
+            support = _differentiable(self.frontends[modality](support, self.dtype))
+            support_labels = _differentiable(support_labels)
+            modulation = self.task_encoder(support, modality) if self.task_encoder is not None else ()
+            start = self.task_network.task_parameters(modality, len(support), n_way)
+            parameters, losses = adapt(
+                lambda parameters, support, *modulation: task_losses(
+                    self.task_network(parameters, support, modality, modulation)[0], support_labels
+                ),
+                {name: _differentiable(value) for name, value in start.items()},
+                (support, *modulation),
+                num_inner_steps=self.config.num_inner_steps,
+                inner_lr=self.config.inner_lr,
+                inner_grad_clip=self.config.inner_grad_clip,
+                first_order=self.config.first_order,
+                checkpointing=self.config.inner_loop_checkpointing,
+            )
+            statistics = None
+            if self.config.norm_statistics == "support":
+                statistics = self.task_network(parameters, support, modality, modulation)[1]
         return AdaptedTasks(modality, parameters, modulation, statistics, losses)
 
     def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
@@ -390,6 +397,11 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                     )
                 if name.endswith("labels"):
                     _check_labels(f"episodes[{modality!r}][{name!r}]", tensor, self.config.n_way)
+
+
+def _differentiable(tensor: Tensor) -> Tensor:
+    """A copy of tensors of inference mode, which autograd refuses."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _check_labels(name: str, labels: Tensor, n_way: int) -> None:

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .configuration_msmaml import MSMAMLConfig
+from .convolution import conv1d
 from .modality_embeddings import build_embeddings
-from .task_network import affine_norm, batch_statistics, conv1d
+from .normalisation import batch_norm
 
 
 class NormParameters(nn.Module):
@@ -57,7 +58,7 @@ class TaskEncoder(nn.Module):
             weight, bias = convolution.weight[None], convolution.bias[None]
             hidden = conv1d(hidden.flatten(0, 1)[None], weight, bias, padding=convolution.padding[0])
             hidden = hidden[0].unflatten(0, (tasks, samples))
-            statistics = batch_statistics(hidden)
-            hidden = F.relu(affine_norm(hidden, statistics, norm.weight[None], norm.bias[None], self.norm_eps))
+            hidden, _ = batch_norm(hidden, norm.weight[None], norm.bias[None], self.norm_eps)
+            hidden = F.relu_(hidden)
         task = F.relu(self.projection(hidden.mean(dim=3))).mean(dim=1)
         return tuple(modulation(task) for modulation in self.modulations)

@@ -9,62 +9,9 @@ from torch import Tensor, nn
 
 from .adapted_tasks import Statistics
 from .configuration_msmaml import MSMAMLConfig
+from .convolution import conv1d, kernel_layout
 from .modality_embeddings import build_embeddings
-
-
-def conv1d(
-    inputs: Float[Tensor, "T batch in_channels length"],
-    weight: Float[Tensor, "T out_channels in_channels kernel"],
-    bias: Float[Tensor, "T out_channels"],
-    stride: int = 1,
-    padding: int = 0,
-) -> Float[Tensor, "T batch out_channels new_length"]:
-    """
-    The values of `F.conv1d` for T tasks with a kernel each, as matrix products over gathered windows.
-
-    `F.conv1d` is not used because its CPU kernel returns wrong float32 input gradients for some strided shapes (oneDNN
-    3.12 with AVX-512 and two or more threads: kernel 5, stride 2, padding 1 at length 61, which the reference network
-    meets), and because a kernel for each task would be a slow grouped convolution.
-
-    Raises:
-        `ValueError`: `inputs` are shorter than one window.
-    """
-    tasks, batch, _, length = inputs.shape
-    kernel = weight.shape[-1]
-    if length + 2 * padding < kernel:
-        raise ValueError(
-            f"a sequence of {length} positions (padding {padding}) is shorter than kernel_size={kernel}: "
-            "give longer inputs, or a model with fewer layers, smaller kernels or smaller strides"
-        )
-    # Channels last, so that what is copied into a window is contiguous.
-    windows = F.pad(inputs.transpose(2, 3), (0, 0, padding, padding)).unfold(2, kernel, stride).transpose(3, 4)
-    new_length = windows.shape[2]
-    matrix = weight.permute(0, 3, 2, 1).flatten(1, 2)
-    outputs = torch.baddbmm(bias[:, None], windows.reshape(tasks, batch * new_length, -1), matrix)
-    return outputs.view(tasks, batch, new_length, -1).transpose(2, 3)
-
-
-def batch_statistics(inputs: Float[Tensor, "T batch channels length"]) -> Statistics:
-    """Mean and biased variance of each task's channels over batch and length."""
-    mean = inputs.mean(dim=(1, 3), keepdim=True)
-    return mean, (inputs - mean).square().mean(dim=(1, 3), keepdim=True)
-
-
-def affine_norm(
-    inputs: Float[Tensor, "T batch channels length"],
-    statistics: Statistics,
-    scale: Float[Tensor, "#T channels"] | float,
-    shift: Float[Tensor, "#T channels"] | float,
-    eps: float,
-) -> Float[Tensor, "T batch channels length"]:
-    """
-    (inputs - mean) / sqrt(variance + eps) * scale + shift: batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167)
-    written out, and folded into one multiplication and one addition an element.
-    """
-    mean, variance = statistics
-    scale = torch.rsqrt(variance + eps) * (scale[:, None, :, None] if isinstance(scale, Tensor) else scale)
-    shift = shift[:, None, :, None] if isinstance(shift, Tensor) else shift
-    return torch.addcmul(shift - mean * scale, inputs, scale)
+from .normalisation import affine_norm, batch_norm
 
 
 def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -> tuple[Tensor, Tensor | float]:
@@ -113,6 +60,9 @@ class TaskNetwork(nn.Module):
             for name in ("classifier.weight", "classifier.bias"):
                 mean = parameters[name].mean(dim=0)
                 parameters[name] = mean.expand(n_way, *mean.shape)
+        for name, value in parameters.items():
+            if name.startswith("convolutions.") and name.endswith(".weight"):
+                parameters[name] = kernel_layout(value)
         return {name: value.expand(tasks, *value.shape) for name, value in parameters.items()}
 
     def forward(
@@ -139,9 +89,14 @@ class TaskNetwork(nn.Module):
         for layer, convolution in enumerate(self.convolutions):
             weight, bias = parameters[f"convolutions.{layer}.weight"], parameters[f"convolutions.{layer}.bias"]
             hidden = conv1d(hidden, weight, bias, convolution.stride[0], convolution.padding[0])
-            used.append(batch_statistics(hidden) if statistics is None else statistics[layer])
             factors = modulation_factors(modulation[layer], self.conditioning) if modulation else (1.0, 0.0)
-            hidden = F.relu(affine_norm(hidden, used[-1], *factors, self.norm_eps))
+            if statistics is None:
+                hidden, own = batch_norm(hidden, *factors, self.norm_eps)
+                used.append(own)
+            else:
+                hidden = affine_norm(hidden, statistics[layer], *factors, self.norm_eps)
+                used.append(statistics[layer])
+            hidden = F.relu_(hidden)
         weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
         return torch.baddbmm(bias[:, None], hidden.mean(dim=3), weight.transpose(1, 2)), used
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from modeling_msmaml.convolution import conv1d
 from modeling_msmaml.modality_embeddings import ImageEmbedding, ScaleIntegers, SequencePatches, WordVectors
-from modeling_msmaml.task_network import affine_norm, batch_statistics, conv1d, modulation_factors
+from modeling_msmaml.normalisation import affine_norm, batch_statistics
+from modeling_msmaml.task_network import modulation_factors
 
 from .toys import tiny_config
 
