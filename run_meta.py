@@ -38,7 +38,7 @@ from modeling_msmaml.hub_command import command_line
 
 logger = logging.getLogger("run_meta")
 
-ROWS_TO_FIT_TO = 4_000
+ROWS_TO_FIT_TO = 3_000
 
 
 @dataclass

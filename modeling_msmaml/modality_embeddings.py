@@ -14,6 +14,7 @@ from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from .configuration_msmaml import FRONT_ENDS, MSMAMLConfig
+from .descriptors import Statistics
 
 INTEGER_SCALES = {torch.int16: 32767.0, torch.uint8: 255.0}
 
@@ -68,11 +69,8 @@ class ModalityEmbedding(nn.Module):
         return ScaleIntegers()
 
     @classmethod
-    def statistics(cls, config: MSMAMLConfig) -> tuple[Callable[[Tensor], Tensor], int] | None:
-        """
-        Of what the frontend makes of a sample, for its descriptor: (batch, ...) -> (batch, number), and that number.
-        By default `None`: the modality has no descriptor.
-        """
+    def statistics(cls, config: MSMAMLConfig) -> Statistics | None:
+        """Of what the frontend makes of a sample, for its descriptor; by default `None`: there is no descriptor."""
         return None
 
     def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch channels length"]:
