@@ -12,7 +12,6 @@ would run into the next sample are dropped from the result, and are zero where a
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -67,19 +66,31 @@ def _positions(length: int, stride: int, padding: int) -> int:
     return (length + 2 * padding + stride - 1) // stride
 
 
+def _padded(sequences: Tensor, before: int, new_length: int) -> Tensor:
+    """Channels last, with zeros before and behind; `F.pad` would fill all of it with zeros first."""
+    tasks, batch, channels, length = sequences.shape
+    behind = before + length
+    padded = torch.empty([tasks, batch, new_length, channels], dtype=sequences.dtype, device=sequences.device)
+    padded.narrow(2, before, length).copy_(sequences.transpose(2, 3))
+    if before > 0:
+        padded.narrow(2, 0, before).zero_()
+    if behind < new_length:
+        padded.narrow(2, behind, new_length - behind).zero_()
+    return padded
+
+
 def _rows(inputs: Tensor, stride: int, padding: int) -> Tensor:
     """Padded inputs, `stride` positions a row."""
     tasks, batch, channels, length = inputs.shape
     positions = _positions(length, stride, padding)
-    padded = F.pad(inputs.transpose(2, 3), [0, 0, padding, positions * stride - length - padding])
-    return padded.reshape(tasks, batch * positions, stride * channels)
+    padded = _padded(inputs, padding, positions * stride)
+    return padded.view(tasks, batch * positions, stride * channels)
 
 
 def _output_rows(outputs: Tensor, positions: int) -> Tensor:
     """Outputs (or a derivative by them) with zeros in the rows where no window begins."""
     tasks, batch, channels, length = outputs.shape
-    padded = F.pad(outputs.transpose(2, 3), [0, 0, 0, positions - length])
-    return padded.reshape(tasks, batch * positions, channels)
+    return _padded(outputs, 0, positions).view(tasks, batch * positions, channels)
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -91,18 +102,19 @@ def _add_products(result: Tensor, rows: Tensor, matrix: Tensor, fresh: bool) -> 
     number, width, window = rows.shape[1], rows.shape[2], matrix.shape[1]
     for row in range((window + width - 1) // width):
         start, end = row * width, min(row * width + width, window)
-        part = result[:, : number - row]
+        part = result.narrow(1, 0, number - row)
+        window_part = rows.narrow(1, row, number - row).narrow(2, 0, end - start)
         if fresh and row == 0:
-            torch.bmm(rows[:, :, : end - start], matrix[:, start:end], out=part)
+            torch.bmm(window_part, matrix.narrow(1, start, end - start), out=part)
         else:
-            part.baddbmm_(rows[:, row:, : end - start], matrix[:, start:end])
+            part.baddbmm_(window_part, matrix.narrow(1, start, end - start))
 
 
 def _finish(result: Tensor, bias: Tensor | None, batch: int, new_length: int) -> Tensor:
     """Drops the rows in which no window begins and adds the bias."""
     tasks, number, channels = result.shape
-    result = result.view(tasks, batch, number // batch, channels)[:, :, :new_length]
-    result = result.contiguous() if bias is None else result + bias[:, None, None]
+    result = result.view(tasks, batch, number // batch, channels).narrow(2, 0, new_length)
+    result = result.contiguous() if bias is None else result + bias.view(tasks, 1, 1, channels)
     return result.transpose(2, 3)
 
 
@@ -114,16 +126,17 @@ def _to_inputs(
     rows = torch.empty([tasks, number, width], dtype=outputs.dtype, device=outputs.device)
     for row in range((window + width - 1) // width):
         start, end = row * width, min(row * width + width, window)
-        part = matrix[:, start:end].transpose(1, 2)
+        factors = outputs.narrow(1, 0, number - row), matrix.narrow(1, start, end - start).transpose(1, 2)
+        part = rows.narrow(1, row, number - row).narrow(2, 0, end - start)
         if row == 0:
-            torch.bmm(outputs, part, out=rows[:, :, : end - start])
+            torch.bmm(factors[0], factors[1], out=part)
             if end < width:
-                rows[:, :, end:] = 0
+                rows.narrow(2, end, width - end).zero_()
         else:
-            rows[:, row:, : end - start].baddbmm_(outputs[:, : number - row], part)
+            part.baddbmm_(factors[0], factors[1])
     channels = window // kernel
     rows = rows.view(tasks, batch, -1, channels)
-    return rows[:, :, padding : padding + length].transpose(2, 3)
+    return rows.narrow(2, padding, length).transpose(2, 3)
 
 
 def _to_weight(rows: Tensor, outputs: Tensor, kernel: int, channels: int) -> Tensor:
@@ -133,8 +146,8 @@ def _to_weight(rows: Tensor, outputs: Tensor, kernel: int, channels: int) -> Ten
     matrix = torch.empty([tasks, window, outputs.shape[2]], dtype=outputs.dtype, device=outputs.device)
     for row in range((window + width - 1) // width):
         start, end = row * width, min(row * width + width, window)
-        part = rows[:, row:, : end - start].transpose(1, 2)
-        torch.bmm(part, outputs[:, : number - row], out=matrix[:, start:end])
+        part = rows.narrow(1, row, number - row).narrow(2, 0, end - start).transpose(1, 2)
+        torch.bmm(part, outputs.narrow(1, 0, number - row), out=matrix.narrow(1, start, end - start))
     return matrix.view(tasks, kernel, channels, -1).permute(0, 3, 2, 1)
 
 

@@ -81,8 +81,8 @@ def _normalise(inputs: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tupl
     variance = _mean(normalised.square())
     normalised = _like(normalised.mul_(torch.rsqrt(variance + eps)), inputs)
     # No view, so that an activation may overwrite it.
-    outputs = torch.addcmul(shift[:, None, :, None], normalised, scale[:, None, :, None])
-    return outputs, normalised, mean[..., None], variance[..., None]
+    outputs = torch.addcmul(shift.unsqueeze(1).unsqueeze(3), normalised, scale.unsqueeze(1).unsqueeze(3))
+    return outputs, normalised, mean.unsqueeze(3), variance.unsqueeze(3)
 
 
 @scripted
@@ -90,11 +90,11 @@ def _gradients(
     outer: Tensor, normalised: Tensor, variance: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Derivatives by inputs, scale and shift for the one by outputs; r, and the means of g and of g n."""
-    rstd, g, n = torch.rsqrt(variance[..., 0] + eps), _rows(outer), _rows(normalised)
-    factor, mean, along = rstd * scale[:, None], _mean(g), _mean(g * n)
+    rstd, g, n = torch.rsqrt(variance.squeeze(3) + eps), _rows(outer), _rows(normalised)
+    factor, mean, along = rstd * scale.unsqueeze(1), _mean(g), _mean(g * n)
     by_inputs = torch.addcmul(-mean * factor, g, factor).addcmul_(n, along * factor, value=-1)
     number = g.shape[1]
-    return _like(by_inputs, outer), (along * number)[:, 0], (mean * number)[:, 0], rstd, mean, along
+    return _like(by_inputs, outer), (along * number).squeeze(1), (mean * number).squeeze(1), rstd, mean, along
 
 
 @scripted
@@ -102,12 +102,12 @@ def _gradients_both_ways(
     outer: Tensor | None, to_normalised: Tensor, normalised: Tensor, variance: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Derivatives by inputs, scale and shift where there is one by n, and perhaps one by outputs."""
-    rstd, n, g = torch.rsqrt(variance[..., 0] + eps), _rows(normalised), _rows(to_normalised)
+    rstd, n, g = torch.rsqrt(variance.squeeze(3) + eps), _rows(normalised), _rows(to_normalised)
     by_scale: Tensor | None = None
     by_shift: Tensor | None = None
     if outer is not None:
         rows = _rows(outer)
-        g = torch.addcmul(g, rows, scale[:, None])
+        g = torch.addcmul(g, rows, scale.unsqueeze(1))
         by_scale, by_shift = (rows * n).sum(dim=[1]), rows.sum(dim=[1])
     by_inputs = torch.addcmul(-_mean(g) * rstd, g, rstd).addcmul_(n, _mean(g * n) * rstd, value=-1)
     return _like(by_inputs, normalised), by_scale, by_shift
@@ -126,10 +126,10 @@ def _second_gradients(
     to_shift: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Derivatives by outer, n, variance and scale for those by the first three results of `_gradients`: v, p and q."""
-    g, n, factor = _rows(outer), _rows(normalised), rstd * scale[:, None]
+    g, n, factor = _rows(outer), _rows(normalised), rstd * scale.unsqueeze(1)
     zero = torch.zeros_like(mean)
-    p = zero if to_scale is None else to_scale[:, None]
-    q = zero if to_shift is None else to_shift[:, None]
+    p = zero if to_scale is None else to_scale.unsqueeze(1)
+    q = zero if to_shift is None else to_shift.unsqueeze(1)
     if to_inputs is None:
         by_outer, by_normalised, along_outer = torch.addcmul(q, n, p), g * p, zero
     else:
@@ -138,8 +138,8 @@ def _second_gradients(
         along_outer = (_mean(v * g) - v_mean * mean - v_along * along) * g.shape[1]
         by_outer = torch.addcmul(q - factor * v_mean, v, factor).addcmul_(n, p - factor * v_along)
         by_normalised = (v * (-factor * along)).addcmul_(g, p - factor * v_along)
-    by_variance = (scale[:, None] * along_outer * rstd**3 * -0.5)[..., None]
-    return _like(by_outer, outer), _like(by_normalised, outer), by_variance, (rstd * along_outer)[:, 0]
+    by_variance = (scale.unsqueeze(1) * along_outer * rstd**3 * -0.5).unsqueeze(3)
+    return _like(by_outer, outer), _like(by_normalised, outer), by_variance, (rstd * along_outer).squeeze(1)
 
 
 class _BatchNorm(torch.autograd.Function):
