@@ -43,7 +43,7 @@ class EpisodeResult:
     loss: float
 
 
-class AlternatingUpdates(TrainerCallback):
+class OuterGradientRules(TrainerCallback):
     """
     What happens to the outer gradient between backward and optimizer step: the task encoder's is clipped, and under
     alternating updates the resting network's is dropped (to `None`, so that Adam leaves it alone).
@@ -109,7 +109,7 @@ class MetaTrainer(TrainerHooks):
         for name in WITHOUT_EFFECT & kwargs.keys():
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
-        self.add_callback(AlternatingUpdates(self))
+        self.add_callback(OuterGradientRules(self))
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
         self._record = TrainingRecord()

@@ -8,6 +8,9 @@ from benchmarks import meta_step
 
 def test_meta_step_checks_gradients_and_reports_every_contender(capsys, monkeypatch):
     monkeypatch.setattr(meta_step, "INFERENCE", (1, 2))
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # of the contenders' processes: on a busy machine two wait for each other
     meta_step.main(
         [
             "--modalities",
