@@ -158,8 +158,8 @@ def report() -> str:
                 f"{settings['protocol']}, support and query from different sources; queries a class "
                 f"{', '.join(f'{m} {n}' for m, n in settings['n_query'].items())}; "
                 f"{result['test_audio_episodes']} test episodes a modality (seed {settings['eval_seed']}; the first "
-                f"{ABLATION_EPISODES} of them for all but {', '.join(RUNS[name][0] for name in FULLY_TESTED)}), the same "
-                f"for all; inductive; {settings['tasks_per_step']} tasks a meta-step; mean and 95 % interval over them."
+                f"{ABLATION_EPISODES} of them for all but {', '.join(RUNS[name][0] for name in FULLY_TESTED)}); "
+                f"the same for all; inductive; {settings['tasks_per_step']} tasks a meta-step; mean and 95 % interval."
             )
             parts.append(table(k_shot))
     return "\n\n".join(parts)

@@ -197,7 +197,7 @@ def test_identity_modulation_changes_nothing_at_first():
 
 
 def test_inner_loop_lowers_the_support_loss():
-    losses = small_model(num_inner_steps=5, adapted_parameters="upper").eval()(episodes()).support_loss
+    losses = small_model(num_inner_steps=5, inner_lr=0.01, adapted_parameters="upper").eval()(episodes()).support_loss
     for modality, values in losses.items():
         assert (values[:, -1] < values[:, 0]).all(), modality
 
