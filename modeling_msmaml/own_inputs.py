@@ -189,6 +189,8 @@ def _text(item: Any) -> str:
     if isinstance(item, os.PathLike):
         if not Path(item).is_file():
             raise FileNotFoundError(f"no text file at {item}")
+        if (other := modality_of_file(item)) not in ("text", None):
+            raise ValueError(f"{item} is named like a file of {other}, not of text")
         text = Path(item).read_text(encoding="utf-8-sig")
     else:
         text = item
