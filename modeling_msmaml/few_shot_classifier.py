@@ -114,13 +114,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         saved = saved_file(path_or_repo, CLASSIFIER_FILE)
         if saved is None:
             classifier = cls(model=path_or_repo, **arguments)
-            classifier._base()
+            classifier.base_model()
             return classifier
         content = json.loads(Path(saved).read_text())
         if content.get("format") != _FORMAT:
             raise ValueError(f"{saved} has format={content.get('format')!r}, this version reads {_FORMAT}: fit again")
         classifier = cls(model=path_or_repo, **{**content["arguments"], **arguments})
-        classifier._model, classifier._processor = classifier._base()
+        classifier._model, classifier._processor = classifier.base_model()
         classifier.modality_ = content["modality"]
         classifier.classes_ = _label_array([_label_from_json(entry) for entry in content["classes"]])
         classifier.support_losses_ = np.asarray(content["support_losses"])
@@ -177,7 +177,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"a class is called {UNSURE!r}, which reject_below={self.reject_below} predicts: rename it"
             )
-        model, processor = self._base()
+        model, processor = self.base_model()
         modality = self._modality_of(items, model, sampling_rate)
         support = self._encode(items, modality, processor, sampling_rate)
         if modality == "text":
@@ -256,8 +256,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.batch_size, (int, np.integer)) or self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size!r} must be an integer of at least 1")
 
-    def _base(self) -> tuple[MSMAMLModel, ProcessorMixin | None]:
-        """The model, set up for this classifier, and its processor."""
+    def base_model(self) -> tuple[MSMAMLModel, ProcessorMixin | None]:
+        """The model before it is adapted, set up for this classifier and not to be changed, and its processor."""
         if isinstance(self.model, MSMAMLModel):
             return _prepared(copy.deepcopy(self.model), self.num_inner_steps, self.device), self.processor
         path = default_model() if self.model is None else os.fspath(self.model)
