@@ -22,7 +22,7 @@ lint: $(VENV)/installed
 
 # The tests of the web page drive a real browser; where there is none and it cannot be installed, they say so.
 browser:
-	@if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+	@if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			(apt-get update && apt-get install --yes --no-install-recommends chromium) >/dev/null \
 				|| echo "chromium could not be installed: the tests of the web page will be skipped"; \
