@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 import yaml
@@ -37,6 +38,8 @@ from modeling_msmaml.hub_command import command_line
 
 logger = logging.getLogger("run_meta")
 
+ROWS_TO_FIT_TO = 4_000
+
 
 @dataclass
 class ModelArguments:
@@ -58,10 +61,55 @@ class ModelArguments:
         default=None, metadata={"help": "Let the outer loop train the word vectors."}
     )
 
+    front_ends: str | None = field(
+        default=None, metadata={"help": "'raw' (as published) or 'fitted' to unlabelled training samples."}
+    )
+    descriptor_size: int | None = field(
+        default=None, metadata={"help": "Size of the fitted descriptor beside the network's features; 0 for none."}
+    )
+    feature_size: int | None = field(default=None, metadata={"help": "Size of the network's features; 0 as pooled."})
+    pooling: str | None = field(default=None, metadata={"help": "'mean' or 'mean_max' over a sequence."})
+    # A number or a dict once parsed; text is what HfArgumentParser can take from a command line.
+    network_gain: str | None = field(
+        default=None,
+        metadata={"help": "Length of the network's features beside the descriptor, a number or JSON, one a modality."},
+    )
+    norm: str | None = field(default=None, metadata={"help": "'batch' or 'group'."})
+    head: str | None = field(default=None, metadata={"help": "'linear' or 'prototype'."})
+    cosine_scale: float | None = field(default=None, metadata={"help": "What cosines are multiplied with at first."})
+    adapted_parameters: str | None = field(
+        default=None, metadata={"help": "What the inner loop adapts: 'all', 'upper' or 'head'."}
+    )
+    inner_rates: str | None = field(
+        default=None, metadata={"help": "'fixed', 'per_layer_per_step' (LSLR) or 'per_element' (Meta-SGD)."}
+    )
+    modulation_init: str | None = field(default=None, metadata={"help": "'default' or 'identity'."})
+    task_encoder_pooling: str | None = field(default=None, metadata={"help": "'mean' or 'class'."})
+    share_embeddings: bool | None = field(
+        default=None, metadata={"help": "Let the task encoder read the task network's sequences."}
+    )
+    auxiliary: bool = field(
+        default=False,
+        metadata={"help": "Also classify the samples of training episodes among all training classes (co-training)."},
+    )
+    auxiliary_weight: float | None = field(default=None, metadata={"help": "Weight of that loss."})
+
+    def __post_init__(self):
+        try:
+            gain = json.loads(self.network_gain) if isinstance(self.network_gain, str) else self.network_gain
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f'network_gain={self.network_gain!r} is neither a number nor JSON such as {{"text": 0.3}}'
+            ) from error
+        self.network_gain = gain
+        if self.auxiliary_weight is not None and not self.auxiliary:
+            raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary")
+
     def given(self) -> dict:
         """The fields of `MSMAMLConfig` that were given."""
         values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        values.pop("model_name_or_path", None)
+        for name in ("model_name_or_path", "auxiliary"):
+            values.pop(name, None)
         if values.get("inner_grad_clip") == 0:
             values["inner_grad_clip"] = None  # which a command line cannot say
         return values
@@ -157,18 +205,29 @@ def load_splits(data: DataArguments, split: str) -> list[FewShotSplit]:
 def make_episodes(
     splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments, num_episodes: int, seed: int
 ) -> EpisodeDataset:
+    """Episodes for evaluation."""
     return EpisodeDataset(
         splits, args.n_way, args.k_shot, args.n_query, num_episodes, seed, source_disjoint=data.source_disjoint
     )
+
+
+def make_training_episodes(
+    splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments
+) -> EpisodeDataset:
+    """Exactly as many episodes as the meta-steps need."""
+    shape = (
+        getattr(args, name) if getattr(args, f"train_{name}") is None else getattr(args, f"train_{name}")
+        for name in ("n_way", "k_shot", "n_query")
+    )
+    number = args.max_steps * args.tasks_per_step
+    return EpisodeDataset(splits, *shape, number, args.seed, source_disjoint=data.source_disjoint, augment=args.augment)
 
 
 def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str, EpisodeDataset]:
     """The episodes of each split that this run needs."""
     datasets = {}
     if args.do_train:
-        meta_batch = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
-        splits = load_splits(data, "train")
-        datasets["train"] = make_episodes(splits, data, args, args.max_steps * meta_batch, args.seed)
+        datasets["train"] = make_training_episodes(load_splits(data, "train"), data, args)
     if args.do_eval or (args.do_train and args.eval_strategy != "no"):
         splits = load_splits(data, "validation")
         datasets["validation"] = make_episodes(splits, data, args, data.num_eval_episodes * len(splits), data.eval_seed)
@@ -201,13 +260,23 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
     if arguments.model_name_or_path is not None:
         return load_model(arguments, splits)
     text = next((split for split in splits if split.modality == "text"), None)
-    config = MSMAMLConfig(modalities=[split.modality for split in splits], n_way=args.n_way, **arguments.given())
+    options = arguments.given()
+    if arguments.auxiliary:
+        options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
+    config = MSMAMLConfig(modalities=[split.modality for split in splits], n_way=args.n_way, **options)
     model = MSMAMLModel(config)
     if text is not None:
         if text.word_vectors is None:
             raise ValueError(f"data set {text.name!r} uses a checkpoint's vocabulary: give its model_name_or_path")
         model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
+    model.fit_front_ends({split.modality: rows_to_fit_to(split) for split in splits}, args.seed)
     return model
+
+
+def rows_to_fit_to(split: FewShotSplit) -> torch.Tensor:
+    """Up to `ROWS_TO_FIT_TO` raw training samples, evenly from the whole split."""
+    number = min(len(split), ROWS_TO_FIT_TO)
+    return torch.from_numpy(split.rows(np.linspace(0, len(split) - 1, number).astype(np.int64)))
 
 
 def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLModel:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from .augmentation import augment
 from .episode_sampler import EpisodeSampler
 from .few_shot import FewShotSplit
 from .source_partition import RandomBits
@@ -22,13 +23,16 @@ class EpisodeDataset(torch.utils.data.Dataset):
 
     Args:
         splits: one split a modality (or several of one modality with equal row shape and vocabulary).
-        n_way: classes an episode, at least 2.
+        n_way: classes an episode, at least 2. Like `k_shot` and `n_query` an int, or `{modality: int}` naming every
+            modality of `splits`.
         k_shot: support samples a class, at least 1.
-        n_query: query samples a class, at least 1; an int, or `{modality: int}` naming every modality of `splits`.
+        n_query: query samples a class, at least 1.
         num_episodes: length of the data set, at least 1.
         seed: non-negative; other seeds give other episodes.
         source_disjoint: keep support and query of an episode in different recordings or documents. Protocol `original`
             does not know this, see `EpisodeSampler`; its splits carry a warning that says so.
+
+        augment: change every row at random (see `augmentation.py`); for training.
 
     Raises:
         ValueError: an argument out of range, a modality missing from `n_query`, or a setting that the data cannot
@@ -38,22 +42,32 @@ class EpisodeDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         splits: Sequence[FewShotSplit],
-        n_way: int,
-        k_shot: int,
+        n_way: int | Mapping[str, int],
+        k_shot: int | Mapping[str, int],
         n_query: int | Mapping[str, int],
         num_episodes: int,
         seed: int = 0,
         source_disjoint: bool = True,
+        augment: bool = False,
     ):
         self.splits = _checked_splits(splits)
-        self.n_way = _at_least("n_way", n_way, 2)
-        self.k_shot = _at_least("k_shot", k_shot, 1)
-        self.n_query = _queries_by_modality(n_query, [split.modality for split in self.splits])
+        modalities = [split.modality for split in self.splits]
+        self.n_way = _by_modality("n_way", n_way, modalities, 2)
+        self.k_shot = _by_modality("k_shot", k_shot, modalities, 1)
+        self.n_query = _by_modality("n_query", n_query, modalities, 1)
         self.num_episodes = _at_least("num_episodes", num_episodes, 1)
         self.seed = _at_least("seed", seed, 0)
         self.source_disjoint = source_disjoint
+        self.augment = augment
         self._samplers = [
-            EpisodeSampler(split, n_way, k_shot, self.n_query[split.modality], source_disjoint) for split in self.splits
+            EpisodeSampler(
+                split,
+                self.n_way[split.modality],
+                self.k_shot[split.modality],
+                self.n_query[split.modality],
+                source_disjoint,
+            )
+            for split in self.splits
         ]
 
     def __len__(self) -> int:
@@ -75,14 +89,17 @@ class EpisodeDataset(torch.utils.data.Dataset):
         index = int(index) % self.num_episodes
         which = index % len(self.splits)
         split, sampler = self.splits[which], self._samplers[which]
-        episode = sampler.draw(RandomBits(self.seed, index))
+        bits = RandomBits(self.seed, index)
+        episode = sampler.draw(bits)
         support_ids, query_ids = episode.support.reshape(-1), episode.query.reshape(-1)
         raw = torch.from_numpy(split.rows(np.concatenate([support_ids, query_ids])))
-        labels = torch.arange(self.n_way)
+        if self.augment:
+            raw = augment(split.modality, raw, bits)
+        labels = torch.arange(sampler.n_way)
         return {
             "modality": split.modality,
             "support": raw[: len(support_ids)],
-            "support_labels": labels.repeat_interleave(self.k_shot),
+            "support_labels": labels.repeat_interleave(sampler.k_shot),
             "query": raw[len(support_ids) :],
             "query_labels": labels.repeat_interleave(sampler.n_query),
             "class_ids": torch.from_numpy(episode.class_ids),
@@ -91,11 +108,15 @@ class EpisodeDataset(torch.utils.data.Dataset):
         }
 
 
-def collate_episodes(episodes: Sequence[dict]) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
+def collate_episodes(
+    episodes: Sequence[dict], class_ids: bool = False
+) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
     """Groups episodes by modality into one meta-batch, as `MSMAMLModel.forward` takes it.
 
     Args:
         episodes: items of an `EpisodeDataset`; at least one.
+        class_ids: also keep which classes the labels stand for, `"class_ids"` (T, N); a model with
+            `auxiliary_classes` needs it.
 
     Returns:
         `{"episodes": {modality: {"support" (T, S, ...), "support_labels" (T, S), "query" (T, Q, ...),
@@ -106,12 +127,13 @@ def collate_episodes(episodes: Sequence[dict]) -> dict[str, dict[str, dict[str, 
     """
     if not episodes:
         raise ValueError("collate_episodes got no episodes")
+    keys = (*_MODEL_KEYS, "class_ids") if class_ids else _MODEL_KEYS
     by_modality: dict[str, list[dict]] = {}
     for episode in episodes:
         by_modality.setdefault(episode["modality"], []).append(episode)
     return {
         "episodes": {
-            modality: {key: _stacked([episode[key] for episode in group], modality, key) for key in _MODEL_KEYS}
+            modality: {key: _stacked([episode[key] for episode in group], modality, key) for key in keys}
             for modality, group in by_modality.items()
         }
     }
@@ -142,13 +164,14 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
     return list(splits)
 
 
-def _queries_by_modality(n_query: int | Mapping[str, int], modalities: Sequence[str]) -> dict[str, int]:
-    if not isinstance(n_query, Mapping):
-        n_query = dict.fromkeys(modalities, n_query)
-    missing = [modality for modality in dict.fromkeys(modalities) if modality not in n_query]
+def _by_modality(name: str, value: int | Mapping[str, int], modalities: Sequence[str], minimum: int) -> dict[str, int]:
+    values = value if isinstance(value, Mapping) else dict.fromkeys(modalities, value)
+    missing = [modality for modality in dict.fromkeys(modalities) if modality not in values]
     if missing:
-        raise ValueError(f"n_query={dict(n_query)} has no entry for modality {', '.join(missing)}")
-    return {modality: _at_least(f"n_query[{modality}]", n_query[modality], 1) for modality in modalities}
+        raise ValueError(f"{name}={dict(values)} has no entry for modality {', '.join(missing)}")
+    if not isinstance(value, Mapping):
+        _at_least(name, value, minimum)
+    return {modality: _at_least(f"{name}[{modality}]", values[modality], minimum) for modality in modalities}
 
 
 def _at_least(name: str, value: int, minimum: int) -> int:

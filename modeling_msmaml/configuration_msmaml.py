@@ -7,6 +7,14 @@ from transformers import PreTrainedConfig
 
 CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none")
 NORM_STATISTICS = ("transductive", "support")
+FRONT_ENDS = ("raw", "fitted")
+NORMS = ("batch", "group")
+HEADS = ("linear", "prototype")
+POOLINGS = ("mean", "mean_max")
+ADAPTED = ("all", "upper", "head")
+INNER_RATES = ("fixed", "per_layer_per_step", "per_element")
+MODULATION_INITS = ("default", "identity")
+SUPPORT_POOLINGS = ("mean", "class")
 # Keywords that transformers passes to any config besides its attributes.
 _KNOWN_ELSEWHERE = ("pad_token_id", "use_cache", "torch_dtype", "name_or_path", "attn_implementation", "auto_map")
 
@@ -49,10 +57,14 @@ class MSMAMLConfig(PreTrainedConfig):
             steps forwards up to three times. No result depends on it. For many inner steps, or little memory.
         first_order (`bool`, defaults to `False`):
             Whether the outer gradient ignores how the inner gradients depend on the parameters (FOMAML).
-        norm_statistics (`str`, defaults to `"transductive"`):
-            Where the normalisation of queries takes mean and variance from: `"transductive"`, all queries of the
-            episode (as published); `"support"`, the support set, so that the prediction for a query depends on no
-            other query.
+        norm (`str`, defaults to `"batch"`):
+            What the task network and the task encoder normalise with: `"batch"`, batch norm over a task's samples (as
+            published); `"group"`, group norm over the channels of one sample (arXiv 1803.08494), so that a sample's
+            features depend on no other sample.
+        norm_statistics (`str`, *optional*):
+            Where batch norm takes mean and variance of queries from: `"transductive"` (its default), all queries of
+            the episode (as published); `"support"`, the support set, so that the prediction for a query depends on no
+            other query. With group norm it is always `"support"`: predictions never depend on other queries.
         norm_eps (`float`, defaults to 1e-5):
             Added to the variance before its square root.
         audio_patch_size (`int`, defaults to 320):
@@ -71,6 +83,49 @@ class MSMAMLConfig(PreTrainedConfig):
             Size of a word vector.
         train_word_vectors (`bool`, defaults to `False`):
             Whether the outer loop trains the word vectors. The inner loop never does.
+        front_ends (`str`, defaults to `"raw"`):
+            How raw inputs become features: `"raw"`, linear patches of samples, word vectors and pixels (as published);
+            `"fitted"`, log-mel spectrograms, weighted word vectors and a dictionary of image patches, fitted to
+            unlabelled training samples by [`MSMAMLModel.fit_front_ends`], with a convolutional stem each.
+        num_mels (`int`, defaults to 64):
+            Mel bands, with fitted front ends.
+        patch_dictionary_size, dictionary_patch_size (`int`, default to 128 and 6):
+            Image patches in the dictionary, and their side in pixels, with fitted front ends.
+        descriptor_size (`int`, defaults to 0):
+            Size of the fitted descriptor of a sample (see [`Descriptor`]), that stands beside the network's features;
+            0 for none. Needs fitted front ends.
+        feature_size (`int`, defaults to 0):
+            Size to which the task network's pooled features are projected; 0 projects nothing.
+        pooling (`str`, defaults to `"mean"`):
+            How the task network sums a sequence up: `"mean"` over its positions, or `"mean_max"`, mean and maximum.
+        network_gain (`float` or `dict[str, float]`, defaults to 1.0):
+            Length of the network's features beside the descriptor, which has length 1; one for all modalities or one
+            a modality. Needs a descriptor.
+        head (`str`, defaults to `"linear"`):
+            How a classifier begins: `"linear"`, a trained linear layer of `n_way` classes (as published);
+            `"prototype"`, unit-length features and each class's mean over the support set, compared by their cosine
+            (ProtoMAML, arXiv 1903.03096, section 3.2, with a cosine for the distance). That works for any number of
+            classes; `n_way` is then only what the model was evaluated with.
+        cosine_scale (`float`, defaults to 10.0):
+            What the cosine is multiplied with at first; trained. Only with `head="prototype"`.
+        adapted_parameters (`str`, defaults to `"all"`):
+            What the inner loop adapts of the task network: `"all"` (as published); `"upper"`, everything above the
+            embeddings; `"head"`, the classifier alone (ANIL, arXiv 1909.09157).
+        inner_rates (`str`, defaults to `"fixed"`):
+            `"fixed"`: `inner_lr` everywhere. Trained, starting from `inner_lr`: `"per_layer_per_step"` (LSLR, MAML++,
+            arXiv 1810.09502, section 4.5) or `"per_element"` (Meta-SGD, arXiv 1707.09835).
+        modulation_init (`str`, defaults to `"default"`):
+            `"identity"`: the modulation changes nothing at first. Only with `conditioning="affine"`.
+        task_encoder_pooling (`str`, defaults to `"mean"`):
+            How the task encoder sums support samples up: `"mean"` over all; `"class"`, mean and standard deviation
+            over the means of the classes, so that it sees how they differ.
+        share_embeddings (`bool`, defaults to `False`):
+            Whether the task encoder reads the sequences of the task network's embeddings instead of having its own.
+        auxiliary_classes (`dict[str, int]`, *optional*):
+            Modality -> number of training classes among which the samples of an episode are also classified in
+            training (auxiliary co-training, TADAM, arXiv 1805.10123, section 3.4). Episodes then need `class_ids`.
+        auxiliary_weight (`float`, defaults to 1.0):
+            Weight of that loss. Only with `auxiliary_classes`.
 
     Raises:
         `ValueError`: an argument outside of its range, or misspelt.
@@ -96,7 +151,8 @@ class MSMAMLConfig(PreTrainedConfig):
         task_chunk_size: int | None = None,
         inner_loop_checkpointing: bool = False,
         first_order: bool = False,
-        norm_statistics: str = "transductive",
+        norm: str = "batch",
+        norm_statistics: str | None = None,
         norm_eps: float = 1e-5,
         audio_patch_size: int = 320,
         text_patch_size: int = 12,
@@ -106,6 +162,23 @@ class MSMAMLConfig(PreTrainedConfig):
         vocab_size: int = 400,
         word_vector_size: int = 128,
         train_word_vectors: bool = False,
+        front_ends: str = "raw",
+        num_mels: int = 64,
+        patch_dictionary_size: int = 128,
+        dictionary_patch_size: int = 6,
+        descriptor_size: int = 0,
+        feature_size: int = 0,
+        pooling: str = "mean",
+        network_gain: float | dict[str, float] = 1.0,
+        head: str = "linear",
+        cosine_scale: float = 10.0,
+        adapted_parameters: str = "all",
+        inner_rates: str = "fixed",
+        modulation_init: str = "default",
+        task_encoder_pooling: str = "mean",
+        share_embeddings: bool = False,
+        auxiliary_classes: dict[str, int] | None = None,
+        auxiliary_weight: float = 1.0,
         **kwargs,
     ):
         self.modalities = list(modalities)
@@ -124,7 +197,8 @@ class MSMAMLConfig(PreTrainedConfig):
         self.task_chunk_size = task_chunk_size
         self.inner_loop_checkpointing = inner_loop_checkpointing
         self.first_order = first_order
-        self.norm_statistics = norm_statistics
+        self.norm = norm
+        self.norm_statistics = norm_statistics or ("support" if norm == "group" else "transductive")
         self.norm_eps = norm_eps
         self.audio_patch_size = audio_patch_size
         self.text_patch_size = text_patch_size
@@ -134,6 +208,23 @@ class MSMAMLConfig(PreTrainedConfig):
         self.vocab_size = vocab_size
         self.word_vector_size = word_vector_size
         self.train_word_vectors = train_word_vectors
+        self.front_ends = front_ends
+        self.num_mels = num_mels
+        self.patch_dictionary_size = patch_dictionary_size
+        self.dictionary_patch_size = dictionary_patch_size
+        self.descriptor_size = descriptor_size
+        self.feature_size = feature_size
+        self.pooling = pooling
+        self.network_gain = network_gain
+        self.head = head
+        self.cosine_scale = cosine_scale
+        self.adapted_parameters = adapted_parameters
+        self.inner_rates = inner_rates
+        self.modulation_init = modulation_init
+        self.task_encoder_pooling = task_encoder_pooling
+        self.share_embeddings = share_embeddings
+        self.auxiliary_classes = auxiliary_classes
+        self.auxiliary_weight = auxiliary_weight
         kwargs.setdefault("pad_token_id", 0)
         self._refuse_unknown(kwargs)
         self.check()
@@ -183,7 +274,18 @@ class MSMAMLConfig(PreTrainedConfig):
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities={self.modalities} must name at least one modality and none twice")
         _check_choice("conditioning", self.conditioning, CONDITIONING_TYPES)
-        _check_choice("norm_statistics", self.norm_statistics, NORM_STATISTICS)
+        for name, choices in (
+            ("norm_statistics", NORM_STATISTICS),
+            ("front_ends", FRONT_ENDS),
+            ("norm", NORMS),
+            ("head", HEADS),
+            ("pooling", POOLINGS),
+            ("adapted_parameters", ADAPTED),
+            ("inner_rates", INNER_RATES),
+            ("modulation_init", MODULATION_INITS),
+            ("task_encoder_pooling", SUPPORT_POOLINGS),
+        ):
+            _check_choice(name, getattr(self, name), choices)
         for name in (
             "num_channels",
             "num_layers",
@@ -195,11 +297,15 @@ class MSMAMLConfig(PreTrainedConfig):
             "image_size",
             "image_channels",
             "word_vector_size",
+            "num_mels",
+            "patch_dictionary_size",
+            "dictionary_patch_size",
         ):
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("n_way", self.n_way, 2)
         _check_at_least("vocab_size", self.vocab_size, 2)
-        _check_at_least("num_inner_steps", self.num_inner_steps, 0)
+        for name in ("num_inner_steps", "descriptor_size", "feature_size"):
+            _check_at_least(name, getattr(self, name), 0)
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             values = self.per_layer(name)
             if len(values) != self.num_layers:
@@ -214,13 +320,51 @@ class MSMAMLConfig(PreTrainedConfig):
             raise ValueError(
                 f"image_size={self.image_size} must be a multiple of image_patch_size={self.image_patch_size}"
             )
-        for name in ("inner_lr", "norm_eps"):
+        for name in ("inner_lr", "norm_eps", "cosine_scale", "auxiliary_weight"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
         if self.task_chunk_size is not None:
             _check_at_least("task_chunk_size", self.task_chunk_size, 1)
         if self.inner_grad_clip is not None and not self.inner_grad_clip > 0:
             raise ValueError(f"inner_grad_clip={self.inner_grad_clip} must be positive, or None for no clipping")
+        for modality, gain in self.network_gains.items():
+            if not gain > 0:
+                raise ValueError(f"network_gain={self.network_gain} must be positive, also for {modality!r}")
+        self._check_combinations()
+
+    @property
+    def network_gains(self) -> dict[str, float]:
+        """`network_gain` of each modality."""
+        if isinstance(self.network_gain, dict):
+            return {modality: self.network_gain.get(modality, 1.0) for modality in self.modalities}
+        return dict.fromkeys(self.modalities, self.network_gain)
+
+    def _check_combinations(self) -> None:
+        """Raises `ValueError` where one argument would leave another without effect or meaning."""
+        if self.norm == "group" and self.norm_statistics != "support":
+            raise ValueError(
+                f"norm_statistics={self.norm_statistics!r} does not go with norm='group', which normalises every "
+                "sample by itself: leave it out"
+            )
+        if self.descriptor_size and self.front_ends != "fitted":
+            raise ValueError(f"descriptor_size={self.descriptor_size} needs front_ends='fitted'")
+        if self.network_gain != 1.0 and not self.descriptor_size:
+            raise ValueError(f"network_gain={self.network_gain} needs a descriptor: give descriptor_size, or leave it")
+        if self.cosine_scale != 10.0 and self.head != "prototype":
+            raise ValueError(f"cosine_scale={self.cosine_scale} has no effect with head={self.head!r}")
+        if self.inner_rates != "fixed" and not self.num_inner_steps:
+            raise ValueError(f"inner_rates={self.inner_rates!r} has no effect with num_inner_steps=0")
+        if self.modulation_init == "identity" and self.conditioning != "affine":
+            raise ValueError(f"modulation_init='identity' needs conditioning='affine', not {self.conditioning!r}")
+        if self.conditioning == "none":
+            for name in ("task_encoder_pooling", "share_embeddings"):
+                if getattr(self, name) not in ("mean", False):
+                    raise ValueError(f"{name}={getattr(self, name)!r} has no effect with conditioning='none'")
+        if self.auxiliary_classes is None:
+            if self.auxiliary_weight != 1.0:
+                raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary_classes")
+        elif unknown := self.auxiliary_classes.keys() - set(self.modalities):
+            raise ValueError(f"auxiliary_classes names {sorted(unknown)}, but modalities={self.modalities}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -10,7 +10,17 @@ from .training_args import MetaTrainingArguments
 # Another value would make the resumed run another experiment, or would silently have no effect, because the optimizer
 # takes the one of the checkpoint.
 ARGUMENTS = (
-    *("seed", "n_way", "k_shot", "n_query", "tasks_per_step"),
+    *(
+        "seed",
+        "n_way",
+        "k_shot",
+        "n_query",
+        "train_n_way",
+        "train_k_shot",
+        "train_n_query",
+        "augment",
+        "tasks_per_step",
+    ),
     *("optim", "learning_rate", "task_network_learning_rate", "task_encoder_learning_rate", "weight_decay"),
     *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "task_encoder_max_grad_norm", "alternating_steps"),
     *("early_stopping_patience", "early_stopping_threshold"),

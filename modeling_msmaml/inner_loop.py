@@ -17,6 +17,7 @@ def adapt(
     support_loss: Callable[..., Float[Tensor, " T"]],
     parameters: Parameters,
     others: tuple[Tensor, ...] = (),
+    rates: list[tuple[Tensor, ...]] | None = None,
     *,
     num_inner_steps: int,
     inner_lr: float,
@@ -37,6 +38,8 @@ def adapt(
         support_loss: `support_loss(parameters, *others)`, the loss of each task.
         parameters: where to start, by name, each (T, ...).
         others: every other tensor by which the outer loop differentiates `support_loss`.
+        rates: trained learning rates in place of `inner_lr`: for each step one tensor a parameter, in their order,
+            that broadcasts to it without its task dimension.
         num_inner_steps: 0 returns the parameters unchanged.
         inner_grad_clip: `None` clamps nothing. Where a gradient is clamped, its own derivative is zero.
         first_order: treat the inner gradients, and the losses that are returned, as constants (arXiv 1703.03400,
@@ -49,10 +52,11 @@ def adapt(
         The adapted parameters, and the support losses before each step.
     """
     names = list(parameters)
+    last = -len(names) if rates is not None else None  # where the rates of a step begin in its tensors
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
-        """(parameters, others) -> (parameters after a step, losses before it)."""
-        before, others = tensors[: len(names)], tensors[len(names) :]
+        """(parameters, others, rates of this step) -> (parameters after a step, losses before it)."""
+        before, others = tensors[: len(names)], tensors[len(names) : last]
         graph = torch.is_grad_enabled() and not first_order
         with torch.enable_grad():
             inner = [p if graph and p.requires_grad else p.detach().requires_grad_() for p in before]
@@ -60,15 +64,23 @@ def adapt(
             gradients = torch.autograd.grad(losses.sum(), inner, create_graph=graph, materialize_grads=True)
         # Where there is no graph, the step is still one for the parameters themselves.
         start = inner if graph else before
+        if rates is not None:
+            after = [
+                p - rate * (g if inner_grad_clip is None else g.clamp(-inner_grad_clip, inner_grad_clip))
+                for p, rate, g in zip(start, tensors[last:], gradients, strict=True)
+            ]
+            return *after, losses if graph else losses.detach()
         return *_Descent.apply(inner_lr, inner_grad_clip, *start, *gradients), losses if graph else losses.detach()
 
     def steps(number: int, step: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
-        """(parameters, others) -> (parameters after `number` steps, losses of them all (T, number))."""
+        """(parameters, others, rates of each step) -> (parameters after `number` steps, their losses (T, number))."""
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-            values, others, trace = tensors[: len(names)], tensors[len(names) :], []
-            for _ in range(number):
-                *values, losses = step(*values, *others)
+            values, trace = tensors[: len(names)], []
+            end = len(tensors) - (number * len(names) if rates is not None else 0)
+            others, own_rates = tensors[len(names) : end], tensors[end:]
+            for index in range(number):
+                *values, losses = step(*values, *others, *own_rates[index * len(names) : (index + 1) * len(names)])
                 trace.append(losses)
             return *values, torch.stack(trace, dim=1)
 
@@ -80,10 +92,12 @@ def adapt(
     length = math.isqrt(max(num_inner_steps - 1, 0)) + 1 if checkpointing and outer_graph else num_inner_steps
     for done in range(0, num_inner_steps, max(length, 1)):
         segment = min(length, num_inner_steps - done)
+        own = [rate for step_rates in (rates or [])[done : done + segment] for rate in step_rates]
         if checkpointing and outer_graph:
-            *values, losses = recomputed(steps(segment, lambda *tensors: recomputed(step, *tensors)), *values, *others)
+            several = steps(segment, lambda *tensors: recomputed(step, *tensors))
+            *values, losses = recomputed(several, *values, *others, *own)
         else:
-            *values, losses = steps(segment, step)(*values, *others)
+            *values, losses = steps(segment, step)(*values, *others, *own)
         trace.append(losses)
     return dict(zip(names, values, strict=True)), torch.cat(trace[1:] or trace, dim=1)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from .configuration_msmaml import MSMAMLConfig
+from .configuration_msmaml import FRONT_ENDS, MSMAMLConfig
 
 INTEGER_SCALES = {torch.int16: 32767.0, torch.uint8: 255.0}
 
@@ -66,6 +66,14 @@ class ModalityEmbedding(nn.Module):
     def frontend(cls, config: MSMAMLConfig) -> nn.Module:
         """Module (raw inputs of any leading shape, dtype) -> floats of that dtype."""
         return ScaleIntegers()
+
+    @classmethod
+    def statistics(cls, config: MSMAMLConfig) -> tuple[Callable[[Tensor], Tensor], int] | None:
+        """
+        Of what the frontend makes of a sample, for its descriptor: (batch, ...) -> (batch, number), and that number.
+        By default `None`: the modality has no descriptor.
+        """
+        return None
 
     def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch channels length"]:
         raise NotImplementedError
@@ -140,52 +148,66 @@ class ImageEmbedding(ModalityEmbedding):
         return self.patches(inputs).transpose(1, 2)
 
 
-_REGISTRY: dict[str, type[ModalityEmbedding]] = {}
+# (modality, front ends) -> class.
+_REGISTRY: dict[tuple[str, str], type[ModalityEmbedding]] = {}
 
 
-def register_modality(name: str, embedding_class: type[ModalityEmbedding]) -> None:
+def register_modality(name: str, embedding_class: type[ModalityEmbedding], front_ends: str = "raw") -> None:
     """
     Makes `name` a modality that configs may list; `embedding_class` reads its inputs.
 
     Registering a name again replaces its class, for models that are built afterwards.
 
+    Args:
+        front_ends: for configs with these `front_ends`. A modality that has no class for `"fitted"` is read by the one
+            for `"raw"` there too.
+
     Raises:
-        `ValueError`: `name` is no Python identifier (it becomes part of parameter names).
+        `ValueError`: `name` is no Python identifier (it becomes part of parameter names), or unknown `front_ends`.
         `TypeError`: `embedding_class` is no subclass of [`ModalityEmbedding`].
     """
     if not name.isidentifier():
         raise ValueError(f"modality name {name!r} must be a Python identifier, since parameters are named after it")
+    if front_ends not in FRONT_ENDS:
+        raise ValueError(f"front_ends={front_ends!r} is unknown; choose one of {', '.join(FRONT_ENDS)}")
     if not (isinstance(embedding_class, type) and issubclass(embedding_class, ModalityEmbedding)):
         raise TypeError(f"embedding_class={embedding_class!r} must be a subclass of ModalityEmbedding")
-    _REGISTRY[name] = embedding_class
+    _REGISTRY[name, front_ends] = embedding_class
 
 
 def registered_modalities() -> list[str]:
     """The names that `modalities` in a config may hold."""
-    return sorted(_REGISTRY)
+    return sorted({name for name, _ in _REGISTRY})
 
 
-def _embedding_class(name: str) -> type[ModalityEmbedding]:
-    if name not in _REGISTRY:
+def embedding_class(name: str, front_ends: str) -> type[ModalityEmbedding]:
+    """
+    The class that reads a modality.
+
+    Raises:
+        `ValueError`: the modality is not registered.
+    """
+    found = _REGISTRY.get((name, front_ends)) or _REGISTRY.get((name, "raw"))
+    if found is None:
         raise ValueError(
             f"modality {name!r} is unknown; registered are {', '.join(registered_modalities())}. "
             "register_modality(name, EmbeddingClass) adds one"
         )
-    return _REGISTRY[name]
+    return found
 
 
 def _build(config: MSMAMLConfig, make: Callable[[type[ModalityEmbedding]], nn.Module]) -> nn.ModuleDict:
-    return nn.ModuleDict({name: make(_embedding_class(name)) for name in config.modalities})
+    return nn.ModuleDict({name: make(embedding_class(name, config.front_ends)) for name in config.modalities})
 
 
 def build_embeddings(config: MSMAMLConfig) -> nn.ModuleDict:
     """One embedding for each of `config.modalities`."""
-    return _build(config, lambda embedding_class: embedding_class(config))
+    return _build(config, lambda found: found(config))
 
 
 def build_frontends(config: MSMAMLConfig) -> nn.ModuleDict:
     """One frontend for each of `config.modalities`."""
-    return _build(config, lambda embedding_class: embedding_class.frontend(config))
+    return _build(config, lambda found: found.frontend(config))
 
 
 register_modality("audio", AudioEmbedding)

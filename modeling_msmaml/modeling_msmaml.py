@@ -1,7 +1,7 @@
 """MS-MAML: one few-shot learner for audio, text and images."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict
@@ -16,10 +16,12 @@ from transformers.utils import ModelOutput, logging
 
 from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
+from .descriptors import Descriptor
 from .hub_original_layout import HUB_ARGUMENTS, OriginalCheckpoint, find_original
 from .hub_original_weights import check_fit, read_config, read_weights
-from .inner_loop import adapt
-from .modality_embeddings import ModalityEmbedding, WordVectors, build_frontends
+from .inner_loop import Parameters, adapt
+from .inner_rates import InnerRates
+from .modality_embeddings import ModalityEmbedding, WordVectors, build_frontends, embedding_class
 from .task_chunks import map_chunks, with_gradients
 from .task_encoder import NormParameters, TaskEncoder
 from .task_network import TaskNetwork
@@ -34,6 +36,7 @@ class MetaBatch(TypedDict, total=False):
     support_labels: Int[Tensor, "T S"]
     query: Shaped[Tensor, "T Q ..."]
     query_labels: Int[Tensor, "T Q"]
+    class_ids: Int[Tensor, "T N"]  # the training class behind each label; only with `auxiliary_classes`
 
 
 @dataclass
@@ -173,6 +176,34 @@ class _ChunkResult:
         return _ChunkResult(self.logits.detach(), self.support_loss.detach(), modulation, self.loss.detach(), gradients)
 
 
+@dataclass
+class _Samples:
+    """Samples of T tasks: the frontend's maps, the embedding's sequences (if it is not adapted), the descriptors."""
+
+    maps: Float[Tensor, "T samples ..."]
+    sequences: Float[Tensor, "T samples C L"] | None
+    descriptors: Float[Tensor, "T samples size"] | None
+
+
+@dataclass
+class _Adaptation:
+    """Adapted tasks, the parameters that they started from, and the support set as `TaskNetwork.prepare` left it."""
+
+    adapted: AdaptedTasks
+    start: Parameters
+    state: tuple[Tensor, ...]
+
+
+def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
+    """One descriptor for each modality that has statistics, if the config asks for them."""
+    if not config.descriptor_size:
+        return nn.ModuleDict()
+    found = {name: embedding_class(name, config.front_ends).statistics(config) for name in config.modalities}
+    return nn.ModuleDict(
+        {name: Descriptor(*statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
+    )
+
+
 class MSMAMLModel(MSMAMLPreTrainedModel):
     """
     Frontends, task encoder, task network and the inner loop that adapts it (MMAML, arXiv 1910.13616, on sequences of
@@ -191,6 +222,12 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         self.frontends = build_frontends(config)
         self.task_encoder = TaskEncoder(config) if config.conditioning != "none" else None
         self.task_network = TaskNetwork(config)
+        self.descriptors = build_descriptors(config)
+        self.inner_rates = InnerRates(config, self.task_network) if config.inner_rates != "fixed" else None
+        size, numbers = self.task_network.feature_size, config.auxiliary_classes or {}
+        self.auxiliary = nn.ModuleDict(
+            {name: nn.Linear(size, numbers[name], bias=False) for name in config.modalities if name in numbers}
+        )
         self.post_init()
         self.train_word_vectors(config.train_word_vectors)
 
@@ -223,10 +260,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         vocab_size, size = value.weight.shape
         if size != self.config.word_vector_size:
             raise ValueError(f"word vectors of size {size} do not fit word_vector_size={self.config.word_vector_size}")
-        self.frontends["text"] = WordVectors(
-            vocab_size, size, padding_idx=0, _weight=value.weight.detach().to(vectors.weight)
-        )
-        self.config.vocab_size = vocab_size
+        vectors.weight = nn.Parameter(value.weight.detach().clone().to(vectors.weight))
+        self.config.vocab_size = vectors.num_embeddings = vocab_size
         self.train_word_vectors(self.config.train_word_vectors)
 
     def forward(self, episodes: dict[str, MetaBatch]) -> MSMAMLOutput:
@@ -284,15 +319,57 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
 
     def _solve(self, chunk: tuple[str, MetaBatch], tasks: int, with_gradients: bool) -> "_ChunkResult":
         """
-        One chunk: its outputs, its share of the mean loss over all `tasks`, and with gradients, that share's gradient
-        by each trained parameter in place of a graph.
+        One chunk: its outputs, its share of the loss over all `tasks`, and with gradients, that share's gradient by
+        each trained parameter in place of a graph.
         """
         modality, batch = chunk
-        adapted = self.adapt(modality, batch["support"], batch["support_labels"])
-        result = _ChunkResult(self.classify(adapted, batch["query"]), adapted.support_loss, adapted.modulation)
+        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], self._n_way(batch))
+        adapted = adaptation.adapted
+        query = self._read(modality, batch["query"])
+        logits = self._classify(adapted, query)
+        result = _ChunkResult(logits, adapted.support_loss, adapted.modulation)
         if "query_labels" in batch:
-            result.loss = task_losses(result.logits, batch["query_labels"]).sum() / tasks
+            losses = task_losses(logits, batch["query_labels"])
+            if modality in self.auxiliary and self.training:
+                losses = losses + self.config.auxiliary_weight * self._auxiliary_losses(adaptation, query, batch)
+            result.loss = losses.sum() / tasks
         return result.with_gradients(self._trained()) if with_gradients else result
+
+    def _n_way(self, batch: MetaBatch) -> int:
+        # A linear classifier has its number of classes. Else it is that of the labels, which the host must read.
+        return self.config.n_way if self.config.head == "linear" else int(batch["support_labels"].max()) + 1
+
+    def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."]) -> "_Samples":
+        """Raw inputs as far as neither modulation nor adaptation changes their way."""
+        maps = _differentiable(self.frontends[modality](raw, self.dtype))
+        descriptors = None
+        if modality in self.descriptors:
+            descriptors = self.descriptors[modality](maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        sequences = None
+        if self.config.adapted_parameters != "all":
+            sequences = self.task_network.embed(maps, modality)
+        return _Samples(maps, sequences, descriptors)
+
+    def _auxiliary_losses(self, adaptation: "_Adaptation", query: "_Samples", batch: MetaBatch) -> Float[Tensor, " T"]:
+        """
+        Cross-entropy of all samples among the training classes, by the cosine of the network's own features before
+        adaptation and a trained vector for each class.
+        """
+        adapted = adaptation.adapted
+        modality, modulation = adapted.modality, adapted.modulation
+        states = [adaptation.state, self._prepare(adaptation.start, query, modality, modulation)]
+        features = torch.cat(
+            [self.task_network.features(adaptation.start, state, modality, modulation)[0] for state in states], dim=1
+        )
+        own = self.task_network.own_features(features)
+        weight = F.normalize(self.auxiliary[modality].weight, dim=1)
+        labels = torch.cat([batch["support_labels"], batch["query_labels"]], dim=1)
+        return task_losses(self.config.cosine_scale * own @ weight.T, batch["class_ids"].gather(1, labels))
+
+    def _prepare(self, parameters: Parameters, samples: "_Samples", modality: str, modulation, statistics=None):
+        return self.task_network.prepare(
+            parameters, samples.maps, samples.sequences, samples.descriptors, modality, modulation, statistics
+        )
 
     def adapt(
         self,
@@ -330,29 +407,51 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 "label for each task and sample of support"
             )
         _check_labels("support_labels", support_labels, n_way)
+        return self._adapt(modality, support, support_labels, n_way).adapted
+
+    def _adapt(self, modality: str, support: Tensor, support_labels: Tensor, n_way: int) -> "_Adaptation":
         graph = torch.is_grad_enabled()
         # The inner loop differentiates, which inference mode does not allow.
         with torch.inference_mode(False), torch.set_grad_enabled(graph):
-            support = _differentiable(self.frontends[modality](support, self.dtype))
             support_labels = _differentiable(support_labels)
-            modulation = self.task_encoder(support, modality) if self.task_encoder is not None else ()
-            start = self.task_network.task_parameters(modality, len(support), n_way)
+            samples, network = self._read(modality, _differentiable(support)), self.task_network
+            modulation = ()
+            if self.task_encoder is not None:
+                inputs = samples.maps
+                if self.config.share_embeddings:
+                    inputs = network.embed(inputs, modality) if samples.sequences is None else samples.sequences
+                modulation = self.task_encoder(inputs, support_labels, modality, n_way)
+            start = network.task_parameters(modality, len(support), n_way)
+            start = {name: _differentiable(value) for name, value in start.items()}
+            state = self._prepare(start, samples, modality, modulation)
+            if self.config.head == "prototype":
+                features = network.features(start, state, modality, modulation)[0]
+                start |= network.prototype_classifier(features, support_labels, n_way)
+            moving = [name for name in start if network.is_adapted(name)]
+            fixed = [name for name in start if name not in moving]
+
+            def support_losses(parameters: Parameters, *others: Tensor) -> Float[Tensor, " T"]:
+                state_now, others = others[: len(state)], others[len(state) :]
+                modulation_now, values = others[: len(modulation)], others[len(modulation) :]
+                parameters = parameters | dict(zip(fixed, values, strict=True))
+                return task_losses(network(parameters, state_now, modality, modulation_now)[0], support_labels)
+
             parameters, losses = adapt(
-                lambda parameters, support, *modulation: task_losses(
-                    self.task_network(parameters, support, modality, modulation)[0], support_labels
-                ),
-                {name: _differentiable(value) for name, value in start.items()},
-                (support, *modulation),
+                support_losses,
+                {name: start[name] for name in moving},
+                (*state, *modulation, *(start[name] for name in fixed)),
+                self.inner_rates.of_steps(moving, self.config.num_inner_steps) if self.inner_rates else None,
                 num_inner_steps=self.config.num_inner_steps,
                 inner_lr=self.config.inner_lr,
                 inner_grad_clip=self.config.inner_grad_clip,
                 first_order=self.config.first_order,
                 checkpointing=self.config.inner_loop_checkpointing,
             )
+            parameters |= {name: start[name] for name in fixed}
             statistics = None
-            if self.config.norm_statistics == "support":
-                statistics = self.task_network(parameters, support, modality, modulation)[1]
-        return AdaptedTasks(modality, parameters, modulation, statistics, losses)
+            if self.config.norm == "batch" and self.config.norm_statistics == "support":
+                statistics = network(parameters, state, modality, modulation)[1]
+        return _Adaptation(AdaptedTasks(modality, parameters, modulation, statistics, losses), start, state)
 
     def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
         """
@@ -368,9 +467,37 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         tasks = len(adapted.support_loss)
         if query.dim() < 2 or len(query) != tasks:
             raise ValueError(f"query has shape {tuple(query.shape)}, expected ({tasks}, samples, ...): tasks first")
-        query = self.frontends[adapted.modality](query, self.dtype)
-        arguments = (adapted.parameters, query, adapted.modality, adapted.modulation, adapted.statistics)
-        return self.task_network(*arguments)[0]
+        return self._classify(adapted, self._read(adapted.modality, query))
+
+    def _classify(self, adapted: AdaptedTasks, query: "_Samples") -> Float[Tensor, "T Q N"]:
+        arguments = (adapted.modality, adapted.modulation, adapted.statistics)
+        state = self._prepare(adapted.parameters, query, *arguments)
+        return self.task_network(adapted.parameters, state, *arguments)[0]
+
+    @torch.no_grad()
+    def fit_front_ends(self, rows: Mapping[str, Shaped[Tensor, "samples ..."]], seed: int = 0) -> None:
+        """
+        Fits frontends and descriptors to unlabelled training samples; what cannot be fitted stays as it is.
+
+        Args:
+            rows: modality -> raw inputs of training samples, see [`MSMAMLModel.forward`]; a few thousand at most are
+                needed.
+            seed: of what is drawn: the image patches and their first clusters.
+
+        Raises:
+            `ValueError`: a modality that the model lacks, or fewer than two samples.
+        """
+        for modality, samples in rows.items():
+            if modality not in self.frontends:
+                raise ValueError(f"rows has modality {modality!r}, but this model has {self.config.modalities}")
+            if len(samples) < 2:
+                raise ValueError(f"rows[{modality!r}] has {len(samples)} samples; at least 2 are needed")
+            frontend, samples = self.frontends[modality], samples.to(self.device)
+            if hasattr(frontend, "fit"):
+                frontend.fit(samples, torch.Generator().manual_seed(seed))
+            if modality in self.descriptors:
+                maps = torch.cat([frontend(part, self.dtype) for part in samples.split(256)])
+                self.descriptors[modality].fit(maps)
 
     def _check(self, episodes: dict[str, MetaBatch]) -> None:
         if not episodes:
@@ -383,12 +510,17 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                     raise ValueError(f"episodes[{modality!r}] lacks {part!r}; it has {sorted(batch)}")
             if "support_labels" not in batch:
                 raise ValueError(f"episodes[{modality!r}] lacks 'support_labels'; it has {sorted(batch)}")
-            if unknown := batch.keys() - MetaBatch.__annotations__.keys():
+            known = MetaBatch.__annotations__.keys() - (set() if modality in self.auxiliary else {"class_ids"})
+            if unknown := batch.keys() - known:
                 raise ValueError(f"episodes[{modality!r}] has {sorted(unknown)}, of which the model knows nothing")
             tasks = batch["support"].shape[0]
             if not tasks:
                 raise ValueError(f"episodes[{modality!r}] holds no task: leave the modality out")
+            if modality in self.auxiliary and self.training and "query_labels" in batch and "class_ids" not in batch:
+                raise ValueError(f"episodes[{modality!r}] lacks 'class_ids', which auxiliary_classes needs in training")
             for name, tensor in batch.items():
+                if name == "class_ids":
+                    continue
                 samples = batch["query" if name.startswith("query") else "support"].shape[1]
                 if tuple(tensor.shape[:2]) != (tasks, samples):
                     raise ValueError(
@@ -396,7 +528,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                         f"({tasks}, {samples}, ...): tasks first, then samples"
                     )
                 if name.endswith("labels"):
-                    _check_labels(f"episodes[{modality!r}][{name!r}]", tensor, self.config.n_way)
+                    _check_labels(f"episodes[{modality!r}][{name!r}]", tensor, self._n_way(batch))
 
 
 def _differentiable(tensor: Tensor) -> Tensor:

@@ -1,13 +1,16 @@
 """The task encoder: reads a support set, emits one modulation vector a layer of the task network."""
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from .configuration_msmaml import MSMAMLConfig
 from .convolution import conv1d
 from .modality_embeddings import build_embeddings
 from .normalisation import batch_norm
+from .task_network import group_norm
 
 
 class NormParameters(nn.Module):
@@ -19,17 +22,34 @@ class NormParameters(nn.Module):
         self.bias = nn.Parameter(Tensor(num_channels).fill_(0.0))
 
 
+class ModulationLayer(nn.Linear):
+    """Task representation -> modulation of one layer. With `starts_as_identity` it is zero at first."""
+
+    def __init__(self, in_features: int, out_features: int, starts_as_identity: bool):
+        super().__init__(in_features, out_features)
+        self.starts_as_identity = starts_as_identity
+
+    def reset_parameters(self) -> None:
+        if getattr(self, "starts_as_identity", False):
+            init.zeros_(self.weight)
+            init.zeros_(self.bias)
+        else:
+            super().reset_parameters()
+
+
 class TaskEncoder(nn.Module):
     """
-    Embedding of the modality -> `num_layers` x [convolution -> batch norm -> ReLU] -> mean over length -> linear ->
-    ReLU -> mean over the support samples -> one linear map a layer (MMAML, arXiv 1910.13616, section 4.1, with a
+    Embedding of the modality -> `num_layers` x [convolution -> norm -> ReLU] -> mean over length -> linear -> ReLU ->
+    pooling over the support samples -> one linear map a layer (MMAML, arXiv 1910.13616, section 4.1, with a
     convolutional encoder in place of the recurrent one).
     """
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__()
-        self.norm_eps = config.norm_eps
-        self.embeddings = build_embeddings(config)
+        self.norm, self.norm_eps = config.norm, config.norm_eps
+        self.pools_classes = config.task_encoder_pooling == "class"
+        # Without embeddings of its own it reads the task network's sequences.
+        self.embeddings = None if config.share_embeddings else build_embeddings(config)
         channels = [config.num_channels, *config.layer_channels]
         kernel = config.task_encoder_kernel_size
         self.convolutions = nn.ModuleList(
@@ -38,27 +58,48 @@ class TaskEncoder(nn.Module):
         )
         self.norms = nn.ModuleList(NormParameters(size) for size in config.layer_channels)
         self.projection = nn.Linear(channels[-1], config.task_encoder_hidden_size)
-        self.modulations = nn.ModuleList(
-            nn.Linear(config.task_encoder_hidden_size, size) for size in config.modulation_sizes
-        )
+        task_size = config.task_encoder_hidden_size * (2 if self.pools_classes else 1)
+        identity = config.modulation_init == "identity"
+        self.modulations = nn.ModuleList(ModulationLayer(task_size, size, identity) for size in config.modulation_sizes)
 
-    def forward(self, support: Float[Tensor, "T support ..."], modality: str) -> tuple[Float[Tensor, "T size"], ...]:
+    def forward(
+        self, support: Float[Tensor, "T support ..."], labels: Int[Tensor, "T support"], modality: str, n_way: int
+    ) -> tuple[Float[Tensor, "T size"], ...]:
         """
         Args:
-            support: the support samples of each task, as the modality's frontend leaves them.
+            support: the support samples of each task, as the modality's frontend leaves them, or as sequences if the
+                embeddings are shared.
+            labels: their classes.
             modality: whose embedding reads them.
+            n_way: number of classes.
 
         Returns:
             One modulation vector a layer and task; `"affine"`: scale first, then shift.
         """
         tasks, samples = support.shape[:2]
-        hidden = self.embeddings[modality](support.flatten(0, 1)).unflatten(0, (tasks, samples))
+        hidden = support
+        if self.embeddings is not None:
+            hidden = self.embeddings[modality](support.flatten(0, 1)).unflatten(0, (tasks, samples))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            # All tasks share the kernel, so that they are one batch to it; to the norm each is its own.
+            # All tasks share the kernel, so that they are one batch to it; to batch norm each is its own.
             weight, bias = convolution.weight[None], convolution.bias[None]
             hidden = conv1d(hidden.flatten(0, 1)[None], weight, bias, padding=convolution.padding[0])
             hidden = hidden[0].unflatten(0, (tasks, samples))
-            hidden, _ = batch_norm(hidden, norm.weight[None], norm.bias[None], self.norm_eps)
+            if self.norm == "group":
+                hidden = group_norm(hidden, norm.weight[None], norm.bias[None], self.norm_eps)
+            else:
+                hidden, _ = batch_norm(hidden, norm.weight[None], norm.bias[None], self.norm_eps)
             hidden = F.relu_(hidden)
-        task = F.relu(self.projection(hidden.mean(dim=3))).mean(dim=1)
+        task = self._pool(F.relu(self.projection(hidden.mean(dim=3))), labels, n_way)
         return tuple(modulation(task) for modulation in self.modulations)
+
+    def _pool(
+        self, samples: Float[Tensor, "T support size"], labels: Int[Tensor, "T support"], n_way: int
+    ) -> Float[Tensor, "T task_size"]:
+        if not self.pools_classes:
+            return samples.mean(dim=1)
+        members = F.one_hot(labels, n_way).to(samples.dtype).transpose(1, 2)
+        means = (members @ samples) / members.sum(dim=2, keepdim=True).clamp(min=1)
+        centre = means.mean(dim=1, keepdim=True)
+        spread = ((means - centre).square().mean(dim=1) + self.norm_eps).sqrt()
+        return torch.cat([centre[:, 0], spread], dim=1)

@@ -4,14 +4,16 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from .adapted_tasks import Statistics
 from .configuration_msmaml import MSMAMLConfig
 from .convolution import conv1d, kernel_layout
 from .modality_embeddings import build_embeddings
 from .normalisation import affine_norm, batch_norm
+from .stems import GROUP_SIZE
 
 
 def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -> tuple[Tensor, Tensor | float]:
@@ -26,18 +28,38 @@ def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -
     raise ValueError(f"conditioning={conditioning!r} has no formula for a modulation")
 
 
+def group_norm(
+    inputs: Float[Tensor, "T batch channels length"],
+    scale: Float[Tensor, "T channels"] | float,
+    shift: Float[Tensor, "T channels"] | float,
+    eps: float,
+) -> Float[Tensor, "T batch channels length"]:
+    """Group norm (Wu and He 2018, arXiv 1803.08494) of every sample by itself, then the task's scale and shift."""
+    channels = inputs.shape[2]
+    groups = channels // GROUP_SIZE if channels % GROUP_SIZE == 0 else 1
+    hidden = F.group_norm(inputs.flatten(0, 1), groups, eps=eps).unflatten(0, inputs.shape[:2])
+    if isinstance(scale, Tensor):
+        hidden = hidden * scale[:, None, :, None]
+    return hidden + shift[:, None, :, None] if isinstance(shift, Tensor) else hidden
+
+
 class TaskNetwork(nn.Module):
     """
-    Embedding of the modality -> `num_layers` x [convolution -> batch norm -> modulation -> ReLU] -> mean over length ->
-    linear classifier (MMAML, arXiv 1910.13616, section 4.2, on sequences).
+    Embedding of the modality -> `num_layers` x [convolution -> norm -> modulation -> ReLU] -> pooling over length ->
+    classifier (MMAML, arXiv 1910.13616, section 4.2, on sequences).
 
-    The module holds the parameters that adaptation starts from; `forward` takes those of each task.
+    The module holds the parameters that adaptation starts from; its methods take those of each task. What no inner step
+    changes (`config.adapted_parameters`) is computed once, by `prepare`.
     """
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__()
         self.conditioning = config.conditioning
-        self.norm_eps = config.norm_eps
+        self.norm, self.norm_eps = config.norm, config.norm_eps
+        self.adapted = config.adapted_parameters
+        self.pools_maximum = config.pooling == "mean_max"
+        self.has_descriptor = config.descriptor_size > 0
+        self.gains = config.network_gains
         self.embeddings = build_embeddings(config)
         channels = [config.num_channels, *config.layer_channels]
         geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
@@ -45,18 +67,28 @@ class TaskNetwork(nn.Module):
             nn.Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
             for layer, (kernel, stride, padding) in enumerate(geometry)
         )
-        self.classifier = nn.Linear(channels[-1], config.n_way)
+        pooled = channels[-1] * (2 if self.pools_maximum else 1)
+        self.projection = nn.Linear(pooled, config.feature_size) if config.feature_size else None
+        # Of the network's own features, without the descriptor.
+        self.feature_size = config.feature_size or pooled
+        self.classifier = self.cosine_scale = None
+        if config.head == "linear":
+            self.classifier = nn.Linear(self.feature_size + config.descriptor_size, config.n_way)
+        else:
+            self.cosine_scale = CosineScale(config.cosine_scale)
 
     def task_parameters(self, modality: str, tasks: int, n_way: int | None = None) -> dict[str, Float[Tensor, "T ..."]]:
         """
-        What the inner loop adapts for tasks of `modality`, by name: all but the other modalities' embeddings.
+        Parameters for tasks of `modality`, by name: all but the other modalities' embeddings, and this one's only where
+        the inner loop adapts it.
 
         With an `n_way` that is not the classifier's, its row (weight and bias) of every class is the mean of the
         trained rows: no class is preferred, and the inner loop tells them apart from its first step on.
         """
         others = tuple(f"embeddings.{name}." for name in self.embeddings if name != modality)
+        others = others if self.adapted == "all" else ("embeddings.",)
         parameters = {name: value for name, value in self.named_parameters() if not name.startswith(others)}
-        if n_way not in (None, self.classifier.out_features):
+        if self.classifier is not None and n_way not in (None, self.classifier.out_features):
             for name in ("classifier.weight", "classifier.bias"):
                 mean = parameters[name].mean(dim=0)
                 parameters[name] = mean.expand(n_way, *mean.shape)
@@ -65,40 +97,133 @@ class TaskNetwork(nn.Module):
                 parameters[name] = kernel_layout(value)
         return {name: value.expand(tasks, *value.shape) for name, value in parameters.items()}
 
-    def forward(
+    def is_adapted(self, name: str) -> bool:
+        """Whether the inner loop adapts the parameter of this name."""
+        if name.startswith("cosine_scale."):
+            return False
+        return self.adapted != "head" or name.startswith("classifier.")
+
+    def prototype_classifier(
+        self, features: Float[Tensor, "T S features"], labels: Int[Tensor, "T S"], n_way: int
+    ) -> dict[str, Float[Tensor, "T ..."]]:
+        """
+        A classifier of `n_way` classes that compares with the mean of each class's features, scaled to unit length.
+
+        A class without a support sample gets a weight of zero.
+        """
+        members = F.one_hot(labels, n_way).to(features.dtype).transpose(1, 2)
+        weight = F.normalize(members @ features, dim=-1)
+        return {"classifier.weight": weight, "classifier.bias": weight.new_zeros(weight.shape[:2])}
+
+    def embed(self, inputs: Float[Tensor, "T batch ..."], modality: str) -> Float[Tensor, "T batch C L"]:
+        """Sequences of what a frontend left, by the embedding as it is before adaptation."""
+        return self.embeddings[modality](inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+
+    def prepare(
         self,
         parameters: dict[str, Float[Tensor, "T ..."]],
         inputs: Float[Tensor, "T batch ..."],
+        sequences: Float[Tensor, "T batch C L"] | None,
+        descriptors: Float[Tensor, "T batch size"] | None,
+        modality: str,
+        modulation: tuple[Float[Tensor, "T size"], ...],
+        statistics: list[Statistics] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """
+        Samples as far as no inner step changes their way through the network; `forward` and `features` go on from it.
+
+        Args:
+            inputs: samples as the modality's frontend leaves them.
+            sequences: what `embed` makes of them; needed unless the embedding is adapted.
+            descriptors: of the samples, or `None` if the model has none for this modality.
+        """
+        state = (inputs if self.adapted == "all" else sequences, *(() if descriptors is None else (descriptors,)))
+        if self.adapted == "head" and self.norm == "group":
+            return (self._features(parameters, state, modality, modulation, statistics)[0],)
+        return state
+
+    def forward(
+        self,
+        parameters: dict[str, Float[Tensor, "T ..."]],
+        state: tuple[Tensor, ...],
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
         statistics: list[Statistics] | None = None,
     ) -> tuple[Float[Tensor, "T batch n_way"], list[Statistics]]:
         """
         Args:
-            parameters: as `task_parameters` names them, one set for each task.
-            inputs: samples of each task, as the modality's frontend leaves them.
+            parameters: as `task_parameters` names them, one set for each task, with a classifier.
+            state: the samples, as `prepare` leaves them.
             modality: whose embedding reads them.
             modulation: one vector a layer and task, or an empty tuple without conditioning.
-            statistics: what to normalise with, one pair a layer; by default those of `inputs` themselves.
+            statistics: what batch norm is to use, one pair a layer; by default those of the samples themselves.
 
         Returns:
-            Logits, and the statistics that each layer was normalised with.
+            Logits, and the statistics that each layer was normalised with (none with group norm).
         """
-        hidden = self._embed(parameters, inputs, modality)
+        features, used = self.features(parameters, state, modality, modulation, statistics)
+        weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
+        if self.cosine_scale is not None:
+            features = features * parameters["cosine_scale.value"][:, None, None]
+        return torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)), used
+
+    def features(
+        self,
+        parameters: dict[str, Float[Tensor, "T ..."]],
+        state: tuple[Tensor, ...],
+        modality: str,
+        modulation: tuple[Float[Tensor, "T size"], ...],
+        statistics: list[Statistics] | None = None,
+    ) -> tuple[Float[Tensor, "T batch features"], list[Statistics]]:
+        """
+        What the classifier sees; as for `forward`. With a descriptor or prototypes of unit length: descriptor first,
+        then the network's own features, `network_gain` times as long.
+        """
+        if self.adapted == "head" and self.norm == "group":
+            return state[0], []
+        return self._features(parameters, state, modality, modulation, statistics)
+
+    def own_features(self, features: Float[Tensor, "... features"]) -> Float[Tensor, "... own"]:
+        """The network's own part of `features`, of unit length."""
+        return F.normalize(features[..., -self.feature_size :], dim=-1)
+
+    def _features(self, parameters, state, modality, modulation, statistics):
+        hidden = self._embed(parameters, state[0], modality) if self.adapted == "all" else state[0]
         used = []
         for layer, convolution in enumerate(self.convolutions):
             weight, bias = parameters[f"convolutions.{layer}.weight"], parameters[f"convolutions.{layer}.bias"]
             hidden = conv1d(hidden, weight, bias, convolution.stride[0], convolution.padding[0])
             factors = modulation_factors(modulation[layer], self.conditioning) if modulation else (1.0, 0.0)
-            if statistics is None:
+            if self.norm == "group":
+                hidden = group_norm(hidden, *factors, self.norm_eps)
+            elif statistics is None:
                 hidden, own = batch_norm(hidden, *factors, self.norm_eps)
                 used.append(own)
             else:
                 hidden = affine_norm(hidden, statistics[layer], *factors, self.norm_eps)
                 used.append(statistics[layer])
             hidden = F.relu_(hidden)
-        weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
-        return torch.baddbmm(bias[:, None], hidden.mean(dim=3), weight.transpose(1, 2)), used
+        pooled = hidden.mean(dim=3)
+        if self.pools_maximum:
+            pooled = torch.cat([pooled, hidden.amax(dim=3)], dim=2)
+        if self.projection is not None:
+            weight, bias = parameters["projection.weight"], parameters["projection.bias"]
+            pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
+        return self._beside_descriptor(pooled, *state[1:], gain=self.gains[modality]), used
+
+    def _beside_descriptor(
+        self,
+        own: Float[Tensor, "T batch own"],
+        descriptors: Float[Tensor, "T batch size"] | None = None,
+        *,
+        gain: float,
+    ) -> Float[Tensor, "T batch features"]:
+        if self.cosine_scale is None and not self.has_descriptor:
+            return own
+        own = F.normalize(own, dim=2)
+        if descriptors is None:
+            return own
+        return torch.cat([descriptors.to(own.dtype), gain * own], dim=2) / (1 + gain**2) ** 0.5
 
     def _embed(self, parameters: dict[str, Tensor], inputs: Tensor, modality: str) -> Float[Tensor, "T batch C L"]:
         prefix = f"embeddings.{modality}."
@@ -106,3 +231,15 @@ class TaskNetwork(nn.Module):
         # functional_call swaps a module's parameters while it runs: on a copy, so that threads can run at once.
         embedding = copy.deepcopy(self.embeddings[modality])
         return torch.vmap(lambda *task: torch.func.functional_call(embedding, *task))(own, inputs)
+
+
+class CosineScale(nn.Module):
+    """What cosines are multiplied with to be logits."""
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.start = value
+        self.value = nn.Parameter(torch.tensor(float(value)))
+
+    def reset_parameters(self) -> None:
+        init.constant_(self.value, self.start)

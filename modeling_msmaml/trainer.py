@@ -87,7 +87,7 @@ class MetaTrainer(TrainerHooks):
     """
 
     def __init__(self, model: MSMAMLModel, args: MetaTrainingArguments, data_collator=None, **kwargs):
-        if args.n_way != model.config.n_way:
+        if model.config.head == "linear" and args.n_way != model.config.n_way:
             raise ValueError(
                 f"n_way={args.n_way} does not fit the model, whose classifier has n_way={model.config.n_way}: "
                 "evaluate with that, or train a model of the n_way you want"
@@ -102,9 +102,16 @@ class MetaTrainer(TrainerHooks):
         refuse_what_cannot_work(args, model.config.first_order)
         if warning := warn_of_fp16(args, model.config.first_order):
             logger.warning(warning)
+        if args.train_n_way not in (None, args.n_way) and model.config.head == "linear":
+            raise ValueError(
+                f"train_n_way={args.train_n_way} does not fit a linear classifier of n_way={args.n_way}: leave it out, "
+                "or make a model with head='prototype'"
+            )
         if data_collator is None:
             # Imported late: the data layer stands on this package's processor.
-            from data_builders import collate_episodes as data_collator
+            from data_builders import collate_episodes
+
+            data_collator = partial(collate_episodes, class_ids=bool(model.config.auxiliary_classes))
         for name in WITHOUT_EFFECT & kwargs.keys():
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
@@ -157,7 +164,9 @@ class MetaTrainer(TrainerHooks):
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
         if options.keys() & {"params", "model", "optimizer_dict"}:
             raise ValueError(f"optim={self.args.optim} chooses its own parameters; take one that has parameter groups")
-        decayed = set(self.get_decay_parameter_names(model))
+        # Decay would pull rates and scales to zero, which means something else there than for weights.
+        decayed = {n for n in self.get_decay_parameter_names(model) if not n.startswith("inner_rates.")}
+        decayed -= {"task_network.cosine_scale.value"}
         groups = defaultdict(list)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:

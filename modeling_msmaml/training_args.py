@@ -58,6 +58,22 @@ class MetaTrainingArguments(TrainingArguments):
         default="15",
         metadata={"help": 'Query samples a class: an integer, or one a modality as in \'{"audio": 3, "text": 15}\'.'},
     )
+    train_n_way: str | None = field(
+        default=None,
+        metadata={
+            "help": "Classes in a training episode, an integer or one a modality; more than n_way train a model with "
+            "prototypes better (ProtoNet, arXiv 1703.05175, section 3). Default: n_way."
+        },
+    )
+    train_k_shot: str | None = field(
+        default=None, metadata={"help": "Support samples a class in training, as train_n_way. Default: k_shot."}
+    )
+    train_n_query: str | None = field(
+        default=None, metadata={"help": "Query samples a class in training, as train_n_way. Default: n_query."}
+    )
+    augment: bool = field(
+        default=False, metadata={"help": "Change training samples at random; see data_builders/augmentation.py."}
+    )
     num_inner_steps: int | None = field(
         default=None, metadata={"help": "Gradient steps of the inner loop. Default: as in the model's config."}
     )
@@ -129,7 +145,10 @@ class MetaTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         self._check()
-        self.n_query = _parse_n_query(self.n_query)
+        self.n_query = _parse_counts("n_query", self.n_query)
+        for name in ("train_n_way", "train_k_shot", "train_n_query"):
+            if getattr(self, name) is not None:
+                setattr(self, name, _parse_counts(name, getattr(self, name)))
         if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
             self.metric_for_best_model = "eval_accuracy" if self._needs_best_model() else None
         super().__post_init__()
@@ -205,15 +224,15 @@ def _default(item: dataclasses.Field):
     return item.default if item.default is not dataclasses.MISSING else item.default_factory()
 
 
-def _parse_n_query(value: int | str | dict) -> int | dict[str, int]:
+def _parse_counts(name: str, value: int | str | dict) -> int | dict[str, int]:
     """15, "15", {"audio": 3}, '{"audio": 3}' -> an integer, or one a modality."""
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except json.JSONDecodeError as error:
         raise ValueError(
-            f'n_query={value!r} is neither an integer nor JSON such as {{"audio": 3, "text": 15}}'
+            f'{name}={value!r} is neither an integer nor JSON such as {{"audio": 3, "text": 15}}'
         ) from error
     counts = parsed.values() if isinstance(parsed, dict) else [parsed]
     if not counts or any(not isinstance(count, int) or isinstance(count, bool) or count < 1 for count in counts):
-        raise ValueError(f"n_query={value!r} must be a positive integer, or one for each modality")
+        raise ValueError(f"{name}={value!r} must be a positive integer, or one for each modality")
     return parsed

@@ -1,0 +1,73 @@
+"""A sample's descriptor: pooled statistics of its feature map, partially whitened; fitted, not trained."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import initialization as init
+
+# Eigenvalues of the covariance are raised to minus half of this: 0 leaves principal components as they are, 1 whitens.
+WHITENING_EXPONENT = 0.5
+
+
+def spectrum_statistics(maps: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch 4*mels"]:
+    """Of each mel band over time: mean, standard deviation, mean absolute change from frame to frame, maximum."""
+    change = maps.diff(dim=2).abs().mean(dim=2)
+    return torch.cat([maps.mean(dim=2), maps.std(dim=2), change, maps.amax(dim=2)], dim=1)
+
+
+def sum_over_positions(maps: Float[Tensor, "batch size positions"]) -> Float[Tensor, "batch size"]:
+    """The sample's latent semantic representation, see `WeightedWordsFrontend`."""
+    return maps.sum(dim=2)
+
+
+def quadrant_means(maps: Float[Tensor, "batch features rows columns"]) -> Float[Tensor, "batch 4*features"]:
+    """Mean over each quarter of the image."""
+    return F.adaptive_avg_pool2d(maps, 2).flatten(1)
+
+
+class Descriptor(nn.Module):
+    """
+    Statistics of a map, standardised, projected on their principal components, and each component divided by the
+    fourth root of its variance: between principal components (whose first ones drown the others) and whitened ones
+    (which are mostly noise). Scaled to unit length.
+
+    Args:
+        statistics: maps (batch, ...) -> statistics (batch, num_statistics).
+        num_statistics: how many.
+        size: components that are kept, at most `num_statistics`.
+    """
+
+    def __init__(self, statistics, num_statistics: int, size: int):
+        super().__init__()
+        self.statistics = statistics
+        self.register_buffer("mean", torch.zeros(num_statistics))
+        self.register_buffer("projection", torch.zeros(num_statistics, min(size, num_statistics)))
+
+    @property
+    def size(self) -> int:
+        return self.projection.shape[1]
+
+    def reset_parameters(self) -> None:
+        """A random projection, until it is fitted."""
+        init.zeros_(self.mean)
+        init.normal_(self.projection, std=self.projection.shape[0] ** -0.5)
+
+    def fit(self, maps: Float[Tensor, "samples ..."]) -> None:
+        """Principal components of the training samples' statistics; components beyond their rank become zero."""
+        values = torch.cat([self.statistics(part) for part in maps.split(256)]).double()
+        mean, std = values.mean(dim=0), values.std(dim=0).clamp(min=1e-6)
+        _, singular, components = torch.linalg.svd((values - mean) / std, full_matrices=False)
+        deviations = singular / max(len(values) - 1, 1) ** 0.5
+        kept = min(self.size, int((deviations > 1e-6 * deviations[0]).sum()))
+        projection = components[:kept].T / deviations[:kept] ** WHITENING_EXPONENT
+        self.mean.copy_(mean)
+        self.projection.zero_()
+        self.projection[:, :kept] = (projection / std[:, None]).to(self.projection)
+
+    @torch.no_grad()
+    def forward(self, maps: Float[Tensor, "..."]) -> Float[Tensor, "... size"]:
+        """Unit vectors."""
+        values = self.statistics(maps)
+        projection = self.projection.to(values.dtype)
+        return F.normalize((values - self.mean.to(values.dtype)) @ projection, dim=-1)
