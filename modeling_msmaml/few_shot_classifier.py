@@ -146,7 +146,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         }
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        self._model.save_pretrained(folder)
+        _as_trained(self._model).save_pretrained(folder)
         if self._processor is not None:
             self._processor.save_pretrained(folder)
         save_tasks(self.adapted_, folder / TASKS_FILE)
@@ -278,10 +278,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
 def _prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MSMAMLModel:
     model.config.norm_statistics = "support"
+    model.trained_inner_steps = model.config.num_inner_steps
     if num_inner_steps is not None:
         model.config.num_inner_steps = num_inner_steps
         model.config.check()
     return model.eval().to(device)
+
+
+def _as_trained(model: MSMAMLModel) -> MSMAMLModel:
+    """The same parameters with the number of inner steps that they were made for, as trained rates are one a step."""
+    model = copy.copy(model)
+    model.config = copy.deepcopy(model.config)
+    model.config.num_inner_steps = model.trained_inner_steps
+    return model
 
 
 def _stamp(path: str) -> tuple:
