@@ -253,8 +253,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _check_arguments(self) -> None:
         if self.reject_below is not None and not 0 <= self.reject_below <= 1:
             raise ValueError(f"reject_below={self.reject_below!r} must be a probability in [0, 1], or None")
-        if not isinstance(self.batch_size, (int, np.integer)) or self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size!r} must be an integer of at least 1")
+        for name, least in (("batch_size", 1), ("num_inner_steps", 0)):
+            value = getattr(self, name)
+            if value is None and name == "num_inner_steps":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
 
     def base_model(self) -> tuple[MSMAMLModel, ProcessorMixin | None]:
         """The model before it is adapted, set up for this classifier and not to be changed, and its processor."""
@@ -281,7 +285,6 @@ def _prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> M
     model.trained_inner_steps = model.config.num_inner_steps
     if num_inner_steps is not None:
         model.config.num_inner_steps = num_inner_steps
-        model.config.check()
     return model.eval().to(device)
 
 
