@@ -166,7 +166,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             `ValueError`: inputs and labels that do not match, a single class, or what cannot be read.
             `FileNotFoundError`: no such file, or no model.
         """
-        self._check_arguments()
         items, labels = as_list(inputs), _labels_of(labels)
         if len(items) != len(labels):
             raise ValueError(f"there are {len(items)} inputs, but {len(labels)} labels: give one label for each input")
@@ -262,6 +261,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def base_model(self) -> tuple[MSMAMLModel, ProcessorMixin | None]:
         """The model before it is adapted, set up for this classifier and not to be changed, and its processor."""
+        self._check_arguments()
         if isinstance(self.model, MSMAMLModel):
             return _prepared(copy.deepcopy(self.model), self.num_inner_steps, self.device), self.processor
         path = default_model() if self.model is None else os.fspath(self.model)
