@@ -75,12 +75,12 @@ def with_new_head(model: MSMAMLModel) -> MSMAMLModel | None:
     return model
 
 
-def trainer_predictions(model: MSMAMLModel, dataset: EpisodeDataset) -> list[list[int]]:
+def trainer_predictions(model: MSMAMLModel, dataset: EpisodeDataset, n_way: int) -> list[list[int]]:
     """What the Trainer's evaluation predicts for every episode."""
     with tempfile.TemporaryDirectory() as folder:
         args = MetaTrainingArguments(
             output_dir=folder,
-            n_way=dataset.n_way,
+            n_way=n_way,
             norm_statistics="support",
             use_cpu=True,
             disable_tqdm=True,
@@ -100,7 +100,7 @@ def measure(split: FewShotSplit, path: str, arguments: argparse.Namespace) -> Me
     )
     result, anew = Measured(), with_new_head(model)
     classifier = FewShotClassifier(path, modality=modality, sampling_rate=16_000, batch_size=1_000)
-    for number, expected in enumerate(trainer_predictions(model, dataset)):
+    for number, expected in enumerate(trainer_predictions(model, dataset, arguments.n_way)):
         episode = dataset[number]
         labels, truth = episode["support_labels"].numpy(), episode["query_labels"].numpy()
         support, queries = (as_given(episode[part], modality, processor) for part in ("support", "query"))
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--k_shot", type=int, default=5)
     parser.add_argument("--n_query", type=int, help=f"by default {N_QUERY}")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--write", type=Path, help="also to this file")
+    parser.add_argument("--write", type=Path, help="append the tables to this file")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     results = {}
@@ -199,7 +199,8 @@ def main(argv: list[str] | None = None) -> None:
     text = tables(results, arguments)
     print(text)
     if arguments.write is not None:
-        arguments.write.write_text(text + "\n")
+        with arguments.write.open("a") as file:
+            file.write(f"\n{text}\n")
 
 
 if __name__ == "__main__":

@@ -53,10 +53,14 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     config = REPOSITORY / "configs" / "quickstart.yaml"
     monkeypatch.chdir(tmp_path)
     run_meta.main([str(config), *options(output_dir="outputs/quickstart")])
-    for code in blocks(REPOSITORY / "README.md", "python"):
-        names = {}
-        exec(compile(code, "README.md", "exec"), names)
-        assert names["logits"].shape == (2, 75, 5)
+    for name in ("crow1", "crow2", "wren1", "unknown"):
+        write_file("audio", tmp_path, len(name), 0).rename(tmp_path / f"{name}.wav")
+    classifying, evaluating = blocks(REPOSITORY / "README.md", "python")
+    names = {}
+    exec(compile(classifying, "README.md", "exec"), names)
+    assert names["classifier"].classes_.tolist() == ["crow", "wren"]
+    exec(compile(evaluating, "README.md", "exec"), names)
+    assert names["logits"].shape == (2, 75, 5)
 
 
 def test_python_of_the_data_page_runs(capsys):
