@@ -98,7 +98,7 @@ class Demo:
             time.sleep(SECONDS_A_STEP)
         done = (
             f"Adapted to {len(labels)} examples of {len(fitted.adapted.classes_)} classes: their loss went from "
-            f"{losses[0]:.2f} to {losses[-1]:.2f} in {len(losses) - 1} steps. Now give it something to classify."
+            f"{losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} steps. Now give it something to classify."
         )
         yield html.message(done), html.losses(losses, len(losses) - 1), fitted
 
@@ -155,7 +155,7 @@ def build(demo: Demo) -> gr.Blocks:
                 with gr.Column(scale=1, min_width=300):
                     name = gr.Textbox(f"class {number + 1}", label="Class", elem_id=f"name_{number}", max_length=60)
                     files, lines = _field(first, f"examples_{number}")
-                with gr.Column(scale=2):
+                with gr.Column(scale=3):
                     shown = gr.HTML(elem_id=f"preview_{number}")
             for changed in (files, lines):
                 changed.change(demo.preview, [modality, files, lines, name], shown, **private)
@@ -212,7 +212,8 @@ def _field(modality: str, name: str) -> tuple[gr.File, gr.Textbox]:
 
 
 def _file_label(modality: str) -> str:
-    return f"Files ({', '.join(SUFFIXES[modality])})"
+    suffixes = SUFFIXES[modality]
+    return f"Files ({', '.join(suffixes[:4])}{', …' if len(suffixes) > 4 else ''})"
 
 
 def _emptied(modality: str) -> tuple:

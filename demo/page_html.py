@@ -18,17 +18,18 @@ THUMBNAIL = 96  # pixels
 SHOWN_CHARACTERS = 120
 CSS = """
 .examples { display: flex; flex-wrap: wrap; gap: 8px; }
-.example { width: 126px; font-size: 12px; overflow: hidden; }
+.example { width: 118px; font-size: 12px; overflow: hidden; }
 .example.image { width: 96px; }
-.example.text { width: 210px; }
-.example audio { width: 126px; height: 28px; }
+.example.text { width: 196px; }
+.example audio { width: 118px; height: 28px; }
 .example img { width: 100%; border-radius: 4px; image-rendering: pixelated; }
 .example blockquote { margin: 0 !important; padding: 4px 8px; border-left: 3px solid #8883; overflow-wrap: anywhere; }
 .example .name { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; opacity: .7; }
 .message { padding: 8px 12px; border-radius: 6px; background: #3b82f620; border-left: 4px solid #3b82f6; }
 .message.error { background: #dc262620; border-color: #dc2626; }
 .probabilities { border-collapse: collapse; width: 100%; border: 0 !important; }
-.probabilities td, .probabilities th { padding: 6px; vertical-align: top; text-align: left; border: 0 !important; }
+.probabilities td, .probabilities th { padding: 6px 18px 6px 6px; border: 0 !important; }
+.probabilities td, .probabilities th { vertical-align: top; text-align: left; }
 .probabilities tr { border: 0 !important; border-bottom: 1px solid #8883 !important; }
 .bar { display: flex; align-items: center; gap: 6px; font-size: 13px; margin: 2px 0; }
 .bar .label { width: 90px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -70,9 +71,10 @@ def example(item: Path | str, modality: str, processor: MSMAMLProcessor) -> str:
 
 
 def _sound(path: Path, processor: MSMAMLProcessor) -> str:
-    read_audio(path)  # its errors name the file
-    samples = processor(audio=[path])["input_values"][0]
+    waveform, own_rate = read_audio(path)  # whose errors name the file
     rate = processor.feature_extractor.sampling_rate
+    samples = processor(audio=[waveform], sampling_rate=own_rate)["input_values"][0]
+    samples = samples[: max(1, round(waveform.shape[1] * rate / own_rate))]  # without the silence at the end
     wave = io.BytesIO()
     soundfile.write(wave, samples, rate, format="WAV", subtype="PCM_16")
     player = f'<audio controls src="{_data("audio/wav", wave.getvalue())}"></audio>'
