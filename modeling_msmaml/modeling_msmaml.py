@@ -200,7 +200,7 @@ def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
         return nn.ModuleDict()
     found = {name: embedding_class(name, config.front_ends).statistics(config) for name in config.modalities}
     return nn.ModuleDict(
-        {name: Descriptor(*statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
+        {name: Descriptor(statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
     )
 
 
