@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import HfApi
 from jaxtyping import Float, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -151,6 +153,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             self._processor.save_pretrained(folder)
         save_tasks(self.adapted_, folder / TASKS_FILE)
         (folder / CLASSIFIER_FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+    def push_to_hub(self, repo_id: str, private: bool | None = None, token: str | None = None) -> None:
+        """
+        Stores the adapted classifier in a model repository of the Hub, which is made if need be;
+        `FewShotClassifier.from_pretrained(repo_id)` reads it.
+
+        Raises:
+            As [`FewShotClassifier.save_pretrained`], and what the Hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            hub = HfApi(token=token)
+            repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Few-shot classifier")
 
     def fit(self, inputs: Any, labels: Sequence[Hashable], sampling_rate: int | None = None) -> "FewShotClassifier":
         """

@@ -1,5 +1,6 @@
 """The transformers pipeline `"few-shot-classification"`."""
 
+import os
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -62,6 +63,15 @@ class FewShotClassificationPipeline(Pipeline):
         if top_k is not None:
             postprocess["top_k"] = top_k
         return preprocess, forward, postprocess
+
+    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
+        """Stores the model with its processor and, if the pipeline has classes, the adapted classifier."""
+        classifier = self._forward_params.get("classifier")
+        if classifier is not None:
+            classifier.save_pretrained(save_directory)
+        else:
+            self.model.save_pretrained(save_directory)
+            self.processor.save_pretrained(save_directory)
 
     def _classifier(self, classifier: FewShotClassifier | None) -> FewShotClassifier:
         """The one of this call or pipeline, else the one that was saved with the model."""

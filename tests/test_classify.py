@@ -178,6 +178,16 @@ def test_pipeline_refuses_what_would_do_nothing(model_dir, options, message):
         classify_all("word1 word2", **options)
 
 
+def test_a_saved_pipeline_is_the_same(model_dir, tmp_path):
+    items, labels = examples("image")
+    for name, given in (("with", {"examples": items, "labels": labels}), ("without", {})):
+        classify_all = pipeline("few-shot-classification", model=model_dir, device="cpu", **given)
+        classify_all.save_pretrained(tmp_path / name)
+        loaded = pipeline("few-shot-classification", model=str(tmp_path / name), device="cpu")
+        needed = {} if given else {"examples": items, "labels": labels}
+        assert loaded(items, **needed) == classify_all(items, **needed)
+
+
 def test_pipeline_leaves_its_model_as_it_is(model_dir):
     classify_all = pipeline("few-shot-classification", model=model_dir, device="cpu")
     before = {name: value.clone() for name, value in classify_all.model.state_dict().items()}
