@@ -6,7 +6,8 @@ FewShotClassifier against the Trainer's evaluation of the same episodes, and how
 Held-out test classes, inputs as a person gives them: waveforms, pictures, and texts as strings. Besides the accuracies
 (with 95 % intervals over episodes) and the predictions that differ from the Trainer's under norm_statistics="support":
 the accuracy with a last layer that starts anew, as for another number of classes; the calibration error (15 bins, Guo
-et al. 2017, arXiv 1706.04599); the share of queries with a probability of at least 0.7, and the accuracy on these.
+et al. 2017, arXiv 1706.04599); the share of queries with a probability of at least 0.7, and the accuracy on these; the
+accuracy when the classes have from one to all of the examples, repeated to the same number (as by default) or not.
 Prints two Markdown tables.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import FewShotClassifier, MetaTrainer, MetaTrainingArguments, MSMAMLModel, MSMAMLProcessor
@@ -38,6 +39,8 @@ class Measured:
     trainer: list[float] = field(default_factory=list)
     classifier: list[float] = field(default_factory=list)
     new_head: list[float] = field(default_factory=list)
+    repeated: list[float] = field(default_factory=list)
+    not_repeated: list[float] = field(default_factory=list)
     differing: int = 0
     queries: int = 0
     fit: list[float] = field(default_factory=list)  # seconds
@@ -125,7 +128,17 @@ def measure(split: FewShotSplit, path: str, arguments: argparse.Namespace) -> Me
         if anew is not None:
             other = FewShotClassifier(anew, processor, modality, 16_000, batch_size=1_000)
             result.new_head.append(other.fit(support, labels).score(queries, truth))
+        some = unequal(labels, arguments.n_way, arguments.k_shot)
+        for repeat, accuracies in ((True, result.repeated), (False, result.not_repeated)):
+            other = FewShotClassifier(path, None, modality, 16_000, balance_classes=repeat, batch_size=1_000)
+            accuracies.append(other.fit([support[i] for i in some], labels[some]).score(queries, truth))
     return result
+
+
+def unequal(labels: Int[np.ndarray, " examples"], n_way: int, k_shot: int) -> list[int]:
+    """Numbers of examples: one of class 0, all of the last class, and evenly in between."""
+    counts = np.round(np.linspace(1, k_shot, n_way)).astype(int)
+    return [int(i) for label, count in enumerate(counts) for i in np.flatnonzero(labels == label)[:count]]
 
 
 def calibration_error(
@@ -154,8 +167,9 @@ def tables(results: dict[str, Measured], arguments: argparse.Namespace) -> str:
         f"{arguments.n_way}-way {arguments.k_shot}-shot, {arguments.episodes} episodes a modality:",
         "",
         "| modality | Trainer, % | fit and predict, % | predictions that differ | new last layer, % "
-        f"| calibration error, % | at least {SURE} sure, % | accuracy on these, % |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| calibration error, % | at least {SURE} sure, % | accuracy on these, % "
+        f"| 1 to {arguments.k_shot} examples, repeated, % | not repeated, % |",
+        "| --- " + "| ---: " * 9 + "|",
     ]
     for modality, result in results.items():
         confidence, right = np.asarray(result.confidence), np.asarray(result.right)
@@ -164,7 +178,7 @@ def tables(results: dict[str, Measured], arguments: argparse.Namespace) -> str:
         lines.append(
             f"| {modality} | {_percent(result.trainer)} | {_percent(result.classifier)} | {result.differing} of "
             f"{result.queries} | {_percent(result.new_head)} | {100 * calibration_error(confidence, right):.1f} | "
-            f"{100 * sure.mean():.0f} | {on_these} |"
+            f"{100 * sure.mean():.0f} | {on_these} | {_percent(result.repeated)} | {_percent(result.not_repeated)} |"
         )
     lines += [
         "",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import HfApi
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -31,7 +31,7 @@ TASKS_FILE = "few_shot_classifier.safetensors"
 UNSURE = "unsure"
 _FORMAT = 1
 # Arguments that are saved with an adapted classifier; the model and its processor are saved beside them.
-_SAVED_ARGUMENTS = ("modality", "sampling_rate", "num_inner_steps", "reject_below", "batch_size")
+_SAVED_ARGUMENTS = ("modality", "sampling_rate", "num_inner_steps", "balance_classes", "reject_below", "batch_size")
 _JSON_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
 
 
@@ -60,6 +60,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         modality: `"audio"`, `"text"`, `"image"` or a registered one; by default told from the inputs.
         sampling_rate: of waveforms, Hz; files know their own.
         num_inner_steps: gradient steps of the adaptation; by default as in training. 0 adapts nothing.
+        balance_classes: whether the examples of smaller classes are repeated until every class has as many as the
+            largest, since in training all had the same number; otherwise each example counts once.
         reject_below: in [0, 1]; inputs whose most probable class has a lower probability are predicted as `"unsure"`.
             May be changed without fitting again.
         batch_size: inputs that are classified at once; no prediction depends on it.
@@ -68,8 +70,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: sorted, or in order of appearance where they cannot be sorted.
         modality_: of the examples.
-        support_losses_: (num_inner_steps + 1,) mean cross-entropy of the examples, in nats, before each step and after
-            the last.
+        support_losses_: (num_inner_steps + 1,) mean cross-entropy of the examples repeated as said, in nats, before
+            each step and after the last.
         adapted_: the [`AdaptedTasks`].
     """
 
@@ -80,6 +82,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         modality: str | None = None,
         sampling_rate: int | None = None,
         num_inner_steps: int | None = None,
+        balance_classes: bool = True,
         reject_below: float | None = None,
         batch_size: int = 128,
         device: str = "cpu",
@@ -89,6 +92,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.modality = modality
         self.sampling_rate = sampling_rate
         self.num_inner_steps = num_inner_steps
+        self.balance_classes = balance_classes
         self.reject_below = reject_below
         self.batch_size = batch_size
         self.device = device
@@ -198,7 +202,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if modality == "text":
             _warn_of_unknown_words(support, processor)
         number = {label: i for i, label in enumerate(classes)}
-        support_labels = torch.tensor([number[label] for label in labels], device=model.device)
+        support_labels = torch.tensor([number[label] for label in labels])
+        if self.balance_classes:
+            rows = _balanced(support_labels)
+            support, support_labels = support[rows], support_labels[rows]
+        support_labels = support_labels.to(model.device)
         with torch.no_grad():
             adapted = model.adapt(modality, support[None], support_labels[None], n_way=len(classes))
             after = task_losses(model.classify(adapted, support[None]), support_labels[None])
@@ -268,6 +276,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _check_arguments(self) -> None:
         if self.reject_below is not None and not 0 <= self.reject_below <= 1:
             raise ValueError(f"reject_below={self.reject_below!r} must be a probability in [0, 1], or None")
+        if not isinstance(self.balance_classes, (bool, np.bool_)):
+            raise ValueError(f"balance_classes={self.balance_classes!r} must be True or False")
         for name, least in (("batch_size", 1), ("num_inner_steps", 0)):
             value = getattr(self, name)
             if value is None and name == "num_inner_steps":
@@ -384,6 +394,14 @@ def _label_to_json(label: Hashable) -> list:
 def _label_from_json(entry: list) -> Hashable:
     kind, value = entry
     return tuple(_label_from_json(item) for item in value) if kind == "tuple" else value
+
+
+def _balanced(labels: Int[Tensor, " examples"]) -> Int[Tensor, " rows"]:
+    """Numbers of all examples, and then again of those of smaller classes, in turn, until all classes are as large."""
+    members = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+    largest = max(map(len, members))
+    repeated = [own[torch.arange(len(own), largest) % len(own)] for own in members]
+    return torch.cat([torch.arange(len(labels)), *repeated])
 
 
 def _warn_of_unknown_words(encoded: Shaped[Tensor, "texts tokens"], processor: ProcessorMixin) -> None:
