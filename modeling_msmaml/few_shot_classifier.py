@@ -50,8 +50,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     them, as in its training. Longer sounds and texts than the model takes are cut.
 
     Queries are normalised with the statistics of the examples (`norm_statistics="support"`), whatever the model was
-    trained with, so that a prediction does not depend on what else is asked. With another number of classes than the
-    model was trained with, its last layer starts anew, see `n_way` of [`MSMAMLModel.adapt`].
+    trained with, so that a prediction does not depend on what else is asked. With `head="prototype"` each class
+    starts from the mean of its examples, whatever their number is; a linear head starts anew for another number of
+    classes than it was trained with, see `n_way` of [`MSMAMLModel.adapt`].
 
     Args:
         model: folder or Hub repository of a trained model, or an [`MSMAMLModel`], which is copied and left as it is.
