@@ -330,8 +330,10 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         result = _ChunkResult(logits, adapted.support_loss, adapted.modulation)
         if "query_labels" in batch:
             losses = task_losses(logits, batch["query_labels"])
-            if modality in self.auxiliary and self.training:
-                losses = losses + self.config.auxiliary_weight * self._auxiliary_losses(adaptation, query, batch)
+            if self.training:
+                losses = self.config.episode_weight * losses
+                if modality in self.auxiliary:
+                    losses = losses + self.config.auxiliary_weight * self._auxiliary_losses(adaptation, query, batch)
             result.loss = losses.sum() / tasks
         return result.with_gradients(self._trained()) if with_gradients else result
 
