@@ -93,6 +93,9 @@ class ModelArguments:
         metadata={"help": "Also classify the samples of training episodes among all training classes (co-training)."},
     )
     auxiliary_weight: float | None = field(default=None, metadata={"help": "Weight of that loss."})
+    label_smoothing: float | None = field(
+        default=None, metadata={"help": "How much of a training label is spread over all classes."}
+    )
     episode_weight: float | None = field(
         default=None,
         metadata={"help": "Weight of the query loss; 0 trains a supervised backbone on the classes alone."},

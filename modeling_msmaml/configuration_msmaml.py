@@ -129,6 +129,9 @@ class MSMAMLConfig(PreTrainedConfig):
         episode_weight (`float`, defaults to 1.0):
             Weight of the episodes' query loss in training. 0 trains on the auxiliary classes alone, which makes a
             supervised backbone; needs `auxiliary_classes`.
+        label_smoothing (`float`, defaults to 0.0):
+            How much of a training label is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567, section 7),
+            for queries and auxiliary classes; in [0, 1). The inner loop's labels stay as they are.
 
     Raises:
         `ValueError`: an argument outside of its range, or misspelt.
@@ -183,6 +186,7 @@ class MSMAMLConfig(PreTrainedConfig):
         auxiliary_classes: dict[str, int] | None = None,
         auxiliary_weight: float = 1.0,
         episode_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         **kwargs,
     ):
         self.modalities = list(modalities)
@@ -230,6 +234,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.auxiliary_classes = auxiliary_classes
         self.auxiliary_weight = auxiliary_weight
         self.episode_weight = episode_weight
+        self.label_smoothing = label_smoothing
         kwargs.setdefault("pad_token_id", 0)
         self._refuse_unknown(kwargs)
         self.check()
@@ -332,6 +337,8 @@ class MSMAMLConfig(PreTrainedConfig):
             _check_at_least("task_chunk_size", self.task_chunk_size, 1)
         if self.inner_grad_clip is not None and not self.inner_grad_clip > 0:
             raise ValueError(f"inner_grad_clip={self.inner_grad_clip} must be positive, or None for no clipping")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing} must be in [0, 1)")
         for modality, gain in self.network_gains.items():
             if not gain > 0:
                 raise ValueError(f"network_gain={self.network_gain} must be positive, also for {modality!r}")

@@ -1,5 +1,6 @@
 """MS-MAML: one few-shot learner for audio, text and images."""
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -156,9 +157,12 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
 
 
-def task_losses(logits: Float[Tensor, "T samples N"], labels: Int[Tensor, "T samples"]) -> Float[Tensor, " T"]:
+def task_losses(
+    logits: Float[Tensor, "T samples N"], labels: Int[Tensor, "T samples"], label_smoothing: float = 0.0
+) -> Float[Tensor, " T"]:
     """Mean cross-entropy of each task, in nats."""
-    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(dim=1)
+    losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", label_smoothing=label_smoothing)
+    return losses.mean(dim=1)
 
 
 @dataclass
@@ -187,11 +191,15 @@ class _Samples:
 
 @dataclass
 class _Adaptation:
-    """Adapted tasks, the parameters that they started from, and the support set as `TaskNetwork.prepare` left it."""
+    """
+    Adapted tasks, the parameters that they started from, the support set as `TaskNetwork.prepare` left it, and the
+    parameters after every step under a multi-step loss, else the last ones alone.
+    """
 
     adapted: AdaptedTasks
     start: Parameters
     state: tuple[Tensor, ...]
+    path: list[Parameters]
 
 
 def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
@@ -230,6 +238,11 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
 
     # The loss is a plain mean over tasks; Trainer is to divide it by the gradient accumulation steps itself.
     accepts_loss_kwargs = False
+
+    # How MetaTrainer anneals the inner loop in training: weights of the query losses after each inner step, which sum
+    # to 1 (none: the last alone counts), and whether second derivatives are left out for now.
+    multi_step_weights: tuple[float, ...] | None = None
+    first_order_for_now: bool = False
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -333,11 +346,25 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         if "query_labels" in batch:
             losses = task_losses(logits, batch["query_labels"])
             if self.training:
-                losses = self.config.episode_weight * losses
+                losses = self.config.episode_weight * self._training_losses(adaptation, query, batch, logits)
                 if modality in self.auxiliary:
                     losses = losses + self.config.auxiliary_weight * self._auxiliary_losses(adaptation, query, batch)
             result.loss = losses.sum() / tasks
         return result if trained is None else result.with_gradients(trained)
+
+    def _training_losses(
+        self, adaptation: "_Adaptation", query: "_Samples", batch: MetaBatch, logits: Float[Tensor, "T Q N"]
+    ) -> Float[Tensor, " T"]:
+        """Query losses with label smoothing and, under a multi-step loss, weighted over the inner steps."""
+        labels, smoothing = batch["query_labels"], self.config.label_smoothing
+        if not self.multi_step_weights:
+            return task_losses(logits, labels, smoothing)
+        total = 0.0
+        for weight, parameters in zip(self.multi_step_weights, adaptation.path, strict=True):
+            if weight:
+                after = self._classify(dataclasses.replace(adaptation.adapted, parameters=parameters), query)
+                total = total + weight * task_losses(after, labels, smoothing)
+        return total
 
     def _n_way(self, batch: MetaBatch) -> int:
         # A linear classifier has its number of classes. Else it is that of the labels, which the host must read.
@@ -368,7 +395,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         own = self.task_network.own_features(features)
         weight = F.normalize(self.auxiliary[modality].weight, dim=1)
         labels = torch.cat([batch["support_labels"], batch["query_labels"]], dim=1)
-        return task_losses(self.config.cosine_scale * own @ weight.T, batch["class_ids"].gather(1, labels))
+        classes = batch["class_ids"].gather(1, labels)
+        return task_losses(self.config.cosine_scale * own @ weight.T, classes, self.config.label_smoothing)
 
     def _prepare(self, parameters: Parameters, samples: "_Samples", modality: str, modulation, statistics=None):
         return self.task_network.prepare(
@@ -440,22 +468,30 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 parameters = parameters | dict(zip(fixed, values, strict=True))
                 return task_losses(network(parameters, state_now, modality, modulation_now)[0], support_labels)
 
-            parameters, losses = adapt(
-                support_losses,
-                {name: start[name] for name in moving},
-                (*state, *modulation, *(start[name] for name in fixed)),
-                self.inner_rates.of_steps(moving, self.config.num_inner_steps) if self.inner_rates else None,
-                num_inner_steps=self.config.num_inner_steps,
-                inner_lr=self.config.inner_lr,
-                inner_grad_clip=self.config.inner_grad_clip,
-                first_order=self.config.first_order,
-                checkpointing=self.config.inner_loop_checkpointing,
-            )
-            parameters |= {name: start[name] for name in fixed}
+            steps = self.config.num_inner_steps
+            rates = self.inner_rates.of_steps(moving, steps) if self.inner_rates else None
+            values, trace, path = {name: start[name] for name in moving}, [], []
+            # With a multi-step loss the inner loop stops after every step, for the queries to be classified.
+            length = 1 if self.multi_step_weights and self.training else max(steps, 1)
+            for done in range(0, max(steps, 1), length):
+                values, losses = adapt(
+                    support_losses,
+                    values,
+                    (*state, *modulation, *(start[name] for name in fixed)),
+                    rates and rates[done : done + length],
+                    num_inner_steps=min(length, steps),
+                    inner_lr=self.config.inner_lr,
+                    inner_grad_clip=self.config.inner_grad_clip,
+                    first_order=self.config.first_order or self.first_order_for_now,
+                    checkpointing=self.config.inner_loop_checkpointing,
+                )
+                trace.append(losses)
+                path.append(values | {name: start[name] for name in fixed})
+            parameters, losses = path[-1], torch.cat(trace, dim=1)
             statistics = None
             if self.config.norm == "batch" and self.config.norm_statistics == "support":
                 statistics = network(parameters, state, modality, modulation)[1]
-        return _Adaptation(AdaptedTasks(modality, parameters, modulation, statistics, losses), start, state)
+        return _Adaptation(AdaptedTasks(modality, parameters, modulation, statistics, losses), start, state, path)
 
     def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
         """

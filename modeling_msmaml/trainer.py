@@ -21,6 +21,7 @@ from .checkpoints import checkpoint_step, checkpoints, resolve
 from .compat import TrainerHooks, loader_options, logs_this_step
 from .continuation import check_continuation, run_settings
 from .hardware_limits import refuse_what_cannot_work, warn_of_fp16
+from .inner_loop_annealing import InnerLoopAnnealing
 from .metrics import FewShotAccuracy
 from .modeling_msmaml import MSMAMLModel, MSMAMLOutput
 from .training_args import MetaTrainingArguments
@@ -123,6 +124,10 @@ class MetaTrainer(TrainerHooks):
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(OuterGradientRules(self))
+        if args.multi_step_loss_steps or args.first_order_steps:
+            if not model.config.num_inner_steps:
+                raise ValueError("multi_step_loss_steps and first_order_steps have no effect with num_inner_steps=0")
+            self.add_callback(InnerLoopAnnealing(model))
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
         self._record = TrainingRecord()

@@ -11,7 +11,7 @@ from .hardware_limits import refuse_deepspeed_zero3
 # Arguments of TrainingArguments that meta-training has no use for, each with what to do instead. A value other than the
 # default is refused, because it would silently do nothing.
 UNUSED_ARGUMENTS = {
-    "label_smoothing_factor": "the loss is the cross-entropy of the queries",
+    "label_smoothing_factor": "the loss is the cross-entropy of the queries; the model's config has label_smoothing",
     "train_sampling_strategy": "episodes are drawn at random already, and their order interleaves the modalities",
     "group_by_length": "episodes have no length",
     "num_train_epochs": "there are no epochs; set max_steps, the number of meta-steps",
@@ -87,6 +87,17 @@ class MetaTrainingArguments(TrainingArguments):
     norm_statistics: str | None = field(
         default=None,
         metadata={"help": "'transductive' or 'support': what queries are normalised with. Default: as in the config."},
+    )
+    multi_step_loss_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Meta-steps over which the query losses after all inner steps count, at first all alike, at last "
+            "the last alone (MAML++, arXiv 1810.09502, section 4.1); 0 takes the last alone from the beginning."
+        },
+    )
+    first_order_steps: int = field(
+        default=0,
+        metadata={"help": "Meta-steps at the beginning without second derivatives (MAML++, section 4.2)."},
     )
     task_network_learning_rate: float | None = field(
         default=None,
@@ -165,7 +176,14 @@ class MetaTrainingArguments(TrainingArguments):
             # YAML, and a command line in older releases of transformers, turn "no" into False.
             if value != default and not (value is False and default == "no"):
                 raise ValueError(f"{name}={value!r} has no effect in meta-training: {reason}")
-        for name, least in (("n_way", 2), ("k_shot", 1), ("max_steps", 1), ("alternating_steps", 0)):
+        for name, least in (
+            ("n_way", 2),
+            ("k_shot", 1),
+            ("max_steps", 1),
+            ("alternating_steps", 0),
+            ("multi_step_loss_steps", 0),
+            ("first_order_steps", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
         if self.task_encoder_max_grad_norm < 0:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.descriptors import Descriptor, Statistics
 from modeling_msmaml.fitted_frontends import (
@@ -18,6 +19,7 @@ from modeling_msmaml.fitted_frontends import (
     occurrences,
     spherical_kmeans,
 )
+from modeling_msmaml.inner_loop_annealing import step_weights
 from modeling_msmaml.trainer import MetaTrainer
 from modeling_msmaml.training_args import MetaTrainingArguments
 
@@ -109,6 +111,7 @@ VARIANTS = {
     "batch norm, head": {"norm": "batch"},
     "co-training": {"auxiliary_classes": {"audio": 5, "image": 6}, "auxiliary_weight": 0.5},
     "network gain": {"network_gain": {"text": 0.3}},
+    "label smoothing": {"label_smoothing": 0.2},
 }
 
 
@@ -335,6 +338,7 @@ def test_co_training_adds_to_the_training_loss_alone():
         ({"episode_weight": 0.0}, "episode_weight=0.0"),
         ({"adapted_parameters": "lower"}, "adapted_parameters='lower'.*all, upper, head"),
         ({"inner_rates": "meta_sgd"}, "inner_rates='meta_sgd'"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
     ],
 )
 def test_combinations_without_meaning_are_refused(changes, message):
@@ -364,3 +368,56 @@ def test_rates_and_scale_do_not_decay(tmp_path):
     model = trainer.model
     assert decayed and not any(id(p) in decayed for p in model.inner_rates.parameters())
     assert id(model.task_network.cosine_scale.value) not in decayed
+
+
+@pytest.mark.parametrize("adapted_parameters", ["head", "upper"])
+def test_multi_step_loss_weighs_the_losses_after_every_step(adapted_parameters):
+    batch, model = episodes(["audio"]), small_model(adapted_parameters=adapted_parameters).train()
+    losses = []
+    for steps in (1, 2):
+        model.config.num_inner_steps = steps
+        losses.append(model(batch).loss)
+    model.multi_step_weights = (0.3, 0.7)
+    loss = model(batch).loss
+    torch.testing.assert_close(loss, 0.3 * losses[0] + 0.7 * losses[1])
+    loss.backward()
+    assert model.inner_rates.rates["classifier_weight"].grad[0] != 0
+    assert torch.equal(model.eval()(batch).loss, losses[1].detach()), "evaluation takes the last step"
+
+
+def test_weights_of_steps_anneal_to_the_last():
+    assert step_weights(4, 0.0) == (0.25,) * 4
+    assert step_weights(4, 1.0) is None and step_weights(1, 0.0) is None
+    for progress in (0.2, 0.9):
+        weights = step_weights(4, progress)
+        assert sum(weights) == pytest.approx(1) and weights[-1] > weights[0] > 0
+
+
+def test_annealing_follows_the_meta_steps(tmp_path, monkeypatch):
+    seen = []
+    model = small_model(torch.float32, adapted_parameters="upper")
+    forward = model._solve
+    monkeypatch.setattr(
+        model,
+        "_solve",
+        lambda *a, **k: (seen.append((model.multi_step_weights, model.first_order_for_now)), forward(*a, **k))[1],
+    )
+    splits = [
+        FewShotSplit.from_arrays(raw("image", (40,), torch.Generator().manual_seed(0)).numpy(), [0, 1, 2, 3] * 10)
+    ]
+    arguments = MetaTrainingArguments(
+        output_dir=str(tmp_path),
+        n_way=N_WAY,
+        report_to="none",
+        use_cpu=True,
+        per_device_train_batch_size=1,
+        max_steps=4,
+        save_strategy="no",
+        multi_step_loss_steps=2,
+        first_order_steps=3,
+        disable_tqdm=True,
+    )
+    dataset = EpisodeDataset(splits, N_WAY, K_SHOT, N_QUERY, num_episodes=4)
+    MetaTrainer(model, arguments, train_dataset=dataset).train()
+    assert seen == [((0.5, 0.5), True), ((0.25, 0.75), True), (None, True), (None, False)]
+    assert model.multi_step_weights is None and not model.first_order_for_now
