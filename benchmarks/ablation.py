@@ -36,6 +36,13 @@ ABLATION_EPISODES = 600
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "flagship": ("flagship", {}),
     "no_modulation": ("without modulation (plain MAML)", WITHOUT_MODULATION),
+    "kernel_modulation": ("modulated kernels (after KML)", {"conditioning": "kernel"}),
+    "multi_step_loss": (
+        "with multi-step loss and first order at first",
+        {"multi_step_loss_steps": "300", "first_order_steps": "100"},
+    ),
+    "meta_sgd": ("rates of each element (Meta-SGD)", {"inner_rates": "per_element"}),
+    "label_smoothing": ("with label smoothing", {"label_smoothing": "0.1"}),
     "no_inner_loop": ("without inner loop", WITHOUT_INNER_LOOP),
     "fixed_rates": ("without trained inner rates", {"inner_rates": "fixed"}),
     "no_descriptor": ("without descriptor", {"descriptor_size": "0", "network_gain": "1.0"}),

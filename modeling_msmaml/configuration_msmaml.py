@@ -5,7 +5,7 @@ import inspect
 
 from transformers import PreTrainedConfig
 
-CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none")
+CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none", "kernel")
 NORM_STATISTICS = ("transductive", "support")
 FRONT_ENDS = ("raw", "fitted")
 NORMS = ("batch", "group")
@@ -38,7 +38,9 @@ class MSMAMLConfig(PreTrainedConfig):
         conditioning (`str`, defaults to `"affine"`):
             What the modulation m of a layer does to its normalised activation h: `"affine"`, h * (1 + scale) + shift
             with m = (scale, shift) (FiLM, arXiv 1709.07871); `"sigmoid"`, h * sigmoid(m); `"softmax"`,
-            h * softmax(m) over channels; `"none"`, no task encoder at all, which is plain MAML.
+            h * softmax(m) over channels; `"none"`, no task encoder at all, which is plain MAML; `"kernel"`, every
+            element w[o, i, k] of the layer's kernel times 1 + r[o] + c[i] with m = (r, c), the modulation of kernels
+            of KML (arXiv 2110.14202, section 4) reduced to one term for each row and column.
         task_encoder_kernel_size (`int`, defaults to 3):
             Kernel of the task encoder's convolutions (stride 1, length kept; odd).
         task_encoder_hidden_size (`int`, defaults to 128):
@@ -115,7 +117,7 @@ class MSMAMLConfig(PreTrainedConfig):
             `"fixed"`: `inner_lr` everywhere. Trained, starting from `inner_lr`: `"per_layer_per_step"` (LSLR, MAML++,
             arXiv 1810.09502, section 4.5) or `"per_element"` (Meta-SGD, arXiv 1707.09835).
         modulation_init (`str`, defaults to `"default"`):
-            `"identity"`: the modulation changes nothing at first. Only with `conditioning="affine"`.
+            `"identity"`: the modulation changes nothing at first. Only with `conditioning` `"affine"` or `"kernel"`.
         task_encoder_pooling (`str`, defaults to `"mean"`):
             How the task encoder sums support samples up: `"mean"` over all; `"class"`, mean and standard deviation
             over the means of the classes, so that it sees how they differ.
@@ -276,6 +278,9 @@ class MSMAMLConfig(PreTrainedConfig):
         """Length of each layer's modulation vector; empty without conditioning."""
         if self.conditioning == "none":
             return []
+        if self.conditioning == "kernel":
+            inputs = [self.num_channels, *self.layer_channels]
+            return [own + before for own, before in zip(self.layer_channels, inputs, strict=False)]
         factor = 2 if self.conditioning == "affine" else 1
         return [factor * channels for channels in self.layer_channels]
 
@@ -366,8 +371,10 @@ class MSMAMLConfig(PreTrainedConfig):
             raise ValueError(f"cosine_scale={self.cosine_scale} has no effect with head={self.head!r}")
         if self.inner_rates != "fixed" and not self.num_inner_steps:
             raise ValueError(f"inner_rates={self.inner_rates!r} has no effect with num_inner_steps=0")
-        if self.modulation_init == "identity" and self.conditioning != "affine":
-            raise ValueError(f"modulation_init='identity' needs conditioning='affine', not {self.conditioning!r}")
+        if self.modulation_init == "identity" and self.conditioning not in ("affine", "kernel"):
+            raise ValueError(
+                f"modulation_init='identity' needs conditioning='affine' or 'kernel', not {self.conditioning!r}"
+            )
         if self.conditioning == "none":
             for name in ("task_encoder_pooling", "share_embeddings"):
                 if getattr(self, name) not in ("mean", False):

@@ -17,7 +17,7 @@ from .stems import GROUP_SIZE
 
 
 def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -> tuple[Tensor, Tensor | float]:
-    """Scale and shift that one layer's modulation stands for, see `conditioning` in [`MSMAMLConfig`]."""
+    """Scale and shift of activations that one layer's modulation stands for, see `conditioning` in [`MSMAMLConfig`]."""
     if conditioning == "affine":
         scale, shift = modulation.chunk(2, dim=1)
         return 1 + scale, shift
@@ -25,7 +25,17 @@ def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -
         return torch.sigmoid(modulation), 0.0
     if conditioning == "softmax":
         return torch.softmax(modulation, dim=1), 0.0
+    if conditioning == "kernel":
+        return 1.0, 0.0
     raise ValueError(f"conditioning={conditioning!r} has no formula for a modulation")
+
+
+def modulated_kernel(
+    weight: Float[Tensor, "T out_channels in_channels kernel"], modulation: Float[Tensor, "T size"]
+) -> Float[Tensor, "T out_channels in_channels kernel"]:
+    """`conditioning="kernel"`: rows first, then columns."""
+    rows, columns = modulation.split(weight.shape[1:3], dim=1)
+    return weight * (1 + rows[:, :, None] + columns[:, None])[..., None]
 
 
 def group_norm(
@@ -192,6 +202,8 @@ class TaskNetwork(nn.Module):
         used = []
         for layer, convolution in enumerate(self.convolutions):
             weight, bias = parameters[f"convolutions.{layer}.weight"], parameters[f"convolutions.{layer}.bias"]
+            if self.conditioning == "kernel":
+                weight = modulated_kernel(weight, modulation[layer])
             hidden = conv1d(hidden, weight, bias, convolution.stride[0], convolution.padding[0])
             factors = modulation_factors(modulation[layer], self.conditioning) if modulation else (1.0, 0.0)
             if self.norm == "group":

@@ -60,6 +60,9 @@ def classify(model, modality, inputs, fast, modulation, companions=None):
     for layer in range(config.num_layers):
         weight, bias = fast[f"convolutions.{layer}.weight"], fast[f"convolutions.{layer}.bias"]
         stride, padding = config.per_layer("stride")[layer], config.per_layer("padding")[layer]
+        if config.conditioning == "kernel":
+            rows, columns = modulation[layer][: weight.shape[0]], modulation[layer][weight.shape[0] :]
+            weight = torch.einsum("oik,oi->oik", weight, 1 + rows[:, None] + columns[None, :])
 
         def finish(values, layer=layer):
             if config.conditioning == "affine":

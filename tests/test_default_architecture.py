@@ -111,6 +111,7 @@ VARIANTS = {
     "batch norm, head": {"norm": "batch"},
     "co-training": {"auxiliary_classes": {"audio": 5, "image": 6}, "auxiliary_weight": 0.5},
     "network gain": {"network_gain": {"text": 0.3}},
+    "kernel modulation": {"conditioning": "kernel"},
     "label smoothing": {"label_smoothing": 0.2},
 }
 
