@@ -8,6 +8,8 @@ from .model_card import Accuracy, CardContent, accuracy_table, processed_modalit
 from .trainer import MetaTrainer
 
 SPLITS = {"eval": "validation", "test": "test"}
+# How training episodes differ from those of the evaluation.
+SHAPES_OF_TRAINING = ("train_n_way", "train_k_shot", "train_n_query", "augment")
 # What a run that only evaluates takes over from the run that trained its checkpoint.
 OF_TRAINING = ("training_steps", "best_step", "tasks_per_step", "seed")
 
@@ -63,6 +65,7 @@ class RunReport:
             "k_shot": args.k_shot,
             "n_query": args.n_query,
             **self._of_training(),
+            **{name: getattr(args, name) for name in SHAPES_OF_TRAINING if args.do_train and getattr(args, name)},
             "eval_seed": self.data.eval_seed,
             "conditioning": config.conditioning,
             "num_inner_steps": config.num_inner_steps,

@@ -1,0 +1,103 @@
+"""
+Makes the model that comes with the code, out of what `benchmarks.ablation` trained and tested.
+
+    python -m benchmarks.ship outputs/ablation/flagship-seed0 --name flagship --seed 0 --data_dir DATA \\
+        --to pretrained/msmaml-base
+
+Left out are the classifier of the training classes, the code (which this package has) and the state of the training.
+`results.json` holds the recorded results, and what the model gives on the first episodes of the test, for a test of
+the shipped model to give again.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from data_builders import EpisodeDataset, collate_episodes, load_few_shot
+from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
+
+from .ablation import MODALITIES, cell, result_path
+from .nearest_centroid import DATA_SETS, N_QUERY
+
+FIRST_EPISODES = 25
+
+
+def first_accuracies(model: MSMAMLModel, data_dir: str, k_shot: int) -> dict[str, float]:
+    """Accuracy on the first test episodes of each modality (seed 0, 5-way, class_disjoint)."""
+    found = {}
+    for name in DATA_SETS:
+        split = load_few_shot(name, "test", data_dir=data_dir)
+        episodes = EpisodeDataset([split], 5, k_shot, N_QUERY, FIRST_EPISODES, seed=0)
+        batch = collate_episodes([episodes[index] for index in range(FIRST_EPISODES)])["episodes"]
+        with torch.no_grad():
+            logits = model.eval()(batch).logits[split.modality]
+        found[split.modality] = (logits.argmax(dim=-1) == batch[split.modality]["query_labels"]).double().mean().item()
+    return found
+
+
+def without_code(folder: Path) -> None:
+    """Removes the copies of this package's modules, and the references to them."""
+    for module in folder.glob("*.py"):
+        module.unlink()
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text())
+        if path.name != "tokenizer.json":
+            path.write_text(json.dumps(_without_auto_map(content), indent=2) + "\n")
+
+
+def _without_auto_map(value):
+    if isinstance(value, dict):
+        return {key: _without_auto_map(own) for key, own in value.items() if key != "auto_map"}
+    return value
+
+
+def card(trained: Path, name: str, seed: int, to: Path) -> str:
+    """The run's card under its new name, with the results of both numbers of shots."""
+    text = (trained / "README.md").read_text()
+    text = text.replace(str(trained), str(to)).replace(f"name: {trained.name}", f"name: {to.name}")
+    few = json.loads(result_path(name, seed, 5).read_text())
+    one = json.loads(result_path(name, seed, 1).read_text())
+    lines = ["| test, 5-way | " + " | ".join(MODALITIES) + " |", "| --- |" + " ---: |" * len(MODALITIES)]
+    for shots, result in ((1, one), (5, few)):
+        lines.append(f"| {shots}-shot | " + " | ".join(cell(result, f"test_{m}_accuracy") for m in MODALITIES) + " |")
+    table = "\n".join([*lines, "", "With prototypes for a classifier it takes any number of classes and examples.", ""])
+    text = text.replace("Means over episodes, with", f"{table}\nMeans over episodes, with", 1)
+    # The code does not lie beside these weights.
+    text = re.sub(r"Without it, running the code.*?```\n\n## Classify", "## Classify", text, flags=re.DOTALL)
+    return re.sub(r"(?m)^python run_meta\.py .*$", one["command"].replace("--output_dir OUTPUT ", ""), text)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trained", type=Path)
+    parser.add_argument("--name", default="flagship")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--to", type=Path, default=Path("pretrained/msmaml-base"))
+    options = parser.parse_args(argv)
+    model = MSMAMLModel.from_pretrained(options.trained)
+    model.auxiliary, model.config.auxiliary_classes = torch.nn.ModuleDict(), None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model.save_pretrained(folder)
+        MSMAMLProcessor.from_pretrained(options.trained).save_pretrained(folder)
+        without_code(folder)
+        shutil.rmtree(options.to, ignore_errors=True)
+        shutil.copytree(folder, options.to)
+    (options.to / "README.md").write_text(card(options.trained, options.name, options.seed, options.to))
+    shipped = MSMAMLModel.from_pretrained(options.to)
+    results = {f"{k}shot": json.loads(result_path(options.name, options.seed, k).read_text()) for k in (1, 5)}
+    results["first_episodes"] = {
+        "number": FIRST_EPISODES,
+        **{f"{k}shot": first_accuracies(shipped, options.data_dir, k) for k in (1, 5)},
+    }
+    (options.to / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

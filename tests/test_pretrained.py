@@ -1,0 +1,38 @@
+"""The model that comes with the code."""
+
+import json
+
+import pytest
+from transformers import AutoModel, AutoProcessor
+
+from benchmarks.ship import first_accuracies
+from modeling_msmaml import MSMAMLModel
+from modeling_msmaml.default_model import SHIPPED
+
+
+def test_it_is_small_and_whole():
+    files = {path.name: path.stat().st_size for path in SHIPPED.iterdir()}
+    assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "README.md"} <= files.keys()
+    assert sum(files.values()) <= 8_000_000
+    assert type(AutoModel.from_pretrained(SHIPPED)) is MSMAMLModel
+    processor = AutoProcessor.from_pretrained(SHIPPED)
+    assert processor(text="A storm is coming.")["input_ids"].shape[1] == 600
+
+
+def test_its_card_has_results_licences_and_the_command():
+    text = (SHIPPED / "README.md").read_text()
+    results = json.loads((SHIPPED / "results.json").read_text())
+    for shots in ("1shot", "5shot"):
+        for modality in ("audio", "text", "image"):
+            assert f"{100 * results[shots][f'test_{modality}_accuracy']:.2f} ± " in text
+    for words in ("non-commercial", "CC BY-NC", "python run_meta.py configs/flagship.yaml --data_dir DATA", "--seed"):
+        assert words in text
+    assert "trust_remote_code" not in text, "there is no code beside the weights"
+
+
+@pytest.mark.parametrize("k_shot", [1, 5])
+def test_it_gives_its_recorded_results_again(k_shot, data_dir):
+    recorded = json.loads((SHIPPED / "results.json").read_text())["first_episodes"]
+    found = first_accuracies(MSMAMLModel.from_pretrained(SHIPPED), str(data_dir), k_shot)
+    # Other processors round differently, which may move a few of the 375 and 1,875 queries.
+    assert found == pytest.approx(recorded[f"{k_shot}shot"], abs=0.01)
