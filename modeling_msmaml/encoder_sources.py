@@ -1,0 +1,175 @@
+"""
+Which pretrained encoder reads a modality, and what of it a config records, so that a saved model can be built again
+without going back to where the encoder came from.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import transformers
+from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer
+
+# Modality -> the library its encoders are from, and the options of its description.
+LIBRARIES = {"audio": "transformers", "text": "transformers", "image": "timm"}
+OPTIONS = {
+    "audio": ("pretrained", "adapter_size", "pool", "recorded"),
+    "text": ("pretrained", "adapter_size", "pool", "window", "special_tokens", "recorded"),
+    "image": ("pretrained", "adapter_size", "input_size", "recorded"),
+}
+SAMPLING_RATE = 16_000  # Hz
+
+
+def check_embeddings(embeddings: dict[str, dict[str, Any]], modalities: list[str]) -> None:
+    """
+    Refuses descriptions of encoders that make no sense, see `embeddings` in [`MSMAMLConfig`].
+
+    Raises:
+        `ValueError`: a modality that the config lacks or that no encoder reads, another library, an unknown option or
+            a value outside of its range.
+    """
+    if not isinstance(embeddings, dict):
+        raise ValueError(f"embeddings={embeddings!r} must be a dict, modality -> description of its encoder")
+    for modality, spec in embeddings.items():
+        where = f"embeddings[{modality!r}]"
+        if modality not in LIBRARIES:
+            raise ValueError(f"{where}: pretrained encoders read {', '.join(LIBRARIES)}")
+        if modality not in modalities:
+            raise ValueError(f"{where} has no effect, since modalities={modalities}")
+        library = LIBRARIES[modality]
+        if not isinstance(spec, dict) or not isinstance(spec.get(library), str) or not spec[library]:
+            raise ValueError(f"{where}={spec!r} must name its encoder: {{{library!r}: name or folder}}")
+        if unknown := sorted(spec.keys() - {library, *OPTIONS[modality]}):
+            works = ", ".join((library, *OPTIONS[modality][:-1]))
+            raise ValueError(f"{where} has unknown options {', '.join(unknown)}; those for {modality} are {works}")
+        if not isinstance(spec.get("pretrained", True), bool):
+            raise ValueError(f"{where}: pretrained={spec['pretrained']!r} must be true or false")
+        for name, least in (("adapter_size", 1), ("pool", 1), ("window", 3), ("input_size", 8)):
+            value = spec.get(name, least)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{where}: {name}={value!r} must be an integer of at least {least}")
+        _check_special_tokens(where, spec.get("special_tokens", [[], []]))
+
+
+def _check_special_tokens(where: str, value: Any) -> None:
+    fits = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(ids, (list, tuple)) for ids in value)
+    if not fits or not all(isinstance(token, int) and token > 0 for ids in value for token in ids):
+        raise ValueError(
+            f"{where}: special_tokens={value!r} must be two lists of positive token ids: those before a text, such as "
+            "[CLS], and those after it, such as [SEP]"
+        )
+
+
+def record_encoders(embeddings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """
+    The same descriptions, each with `"recorded"`: architecture and preprocessing, read from the Hub or a folder unless
+    they are there already. No weights are read.
+
+    Raises:
+        `ValueError`: an encoder that cannot be used; the message says why.
+        `OSError`: it cannot be found.
+    """
+    read = {"audio": _record_audio, "text": _record_text, "image": _record_image}
+    return {
+        modality: spec if "recorded" in spec else {**spec, "recorded": read[modality](spec)}
+        for modality, spec in embeddings.items()
+    }
+
+
+def _as_dict(config) -> dict[str, Any]:
+    return json.loads(config.to_json_string(use_diff=False))
+
+
+def _record_text(spec: dict[str, Any]) -> dict[str, Any]:
+    source = spec["transformers"]
+    config = AutoConfig.from_pretrained(source)
+    if config.pad_token_id != 0:
+        raise ValueError(
+            f"embeddings['text']: the encoder {source!r} pads with token {config.pad_token_id}, but 0 is padding in "
+            "text rows and would be a word to it: take one that pads with 0, such as those of the BERT and T5 families"
+        )
+    # Relative positions have no end; then nothing is split.
+    longest = getattr(config, "max_position_embeddings", None)
+    window = spec.get("window", longest)
+    if longest is not None and window > longest:
+        raise ValueError(f"embeddings['text']: window={window}, but {source!r} takes at most {longest} tokens")
+    before, after = spec.get("special_tokens") or _special_tokens(source)
+    if window is not None and window <= len(before) + len(after):
+        raise ValueError(f"embeddings['text']: window={window} has no room beside the special tokens {before}, {after}")
+    return {
+        "config": _as_dict(config),
+        "num_features": config.hidden_size,
+        "window": window,
+        "special_tokens": [list(before), list(after)],
+    }
+
+
+def _special_tokens(source: str) -> tuple[list[int], list[int]]:
+    """What the encoder's tokenizer puts before and after a text."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+        whole = tokenizer("a")["input_ids"]
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"embeddings['text']: the encoder {source!r} comes without a tokenizer ({error}): give special_tokens, "
+            "such as [[101], [102]], or [[], []] for none"
+        ) from error
+    starts = [start for start in range(len(whole) - len(bare) + 1) if whole[start : start + len(bare)] == bare]
+    return whole[: starts[0]], whole[starts[0] + len(bare) :]
+
+
+def _record_audio(spec: dict[str, Any]) -> dict[str, Any]:
+    source = spec["transformers"]
+    config, extractor = AutoConfig.from_pretrained(source), AutoFeatureExtractor.from_pretrained(source)
+    if getattr(extractor, "sampling_rate", SAMPLING_RATE) != SAMPLING_RATE:
+        raise ValueError(
+            f"embeddings['audio']: the encoder {source!r} works at {extractor.sampling_rate} Hz, audio inputs are "
+            f"sampled at {SAMPLING_RATE} Hz"
+        )
+    preprocessing = json.loads(extractor.to_json_string())
+    preprocessing["feature_extractor_type"] = type(extractor).__name__
+    return {"config": _as_dict(config), "num_features": config.hidden_size, "feature_extractor": preprocessing}
+
+
+def _record_image(spec: dict[str, Any]) -> dict[str, Any]:
+    name = timm_name(spec["timm"])
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, num_classes=0)
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise ValueError(f"embeddings['image']: timm cannot build {spec['timm']!r}: {error}") from error
+    data = timm.data.resolve_model_data_config(model)
+    size = spec.get("input_size", data["input_size"][-1])
+    if size != data["input_size"][-1] and model.pretrained_cfg.get("fixed_input_size"):
+        raise ValueError(
+            f"embeddings['image']: input_size={size}, but {spec['timm']!r} takes {data['input_size'][-1]} only"
+        )
+    arguments = {}
+    if name.startswith("local-dir:"):
+        arguments = json.loads(Path(spec["timm"], "config.json").read_text()).get("model_args", {})
+    elif name.startswith(("hf-hub:", "hf_hub:")):
+        from timm.models import load_model_config_from_hf
+
+        arguments = load_model_config_from_hf(name.split(":", 1)[1])[2]
+    return {
+        "architecture": model.pretrained_cfg["architecture"],
+        "model_args": {key: value for key, value in (arguments or {}).items() if key != "num_classes"},
+        "num_features": model.num_features,
+        "input_size": size,
+        "interpolation": "bilinear" if data["interpolation"] == "bilinear" else "bicubic",
+        "mean": list(data["mean"]),
+        "std": list(data["std"]),
+    }
+
+
+def timm_name(source: str) -> str:
+    """What `timm.create_model` calls a source, which may be a folder with a `config.json` of timm."""
+    return f"local-dir:{source}" if Path(source, "config.json").is_file() else source
+
+
+def feature_extractor(recorded: dict[str, Any]):
+    """The feature extractor that `record_encoders` recorded."""
+    return getattr(transformers, recorded["feature_extractor_type"]).from_dict(dict(recorded))
