@@ -38,7 +38,7 @@ from modeling_msmaml.hub_command import command_line
 
 logger = logging.getLogger("run_meta")
 
-ROWS_TO_FIT_TO = 4_000
+ROWS_TO_FIT_TO = 3_000
 
 
 @dataclass
@@ -260,7 +260,7 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
     if arguments.model_name_or_path is not None:
         return load_model(arguments, splits)
     text = next((split for split in splits if split.modality == "text"), None)
-    options = arguments.given()
+    options = {**arguments.given(), **args.model_overrides()}
     if arguments.auxiliary:
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
     config = MSMAMLConfig(modalities=[split.modality for split in splits], n_way=args.n_way, **options)

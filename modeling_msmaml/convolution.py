@@ -11,16 +11,12 @@ No window is ever copied. Samples lie below each other, so that one product serv
 would run into the next sample are dropped from the result, and are zero where a derivative enters.
 """
 
-from typing import NamedTuple
-
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Sequences = Float[Tensor, "T batch channels length"]
-Rows = Float[Tensor, "T rows width"]
+from .scripted import scripted
 
 
 def conv1d(
@@ -60,144 +56,185 @@ def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> T
     return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
-class _Geometry(NamedTuple):
-    """Sizes of one convolution."""
-
-    length: int
-    kernel: int
-    stride: int
-    padding: int
-
-    @property
-    def new_length(self) -> int:
-        return (self.length + 2 * self.padding - self.kernel) // self.stride + 1
-
-    @property
-    def positions(self) -> int:
-        """P, rows of one sample."""
-        return -(-(self.length + 2 * self.padding) // self.stride)
-
-    def rows(self, inputs: Sequences) -> Rows:
-        """(T, batch P, stride in_channels), zero where padded."""
-        behind = self.positions * self.stride - self.length - self.padding
-        padded = F.pad(inputs.transpose(2, 3), (0, 0, self.padding, behind))
-        return padded.reshape(len(inputs), inputs.shape[1] * self.positions, self.stride * inputs.shape[2])
-
-    def rows_of_outputs(self, outputs: Sequences) -> Rows:
-        """(T, batch P, out_channels), zero where no window begins."""
-        padded = F.pad(outputs.transpose(2, 3), (0, 0, 0, self.positions - self.new_length))
-        return padded.reshape(len(outputs), outputs.shape[1] * self.positions, outputs.shape[2])
-
-    def offsets(self, channels: int) -> list[tuple[int, int, int]]:
-        """Of each matrix product: from which row on, and between which rows of the kernel matrix."""
-        width, end = self.stride * channels, self.kernel * channels
-        return [(row, start, min(start + width, end)) for row, start in enumerate(range(0, end, width))]
+# Shapes of the scripted functions and of those that become parts of them: inputs and outputs (T, batch, channels,
+# length), weight (T, out_channels, in_channels, kernel), matrix (T, kernel * in_channels, out_channels), rows (T,
+# batch * P, stride * in_channels) or (T, batch * P, out_channels).
 
 
-def _matrix(weight: Float[Tensor, "T out_channels in_channels kernel"]) -> Float[Tensor, "T window out_channels"]:
+def _positions(length: int, stride: int, padding: int) -> int:
+    """P, rows of one sample."""
+    return (length + 2 * padding + stride - 1) // stride
+
+
+def _padded(sequences: Tensor, before: int, new_length: int) -> Tensor:
+    """Channels last, with zeros before and behind; `F.pad` would fill all of it with zeros first."""
+    tasks, batch, channels, length = sequences.shape
+    behind = before + length
+    padded = torch.empty([tasks, batch, new_length, channels], dtype=sequences.dtype, device=sequences.device)
+    padded.narrow(2, before, length).copy_(sequences.transpose(2, 3))
+    if before > 0:
+        padded.narrow(2, 0, before).zero_()
+    if behind < new_length:
+        padded.narrow(2, behind, new_length - behind).zero_()
+    return padded
+
+
+def _rows(inputs: Tensor, stride: int, padding: int) -> Tensor:
+    """Padded inputs, `stride` positions a row."""
+    tasks, batch, channels, length = inputs.shape
+    positions = _positions(length, stride, padding)
+    padded = _padded(inputs, padding, positions * stride)
+    return padded.view(tasks, batch * positions, stride * channels)
+
+
+def _output_rows(outputs: Tensor, positions: int) -> Tensor:
+    """Outputs (or a derivative by them) with zeros in the rows where no window begins."""
+    tasks, batch, channels, length = outputs.shape
+    return _padded(outputs, 0, positions).view(tasks, batch * positions, channels)
+
+
+def _matrix(weight: Tensor) -> Tensor:
     return weight.permute(0, 3, 2, 1).flatten(1, 2)
 
 
-def _outputs(
-    pairs: list[tuple[Rows, Float[Tensor, "T window out_channels"]]],
-    bias: Tensor | None,
-    samples: int,
-    sizes: _Geometry,
-) -> Sequences:
-    """The sum of the convolutions of (rows, kernel matrix), and the bias."""
-    rows, matrix = pairs[0]
-    tasks, number, width = rows.shape
-    result = rows.new_empty(tasks, number, matrix.shape[2])
-    fresh = True
-    for rows, matrix in pairs:
-        for row, start, end in sizes.offsets(width // sizes.stride):
-            part = result[:, : number - row]
-            factors = rows[:, row:, : end - start], matrix[:, start:end]
-            if fresh:
-                torch.bmm(*factors, out=part)
-            else:
-                part.baddbmm_(*factors)
-            fresh = False
-    result = result.view(tasks, samples, sizes.positions, -1)[:, :, : sizes.new_length]
-    result = result.contiguous() if bias is None else result + bias[:, None, None]
+def _add_products(result: Tensor, rows: Tensor, matrix: Tensor, fresh: bool) -> None:
+    """Writes the convolution of rows to `result` (one more row for each window), or adds it there."""
+    number, width, window = rows.shape[1], rows.shape[2], matrix.shape[1]
+    for row in range((window + width - 1) // width):
+        start, end = row * width, min(row * width + width, window)
+        part = result.narrow(1, 0, number - row)
+        window_part = rows.narrow(1, row, number - row).narrow(2, 0, end - start)
+        if fresh and row == 0:
+            torch.bmm(window_part, matrix.narrow(1, start, end - start), out=part)
+        else:
+            part.baddbmm_(window_part, matrix.narrow(1, start, end - start))
+
+
+def _finish(result: Tensor, bias: Tensor | None, batch: int, new_length: int) -> Tensor:
+    """Drops the rows in which no window begins and adds the bias."""
+    tasks, number, channels = result.shape
+    result = result.view(tasks, batch, number // batch, channels).narrow(2, 0, new_length)
+    result = result.contiguous() if bias is None else result + bias.view(tasks, 1, 1, channels)
     return result.transpose(2, 3)
 
 
 def _to_inputs(
-    outputs: Rows, matrix: Float[Tensor, "T window out_channels"], samples: int, sizes: _Geometry
-) -> Sequences:
-    """The gradient by the inputs that the gradient `outputs` by the outputs makes."""
-    tasks, number, _ = outputs.shape
-    channels = matrix.shape[1] // sizes.kernel
-    width = sizes.stride * channels
-    rows = outputs.new_empty(tasks, number, width)
-    for row, start, end in sizes.offsets(channels):
-        factors = outputs[:, : number - row], matrix[:, start:end].transpose(1, 2)
-        if row:
-            rows[:, row:, : end - start].baddbmm_(*factors)
+    outputs: Tensor, matrix: Tensor, batch: int, width: int, kernel: int, padding: int, length: int
+) -> Tensor:
+    """The derivative by inputs for the derivative by outputs, in rows."""
+    tasks, number, window = outputs.shape[0], outputs.shape[1], matrix.shape[1]
+    rows = torch.empty([tasks, number, width], dtype=outputs.dtype, device=outputs.device)
+    for row in range((window + width - 1) // width):
+        start, end = row * width, min(row * width + width, window)
+        factors = outputs.narrow(1, 0, number - row), matrix.narrow(1, start, end - start).transpose(1, 2)
+        part = rows.narrow(1, row, number - row).narrow(2, 0, end - start)
+        if row == 0:
+            torch.bmm(factors[0], factors[1], out=part)
+            if end < width:
+                rows.narrow(2, end, width - end).zero_()
         else:
-            torch.bmm(*factors, out=rows[:, :, : end - start])
-            rows[:, :, end - start :] = 0
-    rows = rows.view(tasks, samples, sizes.positions * sizes.stride, channels)
-    return rows[:, :, sizes.padding : sizes.padding + sizes.length].transpose(2, 3)
+            part.baddbmm_(factors[0], factors[1])
+    channels = window // kernel
+    rows = rows.view(tasks, batch, -1, channels)
+    return rows.narrow(2, padding, length).transpose(2, 3)
 
 
-def _to_weight(rows: Rows, outputs: Rows, sizes: _Geometry) -> Float[Tensor, "T out_channels in_channels kernel"]:
-    """The gradient by the weight."""
+def _to_weight(rows: Tensor, outputs: Tensor, kernel: int, channels: int) -> Tensor:
+    """The derivative by weight for the derivative by outputs, both in rows."""
     tasks, number, width = rows.shape
-    channels = width // sizes.stride
-    matrix = rows.new_empty(tasks, sizes.kernel * channels, outputs.shape[2])
-    for row, start, end in sizes.offsets(channels):
-        window = rows[:, row:, : end - start].transpose(1, 2)
-        torch.bmm(window, outputs[:, : number - row], out=matrix[:, start:end])
-    return matrix.view(tasks, sizes.kernel, channels, -1).permute(0, 3, 2, 1)
+    window = kernel * channels
+    matrix = torch.empty([tasks, window, outputs.shape[2]], dtype=outputs.dtype, device=outputs.device)
+    for row in range((window + width - 1) // width):
+        start, end = row * width, min(row * width + width, window)
+        part = rows.narrow(1, row, number - row).narrow(2, 0, end - start).transpose(1, 2)
+        torch.bmm(part, outputs.narrow(1, 0, number - row), out=matrix.narrow(1, start, end - start))
+    return matrix.view(tasks, kernel, channels, -1).permute(0, 3, 2, 1)
+
+
+@scripted
+def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    tasks, batch, channels, length = inputs.shape
+    rows, matrix = _rows(inputs, stride, padding), _matrix(weight)
+    result = torch.empty([tasks, rows.shape[1], matrix.shape[2]], dtype=inputs.dtype, device=inputs.device)
+    _add_products(result, rows, matrix, True)
+    return _finish(result, bias, batch, (length + 2 * padding - weight.shape[3]) // stride + 1)
+
+
+@scripted
+def _gradients(
+    outer: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, by_inputs: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Derivatives by inputs (if asked for), weight and bias for the derivative by outputs."""
+    batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
+    rows = _output_rows(outer, _positions(length, stride, padding))
+    to_inputs: Tensor | None = None
+    if by_inputs:
+        to_inputs = _to_inputs(rows, _matrix(weight), batch, stride * channels, kernel, padding, length)
+    to_weight = _to_weight(_rows(inputs, stride, padding), rows, kernel, channels)
+    return to_inputs, to_weight, outer.sum(dim=[1, 3])
+
+
+@scripted
+def _second_gradients(
+    outer: Tensor,
+    inputs: Tensor,
+    weight: Tensor,
+    to_inputs: Tensor | None,
+    to_weight: Tensor | None,
+    to_bias: Tensor | None,
+    stride: int,
+    padding: int,
+    need_inputs: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Derivatives by the three arguments of `_gradients` for those by its three results."""
+    batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
+    rows = _output_rows(outer, _positions(length, stride, padding))
+    result = torch.empty_like(rows)
+    by_inputs: Tensor | None = None
+    by_weight: Tensor | None = None
+    fresh = True
+    if to_inputs is not None:
+        input_rows = _rows(to_inputs, stride, padding)
+        _add_products(result, input_rows, _matrix(weight), fresh)
+        fresh = False
+        by_weight = _to_weight(input_rows, rows, kernel, channels)
+    if to_weight is not None:
+        matrix = _matrix(to_weight)
+        _add_products(result, _rows(inputs, stride, padding), matrix, fresh)
+        fresh = False
+        if need_inputs:
+            by_inputs = _to_inputs(rows, matrix, batch, stride * channels, kernel, padding, length)
+    if fresh:
+        result.zero_()
+    return _finish(result, to_bias, batch, outer.shape[3]), by_inputs, by_weight
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, weight, bias, stride, padding):
         ctx.save_for_backward(inputs, weight)
-        ctx.sizes = _Geometry(inputs.shape[3], weight.shape[3], stride, padding)
-        return _outputs([(ctx.sizes.rows(inputs), _matrix(weight))], bias, inputs.shape[1], ctx.sizes)
+        ctx.stride, ctx.padding = stride, padding
+        return _convolve(inputs, weight, bias, stride, padding)
 
     @staticmethod
     def backward(ctx, outer):
         inputs, weight = ctx.saved_tensors
-        return *_ConvolutionGradient.apply(outer, inputs, weight, ctx.sizes, ctx.needs_input_grad[0]), None, None
+        arguments = outer, inputs, weight, ctx.stride, ctx.padding, ctx.needs_input_grad[0]
+        return *_ConvolutionGradient.apply(*arguments), None, None
 
 
 class _ConvolutionGradient(torch.autograd.Function):
-    """The gradients by inputs, weight and bias, as functions of the one by the outputs, of inputs and of weight."""
+    """The derivatives by inputs, weight and bias, as functions of the one by the outputs, of inputs and of weight."""
 
     @staticmethod
-    def forward(ctx, outer, inputs, weight, sizes, by_inputs):
+    def forward(ctx, outer, inputs, weight, stride, padding, by_inputs):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(outer, inputs, weight)
-        ctx.sizes = sizes
-        rows = sizes.rows_of_outputs(outer)
-        return (
-            _to_inputs(rows, _matrix(weight), inputs.shape[1], sizes) if by_inputs else None,
-            _to_weight(sizes.rows(inputs), rows, sizes),
-            outer.sum(dim=(1, 3)),
-        )
+        ctx.stride, ctx.padding = stride, padding
+        return _gradients(outer, inputs, weight, stride, padding, by_inputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, to_inputs, to_weight, to_bias):
-        outer, inputs, weight = ctx.saved_tensors
-        sizes, samples = ctx.sizes, inputs.shape[1]
-        by_outer = by_inputs = by_weight = None
-        rows, pairs = sizes.rows_of_outputs(outer), []
-        if to_inputs is not None:
-            pairs.append((sizes.rows(to_inputs), _matrix(weight)))
-            by_weight = _to_weight(pairs[0][0], rows, sizes)
-        if to_weight is not None:
-            matrix = _matrix(to_weight)
-            pairs.append((sizes.rows(inputs), matrix))
-            if ctx.needs_input_grad[1]:
-                by_inputs = _to_inputs(rows, matrix, samples, sizes)
-        if pairs:
-            by_outer = _outputs(pairs, to_bias, samples, sizes)
-        elif to_bias is not None:
-            by_outer = to_bias[:, None, :, None].expand_as(outer)
-        return by_outer, by_inputs, by_weight, None, None
+        sizes = ctx.stride, ctx.padding, ctx.needs_input_grad[1]
+        return *_second_gradients(*ctx.saved_tensors, to_inputs, to_weight, to_bias, *sizes), None, None, None

@@ -1,13 +1,32 @@
 """A sample's descriptor: pooled statistics of its feature map, partially whitened; fitted, not trained."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import initialization as init
 
-# Eigenvalues of the covariance are raised to minus half of this: 0 leaves principal components as they are, 1 whitens.
-WHITENING_EXPONENT = 0.5
+
+class Statistics(NamedTuple):
+    """
+    What a modality's descriptor is made of.
+
+    Args:
+        function: maps (batch, ...) -> statistics (batch, number).
+        number: how many.
+        standardise: whether each is divided by its standard deviation over the training samples before principal
+            components are taken: for statistics of different kinds.
+        whitening: every component is divided by its standard deviation to this power: 0 leaves principal components
+            as they are (the first ones drown the others), 1 whitens them (most are noise).
+    """
+
+    function: Callable[[Tensor], Tensor]
+    number: int
+    standardise: bool = True
+    whitening: float = 0.5
 
 
 def spectrum_statistics(maps: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch 4*mels"]:
@@ -28,21 +47,19 @@ def quadrant_means(maps: Float[Tensor, "batch features rows columns"]) -> Float[
 
 class Descriptor(nn.Module):
     """
-    Statistics of a map, standardised, projected on their principal components, and each component divided by the
-    fourth root of its variance: between principal components (whose first ones drown the others) and whitened ones
-    (which are mostly noise). Scaled to unit length.
+    Statistics of a map, projected on their principal components over the training samples, partially whitened, and
+    scaled to unit length.
 
     Args:
-        statistics: maps (batch, ...) -> statistics (batch, num_statistics).
-        num_statistics: how many.
-        size: components that are kept, at most `num_statistics`.
+        statistics: of which maps.
+        size: components that are kept, at most as many as there are statistics.
     """
 
-    def __init__(self, statistics, num_statistics: int, size: int):
+    def __init__(self, statistics: Statistics, size: int):
         super().__init__()
         self.statistics = statistics
-        self.register_buffer("mean", torch.zeros(num_statistics))
-        self.register_buffer("projection", torch.zeros(num_statistics, min(size, num_statistics)))
+        self.register_buffer("mean", torch.zeros(statistics.number))
+        self.register_buffer("projection", torch.zeros(statistics.number, min(size, statistics.number)))
 
     @property
     def size(self) -> int:
@@ -55,12 +72,18 @@ class Descriptor(nn.Module):
 
     def fit(self, maps: Float[Tensor, "samples ..."]) -> None:
         """Principal components of the training samples' statistics; components beyond their rank become zero."""
-        values = torch.cat([self.statistics(part) for part in maps.split(256)]).double()
+        self.fit_statistics(torch.cat([self.statistics.function(part) for part in maps.split(256)]))
+
+    def fit_statistics(self, values: Float[Tensor, "samples number"]) -> None:
+        """The same, from the statistics themselves."""
+        values = values.double()
         mean, std = values.mean(dim=0), values.std(dim=0).clamp(min=1e-6)
+        if not self.statistics.standardise:
+            std = torch.ones_like(std)
         _, singular, components = torch.linalg.svd((values - mean) / std, full_matrices=False)
         deviations = singular / max(len(values) - 1, 1) ** 0.5
         kept = min(self.size, int((deviations > 1e-6 * deviations[0]).sum()))
-        projection = components[:kept].T / deviations[:kept] ** WHITENING_EXPONENT
+        projection = components[:kept].T / deviations[:kept] ** self.statistics.whitening
         self.mean.copy_(mean)
         self.projection.zero_()
         self.projection[:, :kept] = (projection / std[:, None]).to(self.projection)
@@ -68,6 +91,6 @@ class Descriptor(nn.Module):
     @torch.no_grad()
     def forward(self, maps: Float[Tensor, "..."]) -> Float[Tensor, "... size"]:
         """Unit vectors."""
-        values = self.statistics(maps)
+        values = self.statistics.function(maps)
         projection = self.projection.to(values.dtype)
         return F.normalize((values - self.mean.to(values.dtype)) @ projection, dim=-1)

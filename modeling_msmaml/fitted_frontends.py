@@ -25,6 +25,7 @@ CONTRAST_FLOOR = 1.5e-3
 WHITENING_FLOOR = 0.1
 ACTIVATION_THRESHOLD = 0.5
 CACHED_IMAGES = 8
+DEVIATION_FLOOR = 0.05  # of the square root of a word's count in a sample
 DICTIONARY_PATCHES = 20_000
 DICTIONARY_ITERATIONS = 10
 
@@ -106,8 +107,8 @@ class WeightedWordsFrontend(WordVectors):
     Token ids (.., tokens) -> word vectors, weighted and summed over `text_patch_size` tokens, (.., size, positions).
 
     A word that occurs n times in a sample counts sqrt(n) there in all, each time 1 / sqrt(n): sublinear term frequency
-    (Manning et al. 2008, section 6.4.1, with a square root for the logarithm). Inverse document frequencies are part
-    of the word vectors, so that the sum over positions is the sample's latent
+    (Manning et al. 2008, section 6.4.1, with a square root for the logarithm). The weights of words are part
+    of their vectors, so that the sum over positions is the sample's latent
     semantic representation (Deerwester et al. 1990) where `fit` has made the word vectors.
     """
 
@@ -117,16 +118,17 @@ class WeightedWordsFrontend(WordVectors):
 
     def fit(self, rows: Int[Tensor, "samples tokens"], generator: torch.Generator) -> None:
         """
-        Replaces the word vectors by those of latent semantic analysis: the principal directions of the samples'
-        vectors of sqrt(count) * idf, with idf = ln((1 + n) / (1 + df)) + 1 for n samples, df of which have the word. A
-        word that fewer than two samples have gets a zero vector.
+        Replaces the word vectors by those of latent semantic analysis: the principal directions of the samples' vectors
+        of sqrt(count) / (its standard deviation + 0.05). A word that fewer than two samples have gets a zero vector.
+
+        Weights by standard deviation take the place of inverse document frequencies; they also tell common words apart
+        whose frequency varies much from those that are everywhere alike (Burrows 2002, "Delta").
         """
-        counts = torch.zeros(len(rows), self.num_embeddings)
-        counts.scatter_add_(1, rows.long(), torch.ones(rows.shape))
+        counts = torch.zeros(len(rows), self.num_embeddings, device=rows.device)
+        counts.scatter_add_(1, rows.long(), torch.ones_like(rows, dtype=counts.dtype))
         counts[:, self.padding_idx] = 0
-        frequency = (counts > 0).sum(dim=0)
-        idf = (torch.log((1 + len(rows)) / (1 + frequency)) + 1) * (frequency > 1)
-        weighted = counts.sqrt() * idf
+        weights = ((counts > 0).sum(dim=0) > 1) / (counts.sqrt().std(dim=0) + DEVIATION_FLOOR)
+        weighted = counts.sqrt() * weights
         # The directions from the samples' inner products, of which there are fewer than of words.
         centred = weighted - weighted.mean(dim=0)
         values, vectors = torch.linalg.eigh((centred @ centred.T).double())
@@ -134,7 +136,7 @@ class WeightedWordsFrontend(WordVectors):
         scale = values[-kept:].clamp(min=1e-12).rsqrt()
         directions = centred.T @ (vectors[:, -kept:] * scale).flip(1).float()
         self.weight.data.zero_()
-        self.weight.data[:, :kept] = (idf[:, None] * directions).to(self.weight)
+        self.weight.data[:, :kept] = (weights[:, None] * directions).to(self.weight)
 
     def forward(self, inputs: Int[Tensor, "... tokens"], dtype: torch.dtype) -> Float[Tensor, "... size positions"]:
         vectors = super().forward(inputs, dtype) * occurrences(inputs).to(dtype).rsqrt()[..., None]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .recomputation import recomputed
+from .scripted import scripted
 
 Parameters = dict[str, Tensor]
 
@@ -102,25 +103,42 @@ def adapt(
     return dict(zip(names, values, strict=True)), torch.cat(trace[1:] or trace, dim=1)
 
 
+@scripted
+def _descend(parameters: list[Tensor], gradients: list[Tensor], rate: float, clip: float | None) -> list[Tensor]:
+    results: list[Tensor] = []
+    for parameter, gradient in zip(parameters, gradients):  # noqa: B905 (TorchScript has no `strict`)
+        if clip is not None:
+            gradient = gradient.clamp(-clip, clip)
+        results.append(torch.sub(parameter, gradient, alpha=rate))
+    return results
+
+
+@scripted
+def _descent_gradients(outer: list[Tensor], gradients: list[Tensor], rate: float, clip: float) -> list[Tensor]:
+    results: list[Tensor] = []
+    for index, derivative in enumerate(outer):
+        result = derivative * -rate
+        if len(gradients) > 0:
+            result.masked_fill_(gradients[index].abs() > clip, 0.0)
+        results.append(result)
+    return results
+
+
 class _Descent(torch.autograd.Function):
     """One step for many tensors: (rate, clip, *parameters, *gradients) -> parameters after it."""
 
     @staticmethod
     def forward(ctx, rate, clip, *tensors):
-        parameters, gradients = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
+        parameters, gradients = list(tensors[: len(tensors) // 2]), list(tensors[len(tensors) // 2 :])
         ctx.rate, ctx.clip = rate, clip
         if clip is not None:
             ctx.save_for_backward(*gradients)
-            gradients = [gradient.clamp(-clip, clip) for gradient in gradients]
-        return tuple(torch.sub(p, g, alpha=rate) for p, g in zip(parameters, gradients, strict=True))
+        return tuple(_descend(parameters, gradients, rate, clip))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *outer):
-        needed = ctx.needs_input_grad[-len(outer) :]
-        by_gradients = [-ctx.rate * o if need else None for o, need in zip(outer, needed, strict=True)]
-        if ctx.clip is not None:
-            for by_gradient, gradient in zip(by_gradients, ctx.saved_tensors, strict=True):
-                if by_gradient is not None:
-                    by_gradient.masked_fill_(gradient.abs() > ctx.clip, 0)
+        by_gradients = [None] * len(outer)
+        if any(ctx.needs_input_grad[-len(outer) :]):
+            by_gradients = _descent_gradients(list(outer), list(ctx.saved_tensors), ctx.rate, ctx.clip or 0.0)
         return None, None, *outer, *by_gradients

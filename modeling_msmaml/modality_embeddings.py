@@ -9,11 +9,13 @@ network and the task encoder have one each, and the inner loop adapts the task n
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from .configuration_msmaml import FRONT_ENDS, MSMAMLConfig
+from .descriptors import Statistics
 
 INTEGER_SCALES = {torch.int16: 32767.0, torch.uint8: 255.0}
 
@@ -28,7 +30,8 @@ class ScaleIntegers(nn.Module):
             raise ValueError(
                 f"raw inputs of dtype {inputs.dtype} have no known scale: give int16, uint8 or floating point"
             )
-        return inputs.to(dtype) / INTEGER_SCALES[inputs.dtype]
+        # In place: a second array of that size costs several times the division.
+        return inputs.to(dtype).div_(INTEGER_SCALES[inputs.dtype])
 
 
 class WordVectors(nn.Embedding):
@@ -68,12 +71,8 @@ class ModalityEmbedding(nn.Module):
         return ScaleIntegers()
 
     @classmethod
-    def statistics(cls, config: MSMAMLConfig) -> tuple[Callable[[Tensor], Tensor], int, bool, float] | None:
-        """
-        Of what the frontend makes of a sample, for its descriptor: (batch, ...) -> (batch, number), that number,
-        whether each statistic is standardised, and the whitening exponent (see [`Descriptor`]). By default `None`: the
-        modality has no descriptor.
-        """
+    def statistics(cls, config: MSMAMLConfig) -> Statistics | None:
+        """Of what the frontend makes of a sample, for its descriptor; by default `None`: there is no descriptor."""
         return None
 
     def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch channels length"]:
@@ -146,7 +145,10 @@ class ImageEmbedding(ModalityEmbedding):
                 f"an image has shape {tuple(inputs.shape[1:])}, but this model takes {expected}: colours first, in the "
                 "size of its config; the processor that was saved with it resizes"
             )
-        return self.patches(inputs).transpose(1, 2)
+        # As one matrix product, which costs half of the convolution in `PatchEmbed.forward`.
+        size = self.patches.patch_size[0]
+        patches = inputs.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
+        return F.linear(patches.flatten(3).flatten(1, 2), self.patches.proj.weight.flatten(1)).transpose(1, 2)
 
 
 # (modality, front ends) -> class.

@@ -205,7 +205,7 @@ def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
         return nn.ModuleDict()
     found = {name: embedding_class(name, config.front_ends_of(name)).statistics(config) for name in config.modalities}
     return nn.ModuleDict(
-        {name: Descriptor(*statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
+        {name: Descriptor(statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
     )
 
 
@@ -506,7 +506,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 frontend.fit(samples, torch.Generator().manual_seed(seed))
             if modality in self.descriptors:
                 descriptor = self.descriptors[modality]
-                parts = (descriptor.statistics(frontend(part, self.dtype)) for part in samples.split(256))
+                parts = (descriptor.statistics.function(frontend(part, self.dtype)) for part in samples.split(256))
                 descriptor.fit_statistics(torch.cat(list(parts)))
 
     def _check(self, episodes: dict[str, MetaBatch]) -> None:

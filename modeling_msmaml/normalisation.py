@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .adapted_tasks import Statistics
+from .scripted import scripted
 
 
 def batch_statistics(inputs: Float[Tensor, "T batch channels length"]) -> Statistics:
@@ -53,46 +54,109 @@ def batch_norm(
     return outputs, (mean, variance)
 
 
-# Below, tensors are (T, batch * length, channels) with sums over dimension 1, and (T, 1, channels) a channel.
+# Scripted functions see sequences as rows (T, batch * length, channels), summed over dimension 1, and what belongs to a
+# channel as (T, 1, channels), or as (T, 1, channels, 1) beside sequences.
 
 
-def _rows(sequences: Float[Tensor, "T batch channels length"]) -> Float[Tensor, "T rows channels"]:
+def _rows(sequences: Tensor) -> Tensor:
     return sequences.transpose(2, 3).flatten(1, 2)
 
 
-def _sequences(
-    rows: Float[Tensor, "T rows channels"], shape: tuple[int, int, int, int]
-) -> Float[Tensor, "T batch channels length"]:
-    tasks, batch, channels, length = shape
+def _like(rows: Tensor, sequences: Tensor) -> Tensor:
+    """Rows as sequences of the same shape as others."""
+    tasks, batch, channels, length = sequences.shape
     return rows.view(tasks, batch, length, channels).transpose(2, 3)
 
 
-def _mean(rows: Float[Tensor, "T rows channels"]) -> Float[Tensor, "T 1 channels"]:
-    return rows.mean(dim=1, keepdim=True)
+def _mean(rows: Tensor) -> Tensor:
+    return rows.mean(dim=[1], keepdim=True)
+
+
+@scripted
+def _normalise(inputs: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Outputs, normalised inputs, mean and variance."""
+    rows = _rows(inputs)
+    mean = _mean(rows)
+    normalised = rows - mean
+    variance = _mean(normalised.square())
+    normalised = _like(normalised.mul_(torch.rsqrt(variance + eps)), inputs)
+    # No view, so that an activation may overwrite it.
+    outputs = torch.addcmul(shift.unsqueeze(1).unsqueeze(3), normalised, scale.unsqueeze(1).unsqueeze(3))
+    return outputs, normalised, mean.unsqueeze(3), variance.unsqueeze(3)
+
+
+@scripted
+def _gradients(
+    outer: Tensor, normalised: Tensor, variance: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Derivatives by inputs, scale and shift for the one by outputs; r, and the means of g and of g n."""
+    rstd, g, n = torch.rsqrt(variance.squeeze(3) + eps), _rows(outer), _rows(normalised)
+    factor, mean, along = rstd * scale.unsqueeze(1), _mean(g), _mean(g * n)
+    by_inputs = torch.addcmul(-mean * factor, g, factor).addcmul_(n, along * factor, value=-1)
+    number = g.shape[1]
+    return _like(by_inputs, outer), (along * number).squeeze(1), (mean * number).squeeze(1), rstd, mean, along
+
+
+@scripted
+def _gradients_both_ways(
+    outer: Tensor | None, to_normalised: Tensor, normalised: Tensor, variance: Tensor, scale: Tensor, eps: float
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Derivatives by inputs, scale and shift where there is one by n, and perhaps one by outputs."""
+    rstd, n, g = torch.rsqrt(variance.squeeze(3) + eps), _rows(normalised), _rows(to_normalised)
+    by_scale: Tensor | None = None
+    by_shift: Tensor | None = None
+    if outer is not None:
+        rows = _rows(outer)
+        g = torch.addcmul(g, rows, scale.unsqueeze(1))
+        by_scale, by_shift = (rows * n).sum(dim=[1]), rows.sum(dim=[1])
+    by_inputs = torch.addcmul(-_mean(g) * rstd, g, rstd).addcmul_(n, _mean(g * n) * rstd, value=-1)
+    return _like(by_inputs, normalised), by_scale, by_shift
+
+
+@scripted
+def _second_gradients(
+    outer: Tensor,
+    normalised: Tensor,
+    scale: Tensor,
+    rstd: Tensor,
+    mean: Tensor,
+    along: Tensor,
+    to_inputs: Tensor | None,
+    to_scale: Tensor | None,
+    to_shift: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Derivatives by outer, n, variance and scale for those by the first three results of `_gradients`: v, p and q."""
+    g, n, factor = _rows(outer), _rows(normalised), rstd * scale.unsqueeze(1)
+    zero = torch.zeros_like(mean)
+    p = zero if to_scale is None else to_scale.unsqueeze(1)
+    q = zero if to_shift is None else to_shift.unsqueeze(1)
+    if to_inputs is None:
+        by_outer, by_normalised, along_outer = torch.addcmul(q, n, p), g * p, zero
+    else:
+        v = _rows(to_inputs)
+        v_mean, v_along = _mean(v), _mean(v * n)
+        along_outer = (_mean(v * g) - v_mean * mean - v_along * along) * g.shape[1]
+        by_outer = torch.addcmul(q - factor * v_mean, v, factor).addcmul_(n, p - factor * v_along)
+        by_normalised = (v * (-factor * along)).addcmul_(g, p - factor * v_along)
+    by_variance = (scale.unsqueeze(1) * along_outer * rstd**3 * -0.5).unsqueeze(3)
+    return _like(by_outer, outer), _like(by_normalised, outer), by_variance, (rstd * along_outer).squeeze(1)
 
 
 class _BatchNorm(torch.autograd.Function):
     """
-    (outputs, normalised, mean, variance) of inputs x: normalised n = (x - mean) r with r = rsqrt(variance + eps), and
-    outputs n scale + shift. With g = scale d/d outputs + d/d n, the derivative by x is
+    (outputs, n, mean, variance) of inputs x: n = (x - mean) r with r = rsqrt(variance + eps), outputs n scale + shift.
+    With g = scale d/d outputs + d/d n, the derivative by x is
 
         r (g - mean(g) - n mean(g n)) + d/d mean / rows + 2 n d/d variance / (r rows)
 
-    The first derivative is kept as a function of n and the variance, so that the second one comes back here, as
-    derivatives by these two.
+    The first derivative is a function of n and the variance, so that the second one comes back here, as derivatives by
+    these two.
     """
 
     @staticmethod
     def forward(ctx, inputs, scale, shift, eps):
         ctx.set_materialize_grads(False)
-        rows = _rows(inputs)
-        mean = _mean(rows)
-        normalised = rows - mean
-        variance = _mean(normalised.square())
-        normalised.mul_(torch.rsqrt(variance + eps))
-        normalised, mean, variance = _sequences(normalised, inputs.shape), mean[..., None], variance[..., None]
-        # No view, so that an activation may overwrite it.
-        outputs = torch.addcmul(shift[:, None, :, None], normalised, scale[:, None, :, None])
+        outputs, normalised, mean, variance = _normalise(inputs, scale, shift, eps)
         ctx.save_for_backward(normalised, variance, scale)
         ctx.eps = eps
         return outputs, normalised, mean, variance
@@ -101,10 +165,12 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx, outer, to_normalised, to_mean, to_variance):
         normalised, variance, scale = ctx.saved_tensors
         by_inputs = by_scale = by_shift = None
-        if outer is not None and to_normalised is None:
+        if to_normalised is not None:
+            by_inputs, by_scale, by_shift = _gradients_both_ways(
+                outer, to_normalised, normalised, variance, scale, ctx.eps
+            )
+        elif outer is not None:
             by_inputs, by_scale, by_shift = _BatchNormGradient.apply(outer, normalised, variance, scale, ctx.eps)
-        elif to_normalised is not None:
-            by_inputs, by_scale, by_shift = _both_ways(outer, to_normalised, normalised, variance, scale, ctx.eps)
         rows = normalised.shape[1] * normalised.shape[3]
         if to_mean is not None:
             by_mean = (to_mean / rows).expand_as(normalised)
@@ -113,20 +179,6 @@ class _BatchNorm(torch.autograd.Function):
             factor = to_variance * (variance + ctx.eps).sqrt() * (2 / rows)
             by_inputs = normalised * factor if by_inputs is None else torch.addcmul(by_inputs, normalised, factor)
         return by_inputs, by_scale, by_shift, None
-
-
-def _both_ways(outer, to_normalised, normalised, variance, scale, eps):
-    """The derivatives by inputs, scale and shift where both the outputs and n have one."""
-    shape, rstd = normalised.shape, torch.rsqrt(variance[..., 0] + eps)
-    normalised, gradient = _rows(normalised), _rows(to_normalised)
-    by_scale = by_shift = None
-    if outer is not None:
-        outer = _rows(outer)
-        gradient = torch.addcmul(gradient, outer, scale[:, None])
-        by_scale, by_shift = (outer * normalised).sum(dim=1), outer.sum(dim=1)
-    along = _mean(gradient * normalised)
-    by_inputs = torch.addcmul(-_mean(gradient) * rstd, gradient, rstd).addcmul_(normalised, along * rstd, value=-1)
-    return _sequences(by_inputs, shape), by_scale, by_shift
 
 
 class _BatchNormGradient(torch.autograd.Function):
@@ -145,32 +197,11 @@ class _BatchNormGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, outer, normalised, variance, scale, eps):
         ctx.set_materialize_grads(False)
-        shape, rstd = outer.shape, torch.rsqrt(variance[..., 0] + eps)
-        rows, n, factor = _rows(outer), _rows(normalised), rstd * scale[:, None]
-        mean, along = _mean(rows), _mean(rows * n)
-        by_inputs = torch.addcmul(-mean * factor, rows, factor).addcmul_(n, along * factor, value=-1)
-        ctx.save_for_backward(outer, normalised, rstd, scale, mean, along)
-        number = rows.shape[1]
-        return _sequences(by_inputs, shape), (along * number)[:, 0], (mean * number)[:, 0]
+        *results, rstd, mean, along = _gradients(outer, normalised, variance, scale, eps)
+        ctx.save_for_backward(outer, normalised, scale, rstd, mean, along)
+        return tuple(results)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, to_inputs, to_scale, to_shift):
-        outer, normalised, rstd, scale, mean, along = ctx.saved_tensors
-        shape, g, n, factor = outer.shape, _rows(outer), _rows(normalised), rstd * scale[:, None]
-        v = None if to_inputs is None else _rows(to_inputs)
-        zero = torch.zeros_like(mean)
-        p = zero if to_scale is None else to_scale[:, None]
-        q = zero if to_shift is None else to_shift[:, None]
-        if v is None:
-            by_outer, by_normalised, along_outer = torch.addcmul(q, n, p), g * p, zero
-        else:
-            v_mean, v_along = _mean(v), _mean(v * n)
-            along_outer = _mean(v * g) - v_mean * mean - v_along * along
-            by_outer = torch.addcmul(q - factor * v_mean, v, factor).addcmul_(n, p - factor * v_along)
-            by_normalised = (v * (-factor * along)).addcmul_(g, p - factor * v_along)
-        along_outer = along_outer * len(g[0])
-        by_rstd = scale[:, None] * along_outer
-        by_variance = (-0.5 * by_rstd * rstd**3)[..., None]
-        by_scale = (rstd * along_outer)[:, 0]
-        return _sequences(by_outer, shape), _sequences(by_normalised, shape), by_variance, by_scale, None
+        return *_second_gradients(*ctx.saved_tensors, to_inputs, to_scale, to_shift), None

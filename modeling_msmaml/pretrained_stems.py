@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration_msmaml import MSMAMLConfig
+from .descriptors import Statistics
 from .modality_embeddings import ModalityEmbedding, register_modality
 from .pretrained_frontends import (
     PretrainedAudioFrontend,
@@ -70,10 +71,10 @@ class PretrainedStem(ModalityEmbedding):
         return cls.frontend_class(config)
 
     @classmethod
-    def statistics(cls, config: MSMAMLConfig):
+    def statistics(cls, config: MSMAMLConfig) -> Statistics:
         # Not standardised: an encoder's features are on one scale already.
         recorded = config.embeddings[cls.frontend_class.modality]["recorded"]
-        return mean_over_filled, recorded["num_features"], False, 0.5
+        return Statistics(mean_over_filled, recorded["num_features"], standardise=False, whitening=0.5)
 
     def forward(self, inputs: Float[Tensor, "batch features positions"]) -> Float[Tensor, "batch channels positions"]:
         hidden = inputs if self.adapter is None else self.adapter(inputs)

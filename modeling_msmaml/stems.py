@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .configuration_msmaml import MSMAMLConfig
-from .descriptors import quadrant_means, spectrum_statistics, sum_over_positions
+from .descriptors import Statistics, quadrant_means, spectrum_statistics, sum_over_positions
 from .fitted_frontends import LogMelFrontend, PatchDictionaryFrontend, WeightedWordsFrontend
 from .modality_embeddings import ModalityEmbedding, register_modality
 
@@ -43,8 +43,8 @@ class AudioStem(ModalityEmbedding):
         return LogMelFrontend(config)
 
     @classmethod
-    def statistics(cls, config: MSMAMLConfig):
-        return spectrum_statistics, 4 * config.num_mels
+    def statistics(cls, config: MSMAMLConfig) -> Statistics:
+        return Statistics(spectrum_statistics, 4 * config.num_mels)
 
     def forward(self, inputs: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch channels length"]:
         return self.projection(self.convolutions(inputs[:, None]).flatten(1, 2))
@@ -63,8 +63,8 @@ class TextStem(ModalityEmbedding):
         return WeightedWordsFrontend(config)
 
     @classmethod
-    def statistics(cls, config: MSMAMLConfig):
-        return sum_over_positions, config.word_vector_size
+    def statistics(cls, config: MSMAMLConfig) -> Statistics:
+        return Statistics(sum_over_positions, config.word_vector_size, standardise=False, whitening=0.25)
 
     def forward(self, inputs: Float[Tensor, "batch size positions"]) -> Float[Tensor, "batch channels positions"]:
         return F.relu(self.norm(self.projection(inputs)))
@@ -91,8 +91,8 @@ class ImageStem(ModalityEmbedding):
         return PatchDictionaryFrontend(config)
 
     @classmethod
-    def statistics(cls, config: MSMAMLConfig):
-        return quadrant_means, 8 * config.patch_dictionary_size
+    def statistics(cls, config: MSMAMLConfig) -> Statistics:
+        return Statistics(quadrant_means, 8 * config.patch_dictionary_size)
 
     def forward(self, inputs: Float[Tensor, "batch features rows columns"]) -> Float[Tensor, "batch channels length"]:
         return self.convolutions(inputs).flatten(2)

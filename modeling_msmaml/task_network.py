@@ -228,8 +228,9 @@ class TaskNetwork(nn.Module):
     def _embed(self, parameters: dict[str, Tensor], inputs: Tensor, modality: str) -> Float[Tensor, "T batch C L"]:
         prefix = f"embeddings.{modality}."
         own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
-        # functional_call swaps a module's parameters while it runs: on a copy, so that threads can run at once.
-        embedding = copy.deepcopy(self.embeddings[modality])
+        embedding = _replica(self.embeddings[modality])
+        if len(inputs) == 1:
+            return torch.func.functional_call(embedding, {n: v[0] for n, v in own.items()}, (inputs[0],))[None]
         return torch.vmap(lambda *task: torch.func.functional_call(embedding, *task))(own, inputs)
 
 
@@ -243,3 +244,14 @@ class CosineScale(nn.Module):
 
     def reset_parameters(self) -> None:
         init.constant_(self.value, self.start)
+
+
+def _replica(module: nn.Module) -> nn.Module:
+    """
+    The same module with slots of its own for the same parameters: `functional_call` fills them while it runs, and
+    several threads run at once.
+    """
+    replica = copy.copy(module)
+    replica._parameters = dict(module._parameters)
+    replica._modules = {name: child and _replica(child) for name, child in module._modules.items()}
+    return replica

@@ -96,6 +96,12 @@ class MetaTrainer(TrainerHooks):
             for name in ("alternating_steps", "task_encoder_max_grad_norm", "task_encoder_learning_rate"):
                 if getattr(args, name):
                     raise ValueError(f"{name}={getattr(args, name)} needs a task encoder, but conditioning is 'none'")
+        steps = model.config.num_inner_steps
+        if model.config.inner_rates == "per_layer_per_step" and args.num_inner_steps not in (None, steps):
+            raise ValueError(
+                f"num_inner_steps={args.num_inner_steps} does not fit the model, which has trained rates for {steps} "
+                "steps: leave it out, or make a model with that many"
+            )
         for name, value in args.model_overrides().items():
             setattr(model.config, name, value)
         model.config.check()
