@@ -13,13 +13,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from types import ModuleType
 
 import datasets
 import numpy as np
-import timm
 import torch
-import transformers
 
 from modeling_msmaml import encoder_sources, pretrained_frontends
 from modeling_msmaml.pretrained_frontends import PretrainedFrontend
@@ -103,7 +102,7 @@ class EncodedRows(FewShotBuilder):
 
     def input_fingerprint(self, data_dir: str | None) -> str:
         """Of the encoder and of the raw rows."""
-        versions = [module.__version__ for module in (transformers, timm, torch, np)]
+        versions = [version(package) for package in ("transformers", "timm", "torch")]
         return text_hash(encoder_fingerprint(self.frontend), rows_fingerprint(self.split), *versions)
 
     def _info(self) -> datasets.DatasetInfo:

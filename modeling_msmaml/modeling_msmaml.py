@@ -73,7 +73,7 @@ def _own_memory(model: PreTrainedModel) -> None:
             parameter.data = parameter.data.clone()
     for module in model.modules():
         if isinstance(module, PretrainedFrontend):
-            module.restore_buffers()
+            module.after_loading()
 
 
 class MSMAMLPreTrainedModel(PreTrainedModel):

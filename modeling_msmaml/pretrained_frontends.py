@@ -59,8 +59,12 @@ class PretrainedFrontend(nn.Module):
         """Stays in evaluation mode, without dropout and with fixed statistics, whatever the whole model does."""
         return super().train(False)
 
-    def restore_buffers(self) -> None:
-        """Buffers that no checkpoint holds, such as position numbers, which loading leaves undefined."""
+    def after_loading(self) -> None:
+        """
+        What loading a saved model does not do: it makes every parameter trained, and leaves buffers undefined that no
+        checkpoint holds, such as position numbers.
+        """
+        self.encoder.requires_grad_(False)
         stored, fresh = self.encoder.state_dict().keys(), None
         for name, buffer in self.encoder.named_buffers():
             if name not in stored:
