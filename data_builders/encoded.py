@@ -128,7 +128,7 @@ class EncodedRows(FewShotBuilder):
 
 def encoder_fingerprint(frontend: PretrainedFrontend) -> str:
     """Of everything that decides the features of an input: architecture, preprocessing and weights."""
-    described = {name: frontend.spec.get(name) for name in ("recorded", "pool", "window")}
+    described = {name: frontend.spec.get(name) for name in ("recorded", "pool", "layer")}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in sorted(frontend.encoder.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -132,11 +132,12 @@ class MSMAMLConfig(PreTrainedConfig):
             Modality -> the frozen pretrained encoder that reads it in place of `front_ends`: `{"image": {"timm":
             "resnet18"}, "text": {"transformers": folder or name}, "audio": {"transformers": folder or name}}`. Further
             keys: `"pretrained"` (`False`: random weights; default `True`); `"adapter_size"`, the width of a trained
-            bottleneck on its features; `"pool"` (audio and text), how many positions are averaged to one; `"window"`
-            (text), tokens that go through the encoder at once, special tokens included, by default as many as it
-            takes; `"special_tokens"` (text), ids before and after a text, if the tokenizer cannot be asked;
-            `"input_size"` (image), the side in pixels to which pictures are resized. [`MSMAMLModel`] adds
-            `"recorded"`: architecture and preprocessing, with which a saved model is built again.
+            bottleneck on its features; `"layer"` (audio and text), whose hidden states to take, 0 being what goes into
+            the first, by default what the encoder gives out; `"pool"` (audio and text), how many positions are
+            averaged to one; `"window"` (text), tokens that go through the encoder at once, special tokens included, by
+            default as many as it takes; `"special_tokens"` (text), ids before and after a text, if the tokenizer
+            cannot be asked; `"input_size"` (image), the side in pixels to which pictures are resized. [`MSMAMLModel`]
+            adds `"recorded"`: architecture and preprocessing, with which a saved model is built again.
 
     Raises:
         `ValueError`: an argument outside of its range, or misspelt.

@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer
 # Modality -> the library its encoders are from, and the options of its description.
 LIBRARIES = {"audio": "transformers", "text": "transformers", "image": "timm"}
 OPTIONS = {
-    "audio": ("pretrained", "adapter_size", "pool", "recorded"),
-    "text": ("pretrained", "adapter_size", "pool", "window", "special_tokens", "recorded"),
+    "audio": ("pretrained", "adapter_size", "layer", "pool", "recorded"),
+    "text": ("pretrained", "adapter_size", "layer", "pool", "window", "special_tokens", "recorded"),
     "image": ("pretrained", "adapter_size", "input_size", "recorded"),
 }
 SAMPLING_RATE = 16_000  # Hz
@@ -46,7 +46,7 @@ def check_embeddings(embeddings: dict[str, dict[str, Any]], modalities: list[str
             raise ValueError(f"{where} has unknown options {', '.join(unknown)}; those for {modality} are {works}")
         if not isinstance(spec.get("pretrained", True), bool):
             raise ValueError(f"{where}: pretrained={spec['pretrained']!r} must be true or false")
-        for name, least in (("adapter_size", 1), ("pool", 1), ("window", 3), ("input_size", 8)):
+        for name, least in (("adapter_size", 1), ("layer", 0), ("pool", 1), ("window", 3), ("input_size", 8)):
             value = spec.get(name, least)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{where}: {name}={value!r} must be an integer of at least {least}")
@@ -78,6 +78,14 @@ def record_encoders(embeddings: dict[str, dict[str, Any]]) -> dict[str, dict[str
     }
 
 
+def _check_layer(modality: str, spec: dict[str, Any], config) -> None:
+    if spec.get("layer", 0) > config.num_hidden_layers:
+        raise ValueError(
+            f"embeddings[{modality!r}]: layer={spec['layer']}, but {spec['transformers']!r} has "
+            f"{config.num_hidden_layers} layers; 0 is what goes into the first"
+        )
+
+
 def _as_dict(config) -> dict[str, Any]:
     return json.loads(config.to_json_string(use_diff=False))
 
@@ -85,6 +93,7 @@ def _as_dict(config) -> dict[str, Any]:
 def _record_text(spec: dict[str, Any]) -> dict[str, Any]:
     source = spec["transformers"]
     config = AutoConfig.from_pretrained(source)
+    _check_layer("text", spec, config)
     if config.pad_token_id != 0:
         raise ValueError(
             f"embeddings['text']: the encoder {source!r} pads with token {config.pad_token_id}, but 0 is padding in "
@@ -124,6 +133,7 @@ def _special_tokens(source: str) -> tuple[list[int], list[int]]:
 def _record_audio(spec: dict[str, Any]) -> dict[str, Any]:
     source = spec["transformers"]
     config, extractor = AutoConfig.from_pretrained(source), AutoFeatureExtractor.from_pretrained(source)
+    _check_layer("audio", spec, config)
     if getattr(extractor, "sampling_rate", SAMPLING_RATE) != SAMPLING_RATE:
         raise ValueError(
             f"embeddings['audio']: the encoder {source!r} works at {extractor.sampling_rate} Hz, audio inputs are "

@@ -38,6 +38,7 @@ class PretrainedFrontend(nn.Module):
         self.recorded = self.spec["recorded"]
         self.num_features = self.recorded["num_features"]
         self.pool = self.spec.get("pool", 1)
+        self.layer = self.spec.get("layer")
         # transformers builds a model on the meta device if it has its weights already: then none are fetched.
         loads = torch.get_default_device().type != "meta" and self.spec.get("pretrained", True)
         with torch.device("cpu"):
@@ -122,9 +123,16 @@ def build_transformer(source: str, recorded: dict, pretrained: bool) -> nn.Modul
     return model.get_encoder() if model.config.is_encoder_decoder else model
 
 
+def hidden_states(encoder: nn.Module, layer: int | None, **inputs: Tensor) -> Float[Tensor, "batch positions features"]:
+    """What a layer gives out, 0 being the embeddings; by default what the whole encoder gives out."""
+    if layer is None:
+        return encoder(**inputs).last_hidden_state
+    return encoder(**inputs, output_hidden_states=True).hidden_states[layer]
+
+
 class PretrainedTextFrontend(PretrainedFrontend):
     """
-    Token ids (.., tokens) of the encoder's tokenizer, 0 = padding -> last hidden states (.., features, positions).
+    Token ids (.., tokens) of the encoder's tokenizer, 0 = padding -> hidden states (.., features, positions).
 
     A text longer than the encoder's window is split into the fewest windows, equally long, and their states follow one
     another. Each window gets the special tokens, whose states count as positions. Those that a row has already are
@@ -151,7 +159,7 @@ class PretrainedTextFrontend(PretrainedFrontend):
         windows = windows.flatten(0, 1)
         filled = windows != 0
         used = filled.any(dim=1)
-        states = self.encoder(input_ids=windows[used], attention_mask=filled[used].long()).last_hidden_state
+        states = hidden_states(self.encoder, self.layer, input_ids=windows[used], attention_mask=filled[used].long())
         states = states * filled[used][..., None]
         everything = states.new_zeros(samples * number, length, states.shape[-1])
         everything[used] = states
@@ -193,7 +201,7 @@ def without_special_tokens(
 
 class PretrainedAudioFrontend(PretrainedFrontend):
     """
-    Waveform (.., samples) at 16 kHz, int16 or float32 in [-1, 1] -> last hidden states (.., features, positions).
+    Waveform (.., samples) at 16 kHz, int16 or float32 in [-1, 1] -> hidden states (.., features, positions).
 
     The encoder's feature extractor normalises the waveform, or makes its spectrogram, on the CPU.
     """
@@ -213,8 +221,8 @@ class PretrainedAudioFrontend(PretrainedFrontend):
         sounds = list(self.scale(inputs, torch.float32).cpu().numpy())
         prepared = self.extractor(sounds, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         name = self.extractor.model_input_names[0]
-        states = self.encoder(prepared[name].to(inputs.device, self.encoder_dtype)).last_hidden_state
-        return states.transpose(1, 2)
+        values = prepared[name].to(inputs.device, self.encoder_dtype)
+        return hidden_states(self.encoder, self.layer, **{name: values}).transpose(1, 2)
 
 
 class PretrainedImageFrontend(PretrainedFrontend):

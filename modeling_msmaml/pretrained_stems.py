@@ -74,7 +74,7 @@ class PretrainedStem(ModalityEmbedding):
     def statistics(cls, config: MSMAMLConfig) -> Statistics:
         # Not standardised: an encoder's features are on one scale already.
         recorded = config.embeddings[cls.frontend_class.modality]["recorded"]
-        return Statistics(mean_over_filled, recorded["num_features"], standardise=False, whitening=0.5)
+        return Statistics(mean_over_filled, recorded["num_features"], standardise=False, whitening=0.25)
 
     def forward(self, inputs: Float[Tensor, "batch features positions"]) -> Float[Tensor, "batch channels positions"]:
         hidden = inputs if self.adapter is None else self.adapter(inputs)

@@ -87,6 +87,13 @@ def test_short_text_has_the_states_of_the_encoder_itself(model, embeddings):
     assert not features[:, 5:].any()
 
 
+def test_states_of_another_layer(embeddings):
+    first = text_frontend(embeddings, layer=0)
+    with torch.no_grad():
+        expected = first.encoder.embeddings(torch.tensor([[CLS, 5, 9, SEP]]))[0].T
+    torch.testing.assert_close(first(torch.tensor([[5, 9]]), torch.float32)[0], expected, atol=2e-3, rtol=0)
+
+
 def test_long_text_is_split_into_windows_with_special_tokens_each(model):
     words = torch.arange(25) % 11 + 5
     windows = model.frontends["text"].windows(torch.stack([words, torch.where(torch.arange(25) < 12, words, 0)]))
@@ -227,10 +234,10 @@ def test_features_are_computed_once(model, tmp_path, monkeypatch):
 def test_cache_belongs_to_the_weights_and_the_options(embeddings, tmp_path):
     split = raw_split("text")
     folders = set()
-    for changes in ({}, {"pool": 2}, {"window": 8}, {"pretrained": False}):
+    for changes in ({}, {"pool": 2}, {"window": 8}, {"layer": 0}, {"pretrained": False}):
         frontend = text_frontend(embeddings, **changes)
         folders.add(EncodedRows(split, frontend, tmp_path).cache_dir)
-    assert len(folders) == 4
+    assert len(folders) == 5
     frontend = text_frontend(embeddings)
     assert EncodedRows(split, frontend, tmp_path).cache_dir in folders
     frontend.encoder.embeddings.word_embeddings.weight.data[7, 0] += 1
@@ -285,6 +292,7 @@ def test_encoders_that_cannot_be_used_are_refused(tmp_path):
     for spec, message in (
         ({"text": padded}, "pads with token 1"),
         ({"text": {"transformers": save_bert(tmp_path / "bert"), "window": 13}}, "at most 12 tokens"),
+        ({"text": {"transformers": str(tmp_path / "bert"), "layer": 2}}, "has 1 layers"),
         ({"audio": {"transformers": save_wav2vec2(tmp_path / "slow", 8_000)}}, "8000 Hz"),
         ({"image": {"timm": "no_such_backbone"}}, "timm cannot build 'no_such_backbone'"),
     ):
