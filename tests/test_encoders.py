@@ -1,13 +1,17 @@
 """Pretrained encoders as frontends, with tiny random ones."""
 
+import json
 import shutil
+from functools import partial
 
+import numpy as np
 import pytest
 import timm
 import torch
 from transformers import AutoModel, BertModel
 
-from data_builders import EpisodeDataset
+import run_meta
+from data_builders import EpisodeDataset, load_few_shot
 from data_builders.encoded import EncodedRows, encode_episodes, encode_split
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.pretrained_frontends import PretrainedFrontend
@@ -17,6 +21,7 @@ from .encoders import (
     N_QUERY,
     N_WAY,
     SEP,
+    WORDS,
     encoder_config,
     meta_batch,
     raw_rows,
@@ -26,6 +31,7 @@ from .encoders import (
     save_wav2vec2,
     tiny_embeddings,
 )
+from .test_run_meta import options
 
 MODALITIES = ("audio", "text", "image")
 
@@ -309,3 +315,74 @@ def test_inputs_that_do_not_fit_are_refused(model):
         model.frontends["text"](torch.zeros(2, 8), torch.float32)
     with pytest.raises(NotImplementedError, match="no word vectors of its own"):
         model.get_input_embeddings()
+
+
+def run_options(folder, tmp_path, **changes) -> list[str]:
+    given = {
+        "output_dir": folder,
+        "cache_dir": tmp_path / "built",
+        "datasets": "synthetic:image",
+        "embeddings": '{"image": {"timm": "test_resnet", "pretrained": false, "input_size": 32}}',
+        "n_way": 3,
+        "n_query": 2,
+        "num_channels": 8,
+        "num_layers": 1,
+        "head": "prototype",
+        "norm": "group",
+        "descriptor_size": 8,
+        **changes,
+    }
+    return ["configs/quickstart.yaml", *options(**given)]
+
+
+def test_run_with_stored_features_gives_the_results_of_one_without(tmp_path):
+    results = {}
+    for cached in (False, True):
+        results[cached] = run_meta.main(run_options(tmp_path / str(cached), tmp_path, cache_features=cached))
+    assert results[True]["train_loss"] == pytest.approx(results[False]["train_loss"], abs=1e-3)
+    assert results[True]["test_accuracy"] == pytest.approx(results[False]["test_accuracy"], abs=0.1)
+    saved = [MSMAMLModel.from_pretrained(tmp_path / str(cached)).state_dict() for cached in (False, True)]
+    for name in saved[0]:
+        torch.testing.assert_close(saved[0][name], saved[1][name], atol=2e-2, rtol=0)
+    again = {"model_name_or_path": tmp_path / "True", "do_train": False, "cache_features": True}
+    evaluated = run_meta.main(run_options(tmp_path / "again", tmp_path, **again))
+    assert evaluated["test_accuracy"] == results[True]["test_accuracy"]
+    other = {**again, "embeddings": '{"image": {"timm": "resnet18"}}'}
+    with pytest.raises(ValueError, match="does not fit the checkpoint"):
+        run_meta.main(run_options(tmp_path / "other", tmp_path, **other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cache_features": True, "augment": True}, "augment=True"),
+        ({"cache_features": True, "embeddings": "{}", "descriptor_size": 0}, "no feat"),
+    ],
+)
+def test_run_refuses_options_that_could_do_nothing(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run_meta.main(run_options(tmp_path / "run", tmp_path, **changes))
+
+
+def test_run_refuses_rows_of_another_vocabulary(tmp_path):
+    encoder = save_bert(tmp_path / "bert")
+    changes = {"datasets": "synthetic:text", "embeddings": json.dumps({"text": {"transformers": encoder}})}
+    with pytest.raises(ValueError, match="another vocabulary than that of the encoder"):
+        run_meta.main(run_options(tmp_path / "run", tmp_path, **changes))
+
+
+def test_run_refuses_embeddings_that_are_no_json(tmp_path):
+    with pytest.raises(SystemExit, match="is not JSON"):
+        run_meta.main(run_options(tmp_path / "run", tmp_path, embeddings="resnet18"))
+
+
+def test_brown_in_the_tokens_of_an_encoder(tmp_path, data_dir, cache_dir):
+    encoder = save_bert(tmp_path / "bert")
+    load = partial(load_few_shot, "brown", "test", data_dir=data_dir, cache_dir=cache_dir, tokenizer=encoder)
+    split = load(passage_length=40)
+    assert split.row_shape == (40,) and split.word_vectors is None
+    assert split.preprocessor.model_max_length == 40 and split.tokenizer.vocab_size == len(WORDS)
+    rows = split.rows(np.arange(5))
+    assert rows.max() < len(WORDS) and CLS not in rows and SEP not in rows
+    with pytest.raises(ValueError, match="min_count=3 has no effect beside tokenizer"):
+        load(min_count=3)
