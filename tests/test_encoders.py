@@ -327,6 +327,8 @@ def run_options(folder, tmp_path, **changes) -> list[str]:
         "n_query": 2,
         "num_channels": 8,
         "num_layers": 1,
+        "kernel_size": 3,
+        "padding": 2,
         "head": "prototype",
         "norm": "group",
         "descriptor_size": 8,
