@@ -27,7 +27,7 @@ TEXT_SHAPE, AUDIO_SHAPE, IMAGE_SHAPE = (25,), (800,), (3, 32, 32)
 
 def save_bert(folder: Path, **changes) -> str:
     """At most 12 tokens at once, with its tokenizer."""
-    config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=12, **{**TINY, **changes})
+    config = BertConfig(**{"vocab_size": len(WORDS), "max_position_embeddings": 12, **TINY, **changes})
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(folder)

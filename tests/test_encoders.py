@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel, BertModel
 
 import run_meta
+from benchmarks import pretrained_text
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.encoded import EncodedRows, encode_episodes, encode_split
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
@@ -31,6 +32,7 @@ from .encoders import (
     save_wav2vec2,
     tiny_embeddings,
 )
+from .test_docs import REPOSITORY, blocks
 from .test_run_meta import options
 
 MODALITIES = ("audio", "text", "image")
@@ -388,3 +390,27 @@ def test_brown_in_the_tokens_of_an_encoder(tmp_path, data_dir, cache_dir):
     assert rows.max() < len(WORDS) and CLS not in rows and SEP not in rows
     with pytest.raises(ValueError, match="min_count=3 has no effect beside tokenizer"):
         load(min_count=3)
+
+
+def test_python_of_the_page_runs(tmp_path):
+    code = blocks(REPOSITORY / "docs" / "pretrained.md", "python")[0]
+    code = code.replace("sentence-transformers/all-MiniLM-L6-v2", save_bert(tmp_path / "bert", num_hidden_layers=4))
+    code = code.replace('"window": 256', '"window": 12').replace('"resnet18"', '"test_resnet", "pretrained": False')
+    names = {}
+    exec(compile(code, "docs/pretrained.md", "exec"), names)
+    assert names["model"](episodes(["text"])).logits["text"].shape == (2, N_WAY * N_QUERY, N_WAY)
+
+
+def test_benchmark_compares_on_the_same_episodes(tmp_path, data_dir, cache_dir, capsys):
+    """On a tiny encoder and few episodes."""
+    encoder = save_bert(tmp_path / "bert", max_position_embeddings=202)
+    arguments = ["--encoder", encoder, "--layer", "1", "--window", "202", "--num_episodes", "4"]
+    arguments += ["--data_dir", str(data_dir), "--cache_dir", str(cache_dir), "--held_out", "0"]
+    results = pretrained_text.main([*arguments, "--descriptor_size", "8", *options(max_steps=1, eval_strategy="no")])
+    assert [(result["k_shot"], result["training_steps"]) for result in results] == [
+        *((k_shot, 0) for k_shot in (1, 1, 5, 5, 1, 5)),
+        *((k_shot, 1) for k_shot in (1, 5)),
+    ]
+    test = set(results[0]["categories"])
+    assert len(test) == 5 and not test & {"editorial", "hobbies", "learned", "mystery", "romance"}
+    assert "this model, 1 meta-steps" in capsys.readouterr().out
