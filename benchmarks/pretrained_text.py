@@ -136,9 +136,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
                 found = centroid_accuracy(split, episodes)
                 add(f"nearest centroid, {method}", k_shot, found["accuracy"], found["accuracy_ci95"], 0)
         add_model("this model, fitted, not trained", 0)
-        if args.max_steps > 0:
-            trainer.train()
-            add_model(f"this model, {args.max_steps} meta-steps", args.max_steps)
+        trainer.train()
+        add_model(f"this model, {args.max_steps} meta-steps", args.max_steps)
     if own.json is not None:
         own.json.write_text(json.dumps(results, indent=2) + "\n")
     return results
