@@ -5,7 +5,7 @@ import inspect
 
 from transformers import PreTrainedConfig
 
-from .encoder_sources import check_embeddings
+from .encoder_descriptions import check_embeddings
 
 CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none")
 NORM_STATISTICS = ("transductive", "support")
