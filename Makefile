@@ -5,21 +5,35 @@ BIN := $(VENV)/bin
 # accelerate gives a process one thread unless told otherwise.
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test lint clean
+.PHONY: demo web test lint browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/accelerate launch run_meta.py configs/quickstart.yaml
 
-test: $(VENV)/installed lint
+web: $(VENV)/installed
+	$(BIN)/python demo/app.py
+
+test: $(VENV)/installed lint browser
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The tests of the web page drive a real browser; where there is none and it cannot be installed, they say so.
+browser:
+	@if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			(apt-get update && apt-get install --yes --no-install-recommends chromium) >/dev/null \
+				|| echo "chromium could not be installed: the tests of the web page will be skipped"; \
+		else \
+			echo "there is no chromium (apt-get install chromium): the tests of the web page will be skipped"; \
+		fi; \
+	fi
+
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,demo]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,demo,web]'
 	touch $@
 
 clean:

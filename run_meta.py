@@ -94,6 +94,10 @@ class ModelArguments:
         metadata={"help": "Also classify the samples of training episodes among all training classes (co-training)."},
     )
     auxiliary_weight: float | None = field(default=None, metadata={"help": "Weight of that loss."})
+    episode_weight: float | None = field(
+        default=None,
+        metadata={"help": "Weight of the query loss; 0 trains a supervised backbone on the classes alone."},
+    )
     # A dict once parsed; text is what HfArgumentParser can take from a command line.
     embeddings: str | None = field(
         default=None,

@@ -16,6 +16,8 @@ INSTALL_REQUIRES = [
     "torchaudio>=2.9",
     "timm>=1.0.20",
     "huggingface-hub>=1.3",
+    "scikit-learn>=1.6",  # conventions of FewShotClassifier: clone, cross_val_score, pipelines
+    "safetensors>=0.4.3",  # adapted classifiers on disk
     "soundfile>=0.13",  # decodes wav, flac, ogg and mp3; torchaudio's own decoder needs FFmpeg
     "gensim>=4.4",  # word vectors of the training documents
     "tokenizers>=0.22",  # the word-level tokenizer of the text modality
@@ -38,8 +40,11 @@ EXTRAS_REQUIRE = {
         "ruff>=0.9",
         "tensorboard>=2.18",
         "trackio>=0.43",
+        "gradio>=6.0",  # the page in demo/, see web
+        "playwright>=1.50",  # drives a real browser through it
     ],
     "bench": ["higher>=0.2.1", "torchopt>=0.7.3", "optree", "graphviz"],  # peers in benchmarks/
+    "web": ["gradio>=6.0"],  # the page in demo/
     "demo": ["tensorboard>=2.18"],
 }
 

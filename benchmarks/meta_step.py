@@ -5,17 +5,24 @@ Time and memory of one meta-step (loss and outer gradient), ours against other w
 
 Every contender runs in a process of its own on the same network and the same episodes. First each must reproduce, in
 float64, the outer gradient of the plain loop; then single steps of all contenders alternate, so that whatever else the
-machine does meets them alike. Reported are medians over rounds, and the median over rounds of each ratio to the plain
-loop with its quartiles.
+machine does meets them alike. Reported are medians over rounds; the median over rounds of each ratio to the plain loop,
+with its quartiles; by how much the process grew at most during a step (on the CPU: resident memory, with what was freed
+before given back to the system); the share of the machine's matrix product peak, all threads; and how far the outer
+gradient in the setting's dtype is from the one in float64, relative to its norm.
+
+Evaluation is the same model on the same episodes in evaluation mode without gradients. Inference is adaptation and 15
+predictions a class for a stream of tasks, in batches, one modality after the other.
 """
 
 import argparse
+import math
 import multiprocessing
-import resource
+import re
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +30,7 @@ from torch import Tensor
 
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 
+from .memory import peak_of_process
 from .plain import LOSSES, PlainNetwork, Task, use_learn2learn_sources
 
 N_QUERY = 15
@@ -30,6 +38,10 @@ RAW = {"audio": (80_000,), "text": (600,), "image": (3, 32, 32)}
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 # In float64; a wrong second-order term is off by 1e-3 and more.
 GRADIENT_TOLERANCE = 1e-8
+# Tasks in a batch of requests.
+INFERENCE = (1, 8, 32)
+# Between these lines of a page, `--write` keeps one table a setting.
+BEGIN, END = "<!-- tables of benchmarks.meta_step -->", "<!-- end of tables -->"
 
 
 @dataclass
@@ -43,6 +55,12 @@ class Setting:
     num_inner_steps: int
     device: str
     dtype: str
+
+    def title(self) -> str:
+        return (
+            f"{', '.join(self.modalities)}; {self.n_way}-way {self.k_shot}-shot, {N_QUERY} queries a class, "
+            f"{self.meta_batch} tasks, {self.num_inner_steps} inner steps, {self.dtype} on {self.device}"
+        )
 
     def model(self, dtype: torch.dtype) -> MSMAMLModel:
         torch.manual_seed(0)
@@ -104,13 +122,35 @@ class Contender:
                 losses.append(LOSSES[self.name](network, Task(self.model, modality, batch, index)))
         return torch.stack(losses).mean()
 
+    def evaluate(self) -> None:
+        """One evaluation of the same episodes, ours only."""
+        self.model.eval()
+        with torch.no_grad():
+            self.model(self.episodes)
+        self.model.train()
+
+    def infer(self, modality: str, tasks: int) -> None:
+        """Adapts to `tasks` support sets and predicts their queries, ours only."""
+        batch = {name: tensor.repeat(tasks, *[1] * (tensor.dim() - 1)) for name, tensor in self._one(modality).items()}
+        del batch["query_labels"]
+        self.model.eval()
+        with torch.inference_mode():
+            self.model({modality: batch}).logits[modality].argmax(dim=-1)
+        self.model.train()
+
+    def _one(self, modality: str) -> dict[str, Tensor]:
+        return {name: tensor[:1] for name, tensor in self.episodes[modality].items()}
+
     def gradient(self) -> dict[str, Tensor]:
         self.step()
         return {name: p.grad.double().cpu() for name, p in self.model.named_parameters() if p.grad is not None}
 
 
-def serve(name: str, setting: Setting, learn2learn: Path | None, connection) -> None:
-    """A contender's process: answers `gradient` (float64), `step` (seconds) and `memory` (bytes) until told to stop."""
+def serve(name: str, setting: Setting, learn2learn: Path | None, dtype: torch.dtype, connection) -> None:
+    """
+    A contender's process: answers `gradient` (in float64), `rounded` (the same in `dtype`), `step`, `evaluate` and
+    `("infer", modality, tasks)` (seconds) and `memory` (bytes) until told to stop.
+    """
     if learn2learn is not None:
         use_learn2learn_sources(learn2learn)
     contender = None
@@ -118,44 +158,55 @@ def serve(name: str, setting: Setting, learn2learn: Path | None, connection) -> 
         try:
             if order == "gradient":
                 connection.send(Contender(name, setting, torch.float64).gradient())
+                continue
+            contender = contender or Contender(name, setting, dtype)
+            if order == "rounded":
+                connection.send(contender.gradient())
             elif order == "memory":
-                connection.send(peak_memory(setting.device))
+                connection.send(peak_memory(contender.step, setting.device))
+            elif order == "step":
+                connection.send(timed(contender.step, setting.device))
+            elif order == "evaluate":
+                connection.send(timed(contender.evaluate, setting.device))
             else:
-                dtype = torch.float64 if order == "step64" else DTYPES[setting.dtype]
-                contender = contender or Contender(name, setting, dtype)
-                connection.send(timed(contender, setting.device))
+                connection.send(timed(partial(contender.infer, *order[1:]), setting.device))
         except ImportError as error:
             connection.send(error)
 
 
-def timed(contender: Contender, device: str) -> float:
+def timed(function: Callable[[], object], device: str) -> float:
     start = time.perf_counter()
-    contender.step()
+    function()
     if device != "cpu":
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def peak_memory(device: str) -> int:
-    """Peak of this process (CPU, with the libraries) or of its allocations (GPU), in bytes."""
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_memory(function: Callable[[], object], device: str) -> int:
+    """Growth of this process (CPU) or of its allocations (GPU) during `function()`, at most, in bytes."""
+    if device == "cpu":
+        return peak_of_process(function)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    function()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
 
 
 class Process:
     """The other end of `serve`."""
 
-    def __init__(self, name: str, setting: Setting, learn2learn: Path | None = None, step: str = "step"):
-        self.name = name if step == "step" else f"{name}, float64"
+    def __init__(self, name: str, setting: Setting, learn2learn: Path | None = None, dtype: str | None = None):
+        self.name = name if dtype is None else f"{name}, {dtype}"
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, setting, learn2learn, other), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(name, setting, learn2learn, DTYPES[dtype or setting.dtype], other), daemon=True
+        )
         self.process.start()
-        self.order = step
         self.seconds: list[float] = []
 
-    def ask(self, order: str):
+    def ask(self, order: str | tuple[str, str, int]):
         self.connection.send(order)
         answer = self.connection.recv()
         if isinstance(answer, Exception):
@@ -163,33 +214,40 @@ class Process:
         return answer
 
     def step(self) -> None:
-        self.seconds.append(self.ask(self.order))
+        self.seconds.append(self.ask("step"))
 
     def stop(self) -> None:
         self.connection.send("stop")
         self.process.join()
 
 
-def check_gradients(processes: list[Process]) -> list[Process]:
+def check_gradients(processes: list[Process], expected: dict[str, Tensor]) -> tuple[list[Process], list[str]]:
     """
-    The contenders that can run; those whose library is absent are reported and left out.
+    The contenders that can run, and why the others, whose library is absent, are left out.
 
     Raises:
         `RuntimeError`: an outer gradient differs from the plain loop's.
     """
-    able, expected = [], processes[0].ask("gradient")
+    able, left_out = [], []
     scale = max(gradient.norm() for gradient in expected.values())
     for process in processes:
         try:
             gradient = process.ask("gradient")
         except ImportError as error:
-            print(f"{process.name} is left out: {error}", file=sys.stderr)
+            left_out.append(f"{process.name} is left out: {error}.")
+            process.stop()
             continue
         for name, value in expected.items():
             if (gradient[name] - value).norm() > GRADIENT_TOLERANCE * scale:
                 raise RuntimeError(f"{process.name} computes another outer gradient of {name} than the plain loop")
         able.append(process)
-    return able
+    return able, left_out
+
+
+def difference(gradient: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Norm of the difference of two outer gradients, relative to the second."""
+    squares = [((gradient[name] - value).square().sum(), value.square().sum()) for name, value in expected.items()]
+    return math.sqrt(sum(square for square, _ in squares) / sum(square for _, square in squares))
 
 
 def matmul_peak(setting: Setting, size: int = 2048, repeats: int = 5) -> float:
@@ -217,31 +275,75 @@ def count_flops(setting: Setting) -> int:
 
 def measure(setting: Setting, names: list[str], rounds: int, learn2learn: Path | None) -> str:
     """The table of one setting, as Markdown."""
-    processes = check_gradients([Process(name, setting, learn2learn) for name in names])
+    processes = [Process(name, setting, learn2learn) for name in names]
+    expected = processes[0].ask("gradient")
+    processes, left_out = check_gradients(processes, expected)
     if setting.device == "cpu" and setting.dtype == "float32":
-        processes.append(Process("plain", setting, step="step64"))
+        processes.append(Process("plain", setting, dtype="float64"))
     for _ in range(rounds + 1):
         for process in processes:
             process.step()
     flops, peak = count_flops(setting), matmul_peak(setting)
     plain = processes[0].seconds[1:]
     lines = [
-        f"{', '.join(setting.modalities)}; {setting.n_way}-way {setting.k_shot}-shot, {N_QUERY} queries a class, "
-        f"{setting.meta_batch} tasks, {setting.num_inner_steps} inner steps, {setting.dtype} on {setting.device}, "
-        f"{rounds} rounds; {flops / 1e9:.1f} Gflop a step, matrix product peak {peak / 1e9:.0f} Gflop/s",
+        f"### {setting.title()}",
         "",
-        "| contender | seconds | speed of plain loop (quartiles) | peak memory, MiB | share of peak |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        f"{rounds} rounds, {torch.get_num_threads()} threads; {flops / 1e9:.1f} Gflop a step in matrix products and "
+        f"convolutions; matrix product peak {peak / 1e9:.0f} Gflop/s.",
+        "",
+        "| contender | seconds | speed of plain loop (quartiles) | memory, MiB | share of peak | gradient error |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for process in processes:
         seconds = process.seconds[1:]
         low, middle, high = statistics.quantiles([a / b for a, b in zip(plain, seconds, strict=True)], n=4)
         lines.append(
             f"| {process.name} | {statistics.median(seconds):.3f} | {middle:.2f} ({low:.2f} to {high:.2f}) | "
-            f"{process.ask('memory') / 2**20:.0f} | {flops / statistics.median(seconds) / peak:.2f} |"
+            f"{process.ask('memory') / 2**20:.0f} | {flops / statistics.median(seconds) / peak:.2f} | "
+            f"{difference(process.ask('rounded'), expected):.0e} |"
         )
+    lines += ["", *left_out, *alone(setting, next(process for process in processes if process.name == "ours"), rounds)]
+    for process in processes:
         process.stop()
     return "\n".join(lines)
+
+
+def alone(setting: Setting, ours: Process, rounds: int) -> list[str]:
+    """Our evaluation, beside training steps in alternation, and inference."""
+    pairs = [(ours.ask("step"), ours.ask("evaluate")) for _ in range(rounds + 1)][1:]
+    low, middle, high = statistics.quantiles([step / evaluation for step, evaluation in pairs], n=4)
+    seconds = statistics.median(evaluation for _, evaluation in pairs)
+    lines = [
+        f"Evaluation of the same episodes: {seconds:.3f} s, {middle:.2f} ({low:.2f} to {high:.2f}) times cheaper than "
+        "their training step.",
+        "",
+        f"| adapt and predict, tasks a second | {' | '.join(f'batches of {tasks}' for tasks in INFERENCE)} |",
+        f"| --- |{' ---: |' * len(INFERENCE)}",
+    ]
+    for modality in setting.modalities:
+        rates = []
+        for tasks in INFERENCE:
+            ours.ask(("infer", modality, tasks))
+            rates.append(tasks / statistics.median(ours.ask(("infer", modality, tasks)) for _ in range(3)))
+        lines.append(f"| {modality} | {' | '.join(f'{rate:.0f}' for rate in rates)} |")
+    return lines
+
+
+def write(table: str, page: Path) -> None:
+    """Puts a table into its place on a page: where the one of the same setting is, else behind the last."""
+    text = page.read_text()
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{page} has no place for tables: it needs the lines {BEGIN} and {END}")
+    head, rest = text.split(BEGIN)
+    tables, tail = rest.split(END)
+    parts = [part.strip() for part in re.split(r"^(?=### )", tables, flags=re.MULTILINE) if part.strip()]
+    title = table.splitlines()[0]
+    titles = [part.splitlines()[0] for part in parts]
+    if title in titles:
+        parts[titles.index(title)] = table
+    else:
+        parts.append(table)
+    page.write_text("\n\n".join([head + BEGIN, *parts, END + tail]))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -256,17 +358,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--contenders", nargs="+", default=["ours", "higher", "torchopt"], choices=["ours", *LOSSES])
     parser.add_argument("--learn2learn", type=Path, help="folder learn2learn/ of an unpacked source distribution")
-    parser.add_argument("--write", type=Path, help="append the table to this file")
+    parser.add_argument("--write", type=Path, help="replace the table of the same setting on this page, or add it")
     options = vars(parser.parse_args(argv))
-    rounds, names, learn2learn, write = (options.pop(name) for name in ("rounds", "contenders", "learn2learn", "write"))
+    rounds, names, learn2learn, page = (options.pop(name) for name in ("rounds", "contenders", "learn2learn", "write"))
     names = ["plain", *(name for name in names if name != "plain")]
     if learn2learn is not None and "learn2learn" not in names:
         names.append("learn2learn")
     table = measure(Setting(**options), names, rounds, learn2learn)
     print(table)
-    if write is not None:
-        with write.open("a") as file:
-            file.write(f"\n{table}\n")
+    if page is not None:
+        write(table, page)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@ Nearest centroid without any learning, on the episodes that models are evaluated
 
     python -m benchmarks.nearest_centroid --data_dir DATA [--split test] [--k_shot 5] [--json FILE]
 
-Audio: mean and standard deviation over time of the log-mel spectrogram. Text: TF-IDF, with document frequencies of the
-training passages, and the mean word vector. Image: pixels. Euclidean distance to the mean of a class's support
-samples; TF-IDF and word vectors are scaled to unit length first, which makes it the cosine.
+Audio: mean and standard deviation over time of the log-mel spectrogram. Text: TF-IDF of words of at least two letters,
+with document frequencies of the training passages, once with log(1 + count); and the mean word vector. Image: pixels.
+Euclidean distance to the mean of a class's support samples; rows of text are scaled to unit length first.
 """
 
 import argparse
@@ -42,10 +42,25 @@ def word_counts(split: FewShotSplit) -> Float[Tensor, "rows vocabulary"]:
     return counts
 
 
+def is_word(split: FewShotSplit) -> Float[Tensor, " vocabulary"]:
+    """1 for tokens of at least two letters, 0 for punctuation, numbers and words that are not in the vocabulary."""
+    vocabulary = split.tokenizer.get_vocab()
+    known = torch.zeros(len(split.tokenizer))
+    for token, number in vocabulary.items():
+        known[number] = float(number > 1 and len(token) > 1 and token.isalpha())
+    return known
+
+
 def tf_idf(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows vocabulary"]:
     known = word_counts(training)
     idf = torch.log((1 + len(known)) / (1 + (known > 0).sum(dim=0))) + 1
-    return F.normalize(word_counts(split) * idf, dim=1)
+    return F.normalize(word_counts(split) * idf * is_word(split), dim=1)
+
+
+def sublinear_tf_idf(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows vocabulary"]:
+    known = word_counts(training)
+    idf = torch.log((1 + len(known)) / (1 + (known > 0).sum(dim=0))) + 1
+    return F.normalize(word_counts(split).log1p() * idf * is_word(split), dim=1)
 
 
 def mean_word_vector(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows 128"]:
@@ -58,7 +73,7 @@ def pixels(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows v
 
 FEATURES: dict[str, dict[str, Callable[[FewShotSplit, FewShotSplit], Tensor]]] = {
     "audio": {"log-mel statistics": log_mel_statistics},
-    "text": {"TF-IDF": tf_idf, "mean word vector": mean_word_vector},
+    "text": {"TF-IDF": tf_idf, "sublinear TF-IDF": sublinear_tf_idf, "mean word vector": mean_word_vector},
     "image": {"pixels": pixels},
 }
 

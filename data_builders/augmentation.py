@@ -57,6 +57,8 @@ def _sound(row: Int16[Tensor, " samples"], bits: RandomBits) -> Int16[Tensor, " 
 
 def _passage(row: Int32[Tensor, " tokens"], bits: RandomBits) -> Int32[Tensor, " tokens"]:
     words = row[row != 0]
+    if not len(words):
+        return row.clone()
     kept = max(1, round(len(words) * (1 - MAX_CROP * _fraction(bits))))
     start = bits.below(len(words) - kept + 1)
     words = words[start : start + kept]

@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from modeling_msmaml.own_inputs import SUFFIXES, modality_of_file
+
 from . import own_data
 from .archives import few
 from .base import files_fingerprint, text_hash
@@ -33,13 +35,7 @@ from .protocols import SPLITS
 
 __all__ = ["OPTIONS", "PROTOCOLS", "folder_collection", "load"]
 OPTIONS = ("modality", *own_data.OPTIONS)
-SUFFIXES = {
-    "audio": (".wav", ".flac", ".ogg", ".mp3"),
-    "text": (".txt",),
-    "image": (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"),
-}
 _METADATA = "metadata.csv"
-_MODALITY_OF_SUFFIX = {suffix: modality for modality, suffixes in SUFFIXES.items() for suffix in suffixes}
 
 
 class _File(NamedTuple):
@@ -51,7 +47,7 @@ class _File(NamedTuple):
 
     @property
     def modality(self) -> str | None:
-        return _MODALITY_OF_SUFFIX.get(PurePosixPath(self.name).suffix.lower())
+        return modality_of_file(self.name)
 
 
 def load(

@@ -4,6 +4,8 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
+from .few_shot_classifier import FewShotClassifier
+from .few_shot_pipeline import FewShotClassificationPipeline
 from .hub_callback import ModelCardCallback
 from .metrics import FewShotAccuracy
 from .modality_embeddings import ModalityEmbedding, register_modality
@@ -28,6 +30,8 @@ __all__ = [
     "AdaptedTasks",
     "CardContent",
     "FewShotAccuracy",
+    "FewShotClassificationPipeline",
+    "FewShotClassifier",
     "MSMAMLConfig",
     "MSMAMLFeatureExtractor",
     "MSMAMLImageProcessor",

@@ -128,6 +128,9 @@ class MSMAMLConfig(PreTrainedConfig):
             training (auxiliary co-training, TADAM, arXiv 1805.10123, section 3.4). Episodes then need `class_ids`.
         auxiliary_weight (`float`, defaults to 1.0):
             Weight of that loss. Only with `auxiliary_classes`.
+        episode_weight (`float`, defaults to 1.0):
+            Weight of the episodes' query loss in training. 0 trains on the auxiliary classes alone, which makes a
+            supervised backbone; needs `auxiliary_classes`.
         embeddings (`dict[str, dict]`, *optional*):
             Modality -> the frozen pretrained encoder that reads it in place of `front_ends`: `{"image": {"timm":
             "resnet18"}, "text": {"transformers": folder or name}, "audio": {"transformers": folder or name}}`. Further
@@ -191,6 +194,7 @@ class MSMAMLConfig(PreTrainedConfig):
         share_embeddings: bool = False,
         auxiliary_classes: dict[str, int] | None = None,
         auxiliary_weight: float = 1.0,
+        episode_weight: float = 1.0,
         embeddings: dict[str, dict] | None = None,
         **kwargs,
     ):
@@ -238,6 +242,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.share_embeddings = share_embeddings
         self.auxiliary_classes = auxiliary_classes
         self.auxiliary_weight = auxiliary_weight
+        self.episode_weight = episode_weight
         self.embeddings = embeddings
         kwargs.setdefault("pad_token_id", 0)
         self._refuse_unknown(kwargs)
@@ -384,6 +389,10 @@ class MSMAMLConfig(PreTrainedConfig):
             for name in ("task_encoder_pooling", "share_embeddings"):
                 if getattr(self, name) not in ("mean", False):
                     raise ValueError(f"{name}={getattr(self, name)!r} has no effect with conditioning='none'")
+        if self.episode_weight < 0 or (self.episode_weight == 0 and not self.auxiliary_classes):
+            raise ValueError(
+                f"episode_weight={self.episode_weight} must be positive, or 0 with auxiliary_classes to train on"
+            )
         if self.auxiliary_classes is None:
             if self.auxiliary_weight != 1.0:
                 raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary_classes")

@@ -88,7 +88,8 @@ def adapt(
         return run
 
     some = next(iter(parameters.values()))
-    values, trace = list(parameters.values()), [some.new_zeros(len(some), 0)]
+    # A parameter may have been computed from others, as prototypes are: views keep the inner gradient of each partial.
+    values, trace = [value.view_as(value) for value in parameters.values()], [some.new_zeros(len(some), 0)]
     outer_graph = torch.is_grad_enabled() and not first_order
     length = math.isqrt(max(num_inner_steps - 1, 0)) + 1 if checkpointing and outer_graph else num_inner_steps
     for done in range(0, num_inner_steps, max(length, 1)):

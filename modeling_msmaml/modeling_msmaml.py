@@ -209,6 +209,21 @@ def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
     )
 
 
+def _join(modalities: list[str], results: list[_ChunkResult]) -> MSMAMLOutput:
+    """The outputs of all chunks, given the modality of each, as one meta-batch a modality; without the loss."""
+    parts = {name: [] for name in modalities}
+    for name, result in zip(modalities, results, strict=True):
+        parts[name].append(result)
+    return MSMAMLOutput(
+        logits={name: torch.cat([part.logits for part in group]) for name, group in parts.items()},
+        support_loss={name: torch.cat([part.support_loss for part in group]) for name, group in parts.items()},
+        modulation={
+            name: tuple(map(torch.cat, zip(*(part.modulation for part in group), strict=True)))
+            for name, group in parts.items()
+        },
+    )
+
+
 class MSMAMLModel(MSMAMLPreTrainedModel):
     """
     Frontends, task encoder, task network and the inner loop that adapts it (MMAML, arXiv 1910.13616, on sequences of
@@ -294,25 +309,15 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         tasks = sum(len(batch["support"]) for batch in episodes.values())
         has_labels = all("query_labels" in batch for batch in episodes.values())
         eagerly = has_labels and self.training and torch.is_grad_enabled()
-        solve = partial(self._solve, tasks=tasks, with_gradients=eagerly)
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad] if eagerly else None
         chunks = list(self._chunks(episodes))
-        results = map_chunks(solve, chunks, self.device)
-        loss = torch.stack([result.loss for result in results]).sum() if has_labels else None
+        results = map_chunks(partial(self._solve, tasks=tasks, trained=trained), chunks, self.device)
+        output = _join([modality for modality, _ in chunks], results)
+        if has_labels:
+            output.loss = torch.stack([result.loss for result in results]).sum()
         if eagerly:
-            loss = with_gradients(loss, self._trained(), [result.gradients for result in results])
-        joined = {
-            modality: [result for (name, _), result in zip(chunks, results, strict=True) if name == modality]
-            for modality in episodes
-        }
-        return MSMAMLOutput(
-            loss=loss,
-            logits={name: torch.cat([part.logits for part in parts]) for name, parts in joined.items()},
-            support_loss={name: torch.cat([part.support_loss for part in parts]) for name, parts in joined.items()},
-            modulation={
-                name: tuple(map(torch.cat, zip(*(part.modulation for part in parts), strict=True)))
-                for name, parts in joined.items()
-            },
-        )
+            output.loss = with_gradients(output.loss, trained, [result.gradients for result in results])
+        return output
 
     def _chunks(self, episodes: dict[str, MetaBatch]) -> Iterator[tuple[str, MetaBatch]]:
         """(modality, meta-batch) of at most `task_chunk_size` tasks."""
@@ -323,13 +328,10 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             for start in range(0, tasks, step):
                 yield modality, {name: tensor[start : start + step] for name, tensor in batch.items()}
 
-    def _trained(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    def _solve(self, chunk: tuple[str, MetaBatch], tasks: int, with_gradients: bool) -> "_ChunkResult":
+    def _solve(self, chunk: tuple[str, MetaBatch], tasks: int, trained: list[nn.Parameter] | None) -> "_ChunkResult":
         """
-        One chunk: its outputs, its share of the loss over all `tasks`, and with gradients, that share's gradient by
-        each trained parameter in place of a graph.
+        One chunk: its outputs, its share of the loss over all `tasks`, and with `trained`, that share's gradient by
+        each of these parameters in place of a graph.
         """
         modality, batch = chunk
         adaptation = self._adapt(modality, batch["support"], batch["support_labels"], self._n_way(batch))
@@ -339,10 +341,12 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         result = _ChunkResult(logits, adapted.support_loss, adapted.modulation)
         if "query_labels" in batch:
             losses = task_losses(logits, batch["query_labels"])
-            if modality in self.auxiliary and self.training:
-                losses = losses + self.config.auxiliary_weight * self._auxiliary_losses(adaptation, query, batch)
+            if self.training:
+                losses = self.config.episode_weight * losses
+                if modality in self.auxiliary:
+                    losses = losses + self.config.auxiliary_weight * self._auxiliary_losses(adaptation, query, batch)
             result.loss = losses.sum() / tasks
-        return result.with_gradients(self._trained()) if with_gradients else result
+        return result if trained is None else result.with_gradients(trained)
 
     def _n_way(self, batch: MetaBatch) -> int:
         # A linear classifier has its number of classes. Else it is that of the labels, which the host must read.

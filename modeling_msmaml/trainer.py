@@ -43,7 +43,7 @@ class EpisodeResult:
     loss: float
 
 
-class AlternatingUpdates(TrainerCallback):
+class OuterGradientRules(TrainerCallback):
     """
     What happens to the outer gradient between backward and optimizer step: the task encoder's is clipped, and under
     alternating updates the resting network's is dropped (to `None`, so that Adam leaves it alone).
@@ -82,8 +82,9 @@ class MetaTrainer(TrainerHooks):
 
     Raises:
         `ValueError`: `args` do not fit the model, or ask for what cannot work with an inner loop.
-        `FloatingPointError`: in training, a loss that is not finite, before it has changed a parameter; or in
-            evaluation.
+        `FloatingPointError`: in training, a loss that is not finite; on the CPU before it has changed a parameter. An
+            accelerator would have to stop at every step to know, so that there it is noticed at the next log entry, and
+            before the next checkpoint. Or in evaluation.
     """
 
     def __init__(self, model: MSMAMLModel, args: MetaTrainingArguments, data_collator=None, **kwargs):
@@ -121,7 +122,7 @@ class MetaTrainer(TrainerHooks):
         for name in WITHOUT_EFFECT & kwargs.keys():
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
-        self.add_callback(AlternatingUpdates(self))
+        self.add_callback(OuterGradientRules(self))
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
         self._record = TrainingRecord()
@@ -196,7 +197,7 @@ class MetaTrainer(TrainerHooks):
     ) -> Tensor | tuple[Tensor, MSMAMLOutput]:
         output = model(**inputs)
         episodes = inputs["episodes"]
-        if not torch.isfinite(output.loss):
+        if self._looks_at_every_loss() and not torch.isfinite(output.loss):
             raise FloatingPointError(
                 self._explain_not_finite(output, episodes, f"at meta-step {self.state.global_step + 1}")
             )
@@ -206,6 +207,23 @@ class MetaTrainer(TrainerHooks):
         if self._details_are_due():
             self._record_adaptation(output, episodes)
         return (output.loss, output) if return_outputs else output.loss
+
+    def _looks_at_every_loss(self) -> bool:
+        """Reading a number from an accelerator stalls its queue until all that was asked of it is done."""
+        return self.args.device.type == "cpu"
+
+    def _refuse_losses_that_are_not_finite(self, loss: float | None) -> None:
+        if loss is not None and not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the mean loss since the last log entry is {loss} at meta-step {self.state.global_step}. Lower "
+                f"inner_lr (now {self.model.config.inner_lr}) or learning_rate (now {self.args.learning_rate}), or set "
+                f"inner_grad_clip (now {self.model.config.inner_grad_clip}); this model's parameters are spoilt, but "
+                "checkpoints are intact."
+            )
+
+    def _save_checkpoint(self, model, trial) -> None:
+        self._refuse_losses_that_are_not_finite(self._record.own_mean("loss"))
+        super()._save_checkpoint(model, trial)
 
     def training_step(self, model: nn.Module, *args, **kwargs) -> Tensor:
         loss = super().training_step(model, *args, **kwargs)
@@ -255,7 +273,9 @@ class MetaTrainer(TrainerHooks):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs.update(self._record.drain())
+            means = self._record.drain()
+            self._refuse_losses_that_are_not_finite(means.get("loss"))
+            logs.update(means)
         if "train_loss" in logs:
             # Trainer's own counts only the steps since the last resume.
             logs["train_loss"] = self._record.mean_loss() or logs["train_loss"]

@@ -27,6 +27,11 @@ class TrainingRecord:
         before, counted = self._window.get(name, (0.0, 0))
         self._window[name] = (before + total, counted + count)
 
+    def own_mean(self, name: str) -> float | None:
+        """The mean of what this process has added since the last log entry; `None` without any."""
+        total, count = self._window.get(name, (0.0, 0))
+        return float(total) / count if count else None
+
     def drain(self) -> dict[str, float]:
         """The means since the last call. Every process has to call it."""
         parts = defaultdict(list)

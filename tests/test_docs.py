@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import run_meta
+from modeling_msmaml import FewShotClassifier, classify
 
+from .own_data import save_tiny_model, write_file
 from .test_run_meta import options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -51,10 +53,14 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     config = REPOSITORY / "configs" / "quickstart.yaml"
     monkeypatch.chdir(tmp_path)
     run_meta.main([str(config), *options(output_dir="outputs/quickstart")])
-    for code in blocks(REPOSITORY / "README.md", "python"):
-        names = {}
-        exec(compile(code, "README.md", "exec"), names)
-        assert names["logits"].shape == (2, 75, 5)
+    for name in ("crow1", "crow2", "wren1", "unknown"):
+        write_file("audio", tmp_path, len(name), 0).rename(tmp_path / f"{name}.wav")
+    classifying, evaluating = blocks(REPOSITORY / "README.md", "python")
+    names = {}
+    exec(compile(classifying, "README.md", "exec"), names)
+    assert names["classifier"].classes_.tolist() == ["crow", "wren"]
+    exec(compile(evaluating, "README.md", "exec"), names)
+    assert names["logits"].shape == (2, 75, 5)
 
 
 def test_python_of_the_data_page_runs(capsys):
@@ -85,3 +91,45 @@ def test_picture_is_what_its_program_draws(tmp_path):
     script.write_text((REPOSITORY / "docs" / "draw_data_flow.py").read_text())
     subprocess.run([sys.executable, str(script)], check=True, env={**os.environ, "MPLBACKEND": "agg"})
     assert (tmp_path / "data_flow.svg").read_text() == (REPOSITORY / "docs" / "data_flow.svg").read_text()
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """The files that the quickstart speaks of, and a model, in the working directory."""
+    for kind, bird in enumerate(("crow", "wren")):
+        for number in range(kind + 2):
+            write_file("audio", tmp_path / "birds" / bird, kind, number)
+        colour = ("red", "blue")[kind]
+        for number in range(1, 4):
+            write_file("image", tmp_path, kind, number).rename(tmp_path / f"{colour}{number}.png")
+    write_file("audio", tmp_path, 0, 9).rename(tmp_path / "unknown.wav")
+    write_file("image", tmp_path, 0, 9).rename(tmp_path / "unknown.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MSMAML_MODEL", str(save_tiny_model(tmp_path / "outputs" / "quickstart")))
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:the model's vocabulary lacks")
+def test_quickstart_runs_on_own_files(own_files, capsys):
+    page = REPOSITORY / "docs" / "quickstart.md"
+    codes = blocks(page, "python")
+    for code in codes:
+        exec(compile(code, page.name, "exec"), {})
+        assert len([line for line in code.splitlines() if line.strip()]) < 10
+    sounds, texts, pictures, from_pipeline = capsys.readouterr().out.strip().splitlines()
+    assert re.match(r"\['(crow|wren)'\] \[\[[\d. ]+\]\]", sounds)
+    assert set(re.findall(r"'(\w+)'", texts)) <= {"recipe", "weather"} and texts.count("'") == 4
+    assert re.fullmatch(r"\['(red|blue|unsure)'\]", pictures)
+    assert set(re.findall(r"'label': '(\w+)'", from_pipeline)) == {"red", "blue"}
+    assert FewShotClassifier.from_pretrained("red_or_blue").classes_.tolist() == ["blue", "red"]
+
+
+def test_commands_of_the_quickstart_run(own_files, capsys):
+    (own_files / "unknown").mkdir()
+    (own_files / "unknown.wav").rename(own_files / "unknown" / "1.wav")
+    (script,) = blocks(REPOSITORY / "docs" / "quickstart.md", "bash")
+    for line in script.splitlines():
+        words = shlex.split(line.replace("unknown/*.wav", "unknown/1.wav"), comments=True)
+        assert words[:3] == ["python", "-m", "modeling_msmaml.classify"]
+        classify.main(words[3:])
+    assert capsys.readouterr().out.count("unknown/1.wav") == 3

@@ -19,6 +19,7 @@ from modeling_msmaml.convert_original import load_original, main
 from modeling_msmaml.hub_original_layout import choose_run, list_originals, list_runs
 
 from .fake_hub import TOKEN, FakeHub, card_errors
+from .own_data import save_tiny_model
 from .test_run_meta import options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -502,3 +503,26 @@ def test_auto_classes_load_without_the_package(pushed, tmp_path):
     assert loaded["logits"] == loaded["again"] == result["logits"]
     assert len(loaded["predicted"]) == 2
     assert loaded["parts"] == ["feature_extractor", "image_processor", "tokenizer"]
+
+
+def test_adapted_classifier_goes_over_the_hub(tmp_path):
+    save_tiny_model(tmp_path / "model")
+    with FakeHub() as hub:
+        result = client(
+            hub,
+            tmp_path / "home",
+            f"""
+            from modeling_msmaml import FewShotClassifier
+
+            texts, labels = ["word1 word2", "word3 word1", "word5"], ["a", "a", "b"]
+            classifier = FewShotClassifier.from_pretrained("{tmp_path / "model"}").fit(texts, labels)
+            classifier.push_to_hub("someone/a-or-b")
+            loaded = FewShotClassifier.from_pretrained("someone/a-or-b")
+            result["classes"] = loaded.classes_.tolist()
+            result["equal"] = (loaded.predict_proba(texts) == classifier.predict_proba(texts)).all().item()
+            result["absent"] = error(FewShotClassifier.from_pretrained, "someone/nothing")
+            """,
+        )
+        assert {"few_shot_classifier.json", "few_shot_classifier.safetensors"} <= set(hub.files("someone/a-or-b"))
+    assert result["classes"] == ["a", "b"] and result["equal"]
+    assert re.search("FileNotFoundError: model='someone/nothing' is no folder or repository", result["absent"])

@@ -228,6 +228,15 @@ def test_going_on_with_fewer_modalities_keeps_the_whole_processor(quickstart, tm
     assert MSMAMLProcessor.from_pretrained(tmp_path).feature_extractor is not None
 
 
+def test_trained_inner_rates_are_those_of_the_run_and_load(tmp_path):
+    rates = {"inner_rates": "per_layer_per_step", "num_inner_steps": 3, "inner_lr": 0.3, "learning_rate": 1e-9}
+    changes = {"output_dir": tmp_path, "datasets": "synthetic:image", "max_steps": 1, **rates}
+    run_meta.main(["configs/quickstart.yaml", *options(**changes)])
+    model = MSMAMLModel.from_pretrained(tmp_path)
+    for rate in model.inner_rates.rates.values():
+        torch.testing.assert_close(rate.detach(), torch.full((3,), 0.3))
+
+
 def test_clamping_can_be_switched_off(tmp_path):
     arguments, _, _ = run_meta.parse_arguments(["configs/quickstart.yaml", "--inner_grad_clip", "0"])
     assert arguments.given() == {"inner_grad_clip": None}

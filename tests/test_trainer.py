@@ -226,6 +226,19 @@ def test_loss_that_is_not_finite_stops_before_it_does_harm(tmp_path):
     assert not changed(before, parameters(trainer))
 
 
+@pytest.mark.parametrize("options", [{"logging_steps": 2, "save_steps": 100}, {"logging_steps": 100, "save_steps": 2}])
+def test_on_an_accelerator_a_loss_that_is_not_finite_is_found_before_it_is_logged_or_saved(
+    options, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(MetaTrainer, "_looks_at_every_loss", lambda self: False)
+    trainer = make_trainer(
+        tmp_path, inner_lr=1e30, model_changes={"inner_grad_clip": None}, save_strategy="steps", **options
+    )
+    with pytest.raises(FloatingPointError, match=r"nan at meta-step 2.*inner_lr \(now 1e\+30\)"):
+        trainer.train()
+    assert not trainer.state.log_history and not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_loss_that_is_not_finite_is_no_result_of_an_evaluation(tmp_path):
     trainer = make_trainer(tmp_path, inner_lr=1e30, model_changes={"inner_grad_clip": None})
     with pytest.raises(FloatingPointError, match=r"in evaluation, in .*inner_lr"):

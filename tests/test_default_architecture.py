@@ -1,0 +1,366 @@
+"""The default architecture: fitted front ends, descriptors, prototypes, trained rates, co-training."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from modeling_msmaml import MSMAMLConfig, MSMAMLModel
+from modeling_msmaml.descriptors import Descriptor, Statistics
+from modeling_msmaml.fitted_frontends import (
+    ACTIVATION_THRESHOLD,
+    DEVIATION_FLOOR,
+    PatchDictionaryFrontend,
+    WeightedWordsFrontend,
+    normalise_contrast,
+    occurrences,
+    spherical_kmeans,
+)
+from modeling_msmaml.trainer import MetaTrainer
+from modeling_msmaml.training_args import MetaTrainingArguments
+
+N_WAY, K_SHOT, N_QUERY = 3, 2, 3
+STEP = 1e-7  # of finite differences; small, since ReLU has kinks
+SHAPES = {"audio": (3200,), "text": (24,), "image": (3, 16, 16)}
+SMALL = {
+    "n_way": N_WAY,
+    "front_ends": "fitted",
+    "descriptor_size": 6,
+    "num_channels": 8,
+    "num_layers": 2,
+    "kernel_size": 3,
+    "stride": 1,
+    "padding": 1,
+    "pooling": "mean_max",
+    "feature_size": 8,
+    "norm": "group",
+    "head": "prototype",
+    "adapted_parameters": "head",
+    "inner_rates": "per_layer_per_step",
+    "num_inner_steps": 2,
+    "inner_lr": 0.1,
+    "modulation_init": "identity",
+    "task_encoder_pooling": "class",
+    "task_encoder_hidden_size": 6,
+    "share_embeddings": True,
+    "image_size": 16,
+    "num_mels": 16,
+    "patch_dictionary_size": 8,
+    "vocab_size": 30,
+    "word_vector_size": 10,
+    "text_patch_size": 4,
+}
+WITHOUT_MODULATION = {
+    "conditioning": "none",
+    "modulation_init": "default",
+    "task_encoder_pooling": "mean",
+    "share_embeddings": False,
+}
+
+
+def raw(modality: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    low, high, dtype = {
+        "audio": (-32767, 32768, torch.int16),
+        "text": (0, 30, torch.int32),
+        "image": (0, 256, torch.uint8),
+    }[modality]
+    return torch.randint(low, high, (*shape, *SHAPES[modality]), generator=generator, dtype=torch.int64).to(dtype)
+
+
+def small_model(dtype: torch.dtype = torch.float64, **changes) -> MSMAMLModel:
+    torch.manual_seed(0)
+    model = MSMAMLModel(MSMAMLConfig(**{**SMALL, **changes}))
+    generator = torch.Generator().manual_seed(5)
+    model.fit_front_ends({name: raw(name, (40,), generator) for name in model.config.modalities})
+    for name, parameter in model.named_parameters():
+        if "modulations" in name:  # else the identity would hide what the task encoder does
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model.to(dtype)
+
+
+def episodes(modalities=tuple(SHAPES), tasks: int = 2, n_way: int = N_WAY, class_ids: bool = False, seed: int = 0):
+    generator, batch = torch.Generator().manual_seed(seed), {}
+    for name in modalities:
+        batch[name] = {
+            "support": raw(name, (tasks, n_way * K_SHOT), generator),
+            "support_labels": torch.arange(n_way).repeat_interleave(K_SHOT).repeat(tasks, 1),
+            "query": raw(name, (tasks, n_way * N_QUERY), generator),
+            "query_labels": torch.arange(n_way).repeat_interleave(N_QUERY).repeat(tasks, 1),
+        }
+        if class_ids:
+            batch[name]["class_ids"] = torch.stack([torch.arange(n_way).roll(task) + task for task in range(tasks)])
+    return batch
+
+
+VARIANTS = {
+    "default": {},
+    "upper": {"adapted_parameters": "upper"},
+    "all": {"adapted_parameters": "all", "inner_lr": 0.02},
+    "all with own embeddings": {"adapted_parameters": "all", "share_embeddings": False, "inner_lr": 0.02},
+    "per element": {"inner_rates": "per_element", "adapted_parameters": "upper"},
+    "fixed rates": {"inner_rates": "fixed", "adapted_parameters": "upper"},
+    "checkpointed": {"adapted_parameters": "upper", "inner_loop_checkpointing": True, "num_inner_steps": 3},
+    "linear head": {"head": "linear", "adapted_parameters": "upper"},
+    "without modulation": WITHOUT_MODULATION,
+    "without descriptor": {"descriptor_size": 0},
+    "batch norm": {"norm": "batch", "norm_statistics": "support", "adapted_parameters": "upper"},
+    "batch norm, head": {"norm": "batch"},
+    "co-training": {"auxiliary_classes": {"audio": 5, "image": 6}, "auxiliary_weight": 0.5},
+    "network gain": {"network_gain": {"text": 0.3}},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_outer_gradient_agrees_with_finite_differences(name):
+    model = small_model(**VARIANTS[name]).train()
+    batch = episodes()
+    for modality in model.auxiliary:
+        batch[modality] |= {"class_ids": episodes([modality], class_ids=True)[modality]["class_ids"]}
+    model(batch).loss.backward()
+    generator = torch.Generator().manual_seed(1)
+    trained = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
+    for _ in range(4):
+        # Every tensor takes part in every direction, with a length of its own.
+        direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in trained]
+        direction = [d / d.norm() for d in direction]
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                for parameter, step in zip(trained, direction, strict=True):
+                    parameter += sign * STEP * step
+                losses.append(model(batch).loss.item())
+                for parameter, step in zip(trained, direction, strict=True):
+                    parameter -= sign * STEP * step
+        numerical = (losses[0] - losses[1]) / (2 * STEP)
+        analytical = sum((p.grad * d).sum().item() for p, d in zip(trained, direction, strict=True))
+        assert analytical == pytest.approx(numerical, rel=1e-4, abs=1e-6)
+
+
+def test_every_part_gets_a_gradient():
+    model = small_model(auxiliary_classes={"audio": 5, "text": 5, "image": 5}).train()
+    model(episodes(class_ids=True)).loss.backward()
+    idle = {name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
+    assert idle == set()
+
+
+@pytest.mark.parametrize("name", ["default", "upper", "all", "co-training"])
+@pytest.mark.parametrize("task_chunk_size", [1, 3])
+def test_no_result_depends_on_chunks(name, task_chunk_size):
+    together = small_model(**VARIANTS[name]).eval()
+    model = small_model(**VARIANTS[name], task_chunk_size=task_chunk_size).eval()
+    batch = episodes(tasks=3)
+    expected, actual = together(batch), model(batch)
+    torch.testing.assert_close(actual.loss, expected.loss, rtol=1e-10, atol=0)
+    for modality in batch:
+        torch.testing.assert_close(actual.logits[modality], expected.logits[modality], rtol=1e-8, atol=1e-10)
+
+
+def test_predictions_do_not_depend_on_other_queries():
+    model, batch = small_model().eval(), episodes(["image"])
+    together = model(batch).logits["image"]
+    for query in range(N_WAY * N_QUERY):
+        one = {name: batch["image"][name] for name in ("support", "support_labels")}
+        alone = model({"image": {**one, "query": batch["image"]["query"][:, query : query + 1]}}).logits["image"]
+        torch.testing.assert_close(alone[:, 0], together[:, query], rtol=1e-10, atol=1e-12)
+
+
+def test_prototypes_work_for_any_number_of_classes():
+    model = small_model().eval()
+    assert model(episodes(n_way=4)).logits["text"].shape == (2, 4 * N_QUERY, 4)
+    assert model(episodes(n_way=2)).logits["text"].shape == (2, 2 * N_QUERY, 2)
+
+
+def test_prototypes_are_mean_features_of_unit_length():
+    model = small_model(num_inner_steps=0, inner_rates="fixed").eval()
+    adapted = model.adapt("audio", *(episodes(["audio"])["audio"][k] for k in ("support", "support_labels")))
+    weight = adapted.parameters["classifier.weight"]
+    torch.testing.assert_close(weight.norm(dim=2), torch.ones(2, N_WAY, dtype=weight.dtype))
+    assert not adapted.parameters["classifier.bias"].any()
+
+
+def test_trained_rates_start_as_the_fixed_one():
+    batch = episodes()
+    fixed, trained, element = (
+        small_model(inner_rates=kind).eval()(batch).logits["audio"]
+        for kind in ("fixed", "per_layer_per_step", "per_element")
+    )
+    torch.testing.assert_close(trained, fixed, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(element, fixed, rtol=1e-6, atol=1e-6)
+
+
+def test_identity_modulation_changes_nothing_at_first():
+    torch.manual_seed(0)
+    model = MSMAMLModel(MSMAMLConfig(**SMALL)).eval()
+    assert not any(m.any() for m in model(episodes()).modulation["audio"])
+
+
+def test_inner_loop_lowers_the_support_loss():
+    losses = small_model(num_inner_steps=5, inner_lr=0.01, adapted_parameters="upper").eval()(episodes()).support_loss
+    for modality, values in losses.items():
+        assert (values[:, -1] < values[:, 0]).all(), modality
+
+
+def test_round_trip_keeps_every_result(tmp_path):
+    model = small_model(torch.float32, auxiliary_classes={"audio": 5}).eval()
+    model.save_pretrained(tmp_path)
+    loaded = MSMAMLModel.from_pretrained(tmp_path).eval()
+    expected, actual = model.state_dict(), loaded.state_dict()
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    assert torch.equal(loaded(episodes()).loss, model(episodes()).loss)
+
+
+def test_fitting_is_a_function_of_the_seed():
+    rows = {"image": raw("image", (40,), torch.Generator().manual_seed(5))}
+    filters = []
+    for seed in (0, 0, 1):
+        model = MSMAMLModel(MSMAMLConfig(**SMALL))
+        model.fit_front_ends(rows, seed)
+        filters.append(model.frontends["image"].filters.clone())
+    assert torch.equal(filters[0], filters[1]) and not torch.equal(filters[0], filters[2])
+
+
+def test_fitting_refuses_what_it_cannot_use():
+    model = MSMAMLModel(MSMAMLConfig(**{**SMALL, "modalities": ["image"]}))
+    with pytest.raises(ValueError, match="'audio'"):
+        model.fit_front_ends({"audio": torch.zeros(5, 3200)})
+    with pytest.raises(ValueError, match="1 samples; at least 2"):
+        model.fit_front_ends({"image": torch.zeros(1, 3, 16, 16)})
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=6, max_size=6), min_size=1, max_size=4))
+def test_occurrences_count(rows):
+    expected = [[row.count(token) for token in row] for row in rows]
+    assert occurrences(torch.tensor(rows)).tolist() == expected
+
+
+def test_positions_of_a_text_sum_up_to_its_latent_semantic_representation():
+    generator = torch.Generator().manual_seed(0)
+    rows = raw("text", (50,), generator)
+    frontend = WeightedWordsFrontend(MSMAMLConfig(**{**SMALL, "word_vector_size": 5}))
+    frontend.requires_grad_(False).fit(rows, generator)
+    counts = torch.stack([torch.bincount(row.long(), minlength=30) for row in rows]).float()
+    counts[:, 0] = 0
+    weights = ((counts > 0).sum(0) > 1) / (counts.sqrt().std(0) + DEVIATION_FLOOR)
+    weighted = counts.sqrt() * weights
+    _, _, directions = torch.linalg.svd(weighted - weighted.mean(0), full_matrices=False)
+    expected = weighted @ directions[:5].T
+    actual = frontend(rows, torch.float32).sum(dim=-1)
+    signs = torch.sign((actual * expected).sum(0))
+    torch.testing.assert_close(actual * signs, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_patch_responses_are_those_of_normalised_patches():
+    frontend = PatchDictionaryFrontend(MSMAMLConfig(**SMALL))
+    rows = raw("image", (30,), torch.Generator().manual_seed(0))
+    frontend.fit(rows, torch.Generator().manual_seed(0))
+    patches = normalise_contrast(F.unfold(rows[:3].double() / 255, 6).transpose(1, 2))
+    responses = (patches @ frontend.filters.double() + frontend.offsets.double()).transpose(1, 2).unflatten(2, (11, 11))
+    parts = [F.avg_pool2d(F.relu(sign * responses - ACTIVATION_THRESHOLD), 3) for sign in (1, -1)]
+    torch.testing.assert_close(frontend.maps(rows[:3], torch.float64), torch.cat(parts, 1).sqrt())
+    maps = frontend(rows, torch.float32)
+    torch.testing.assert_close(maps.mean(dim=(0, 2, 3)), torch.zeros(16), atol=1e-5, rtol=0)
+    used = frontend.channel_std > 1e-6
+    torch.testing.assert_close(maps.std(dim=(0, 2, 3))[used], torch.ones(int(used.sum())), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\).*takes \(3, 16, 16\)"):
+        frontend(torch.zeros(2, 3, 8, 8), torch.float32)
+
+
+def test_spherical_kmeans_finds_directions():
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.eye(4)[:3]
+    points = directions.repeat_interleave(50, 0) * torch.rand(150, 1, generator=generator).add(0.5)
+    points += 0.05 * torch.randn(150, 4, generator=generator)
+    found = spherical_kmeans(points[torch.randperm(150, generator=generator)], 3, generator)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_descriptor_whitens_as_much_as_it_says(whitening):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(500, 4, generator=generator) @ torch.diag(torch.tensor([8.0, 4.0, 2.0, 1.0])) + 3
+    descriptor = Descriptor(Statistics(lambda maps: maps, 4, standardise=False, whitening=whitening), 3)
+    descriptor.fit(values)
+    projected = (values - descriptor.mean) @ descriptor.projection
+    deviations = (values - values.mean(0)).svd().S[:3] / 499**0.5
+    torch.testing.assert_close(projected.std(0), deviations ** (1 - whitening), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(descriptor(values).norm(dim=1), torch.ones(500))
+
+
+def test_descriptor_of_fewer_samples_than_components_is_finite():
+    descriptor = Descriptor(Statistics(lambda maps: maps, 10), 8)
+    descriptor.fit(torch.randn(4, 10))
+    assert torch.isfinite(descriptor(torch.randn(3, 10))).all()
+    assert not descriptor.projection[:, 3:].any()
+
+
+def test_co_training_needs_the_classes_and_only_then_knows_them():
+    model = small_model(auxiliary_classes={"audio": 5}).train()
+    with pytest.raises(ValueError, match="'audio'.*lacks 'class_ids'"):
+        model(episodes(["audio"]))
+    with pytest.raises(ValueError, match="'class_ids'"):
+        small_model().train()(episodes(["audio"], class_ids=True))
+    model.eval()(episodes(["audio"]))
+
+
+def test_co_training_adds_to_the_training_loss_alone():
+    plain, batch = small_model(), episodes(["audio"], class_ids=True)
+    model = small_model(auxiliary_classes={"audio": 5}, auxiliary_weight=2.0)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    without = {"audio": {name: tensor for name, tensor in batch["audio"].items() if name != "class_ids"}}
+    torch.testing.assert_close(model.eval()(batch).loss, plain.eval()(without).loss)
+    assert model.train()(batch).loss > plain.train()(without).loss + 0.5
+    model.config.episode_weight = 0.0
+    only = model(batch).loss
+    model.config.episode_weight = 1.0
+    torch.testing.assert_close(only + plain.train()(without).loss, model.train()(batch).loss)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm_statistics": "transductive"}, "norm_statistics='transductive'.*norm='group'"),
+        ({"front_ends": "raw"}, "descriptor_size=6 needs front_ends"),
+        ({"descriptor_size": 0, "network_gain": 0.5}, "network_gain=0.5 needs a descriptor"),
+        ({"network_gain": {"audio": 0.0}}, "network_gain=.*positive"),
+        ({"head": "linear", "cosine_scale": 5.0}, "cosine_scale=5.0 has no effect"),
+        ({"num_inner_steps": 0}, "inner_rates='per_layer_per_step' has no effect"),
+        ({"conditioning": "sigmoid"}, "modulation_init='identity' needs"),
+        ({**WITHOUT_MODULATION, "share_embeddings": True}, "share_embeddings=True has no effect"),
+        ({**WITHOUT_MODULATION, "task_encoder_pooling": "class"}, "task_encoder_pooling='class' has no effect"),
+        ({"auxiliary_weight": 0.5}, "auxiliary_weight=0.5 has no effect"),
+        ({"auxiliary_classes": {"smell": 3}}, "auxiliary_classes names .*smell"),
+        ({"episode_weight": 0.0}, "episode_weight=0.0"),
+        ({"adapted_parameters": "lower"}, "adapted_parameters='lower'.*all, upper, head"),
+        ({"inner_rates": "meta_sgd"}, "inner_rates='meta_sgd'"),
+    ],
+)
+def test_combinations_without_meaning_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        MSMAMLConfig(**{**SMALL, **changes})
+
+
+def test_trainer_refuses_what_does_not_fit_the_model(tmp_path):
+    arguments = {"output_dir": str(tmp_path), "n_way": N_WAY, "report_to": "none", "use_cpu": True}
+    with pytest.raises(ValueError, match="num_inner_steps=4.*rates for 2"):
+        MetaTrainer(small_model(torch.float32), MetaTrainingArguments(**arguments, num_inner_steps=4))
+    linear = small_model(torch.float32, head="linear")
+    with pytest.raises(ValueError, match="train_n_way=5.*linear"):
+        MetaTrainer(linear, MetaTrainingArguments(**arguments, train_n_way="5"))
+    with pytest.raises(ValueError, match="more steps|num_inner_steps=3"):
+        model = small_model(torch.float32)
+        model.config.num_inner_steps = 3
+        model(episodes())
+
+
+def test_rates_and_scale_do_not_decay(tmp_path):
+    args = MetaTrainingArguments(
+        output_dir=str(tmp_path), n_way=N_WAY, report_to="none", use_cpu=True, weight_decay=0.1
+    )
+    trainer = MetaTrainer(small_model(torch.float32), args)
+    decayed = {id(p) for g in trainer.create_optimizer().param_groups if g["weight_decay"] for p in g["params"]}
+    model = trainer.model
+    assert decayed and not any(id(p) in decayed for p in model.inner_rates.parameters())
+    assert id(model.task_network.cosine_scale.value) not in decayed
