@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, BertModel
 
 import run_meta
-from benchmarks import pretrained_text
+from benchmarks import encoder_layers, pretrained_text
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.encoded import EncodedRows, encode_episodes, encode_split
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
@@ -414,3 +414,11 @@ def test_benchmark_compares_on_the_same_episodes(tmp_path, data_dir, cache_dir, 
     test = set(results[0]["categories"])
     assert len(test) == 5 and not test & {"editorial", "hobbies", "learned", "mystery", "romance"}
     assert "this model, 1 meta-steps" in capsys.readouterr().out
+
+
+def test_benchmark_of_layers_reports_each(tmp_path, data_dir, cache_dir, capsys):
+    encoder = save_bert(tmp_path / "bert", max_position_embeddings=202)
+    arguments = ["--encoder", encoder, "--window", "202", "--draws", "1", "--num_episodes", "3"]
+    results = encoder_layers.main([*arguments, "--data_dir", str(data_dir), "--cache_dir", str(cache_dir)])
+    assert {result["layer"] for result in results} == {0, 1} and len(results) == 2 * 2 * 4
+    assert capsys.readouterr().out.count("layer 1") == 4
