@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import transformers
 import yaml
-from transformers import HfArgumentParser, set_seed
+from transformers import AutoTokenizer, HfArgumentParser, set_seed
 from transformers.utils import cached_file
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
+from data_builders.encoded import encode_episodes
 from modeling_msmaml import (
     MetaTrainer,
     MetaTrainingArguments,
@@ -100,6 +101,11 @@ class ModelArguments:
         default=None,
         metadata={"help": "Weight of the query loss; 0 trains a supervised backbone on the classes alone."},
     )
+    # A dict once parsed; text is what HfArgumentParser can take from a command line.
+    embeddings: str | None = field(
+        default=None,
+        metadata={"help": 'Pretrained encoders by modality, as JSON: \'{"text": {"transformers": "FOLDER"}}\'.'},
+    )
 
     def __post_init__(self):
         try:
@@ -109,6 +115,13 @@ class ModelArguments:
                 f'network_gain={self.network_gain!r} is neither a number nor JSON such as {{"text": 0.3}}'
             ) from error
         self.network_gain = gain
+        try:
+            given = self.embeddings
+            self.embeddings = json.loads(given) if isinstance(given, str) else given
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f'embeddings={self.embeddings!r} is not JSON such as {{"image": {{"timm": "resnet18"}}}}'
+            ) from error
         if self.auxiliary_weight is not None and not self.auxiliary:
             raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary")
 
@@ -139,6 +152,9 @@ class DataArguments:
         default=None, metadata={"help": 'Options by data set, as JSON: \'{"brown": {"unit": "document"}}\'.'}
     )
     cache_dir: str | None = field(default=None, metadata={"help": "Where built data go. Default: HF_DATASETS_CACHE."})
+    cache_features: bool = field(
+        default=False, metadata={"help": "Store the features of pretrained encoders, and never compute them again."}
+    )
     protocol: str = field(default="class_disjoint", metadata={"help": "How classes and samples are split."})
     source_disjoint: bool = field(
         default=True, metadata={"help": "Support and query of an episode share no recording or document."}
@@ -272,12 +288,40 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
     config = MSMAMLConfig(modalities=[split.modality for split in splits], n_way=args.n_way, **options)
     model = MSMAMLModel(config)
-    if text is not None:
+    if text is not None and "text" in (arguments.embeddings or {}):
+        check_tokenizer(text, arguments.embeddings["text"])
+    elif text is not None:
         if text.word_vectors is None:
-            raise ValueError(f"data set {text.name!r} uses a checkpoint's vocabulary: give its model_name_or_path")
+            raise ValueError(
+                f"data set {text.name!r} uses a checkpoint's vocabulary: give its model_name_or_path, or embeddings "
+                "with the encoder whose tokenizer it is"
+            )
         model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
-    model.fit_front_ends({split.modality: rows_to_fit_to(split) for split in splits}, args.seed)
     return model
+
+
+def check_tokenizer(split: FewShotSplit, encoder: dict) -> None:
+    """Raises ValueError unless the rows are token ids of the encoder's own tokenizer, as far as it has one."""
+    source = encoder.get("transformers")
+    if "special_tokens" not in encoder and AutoTokenizer.from_pretrained(source).get_vocab() != (
+        split.tokenizer.get_vocab()
+    ):
+        raise ValueError(
+            f"the rows of data set {split.name!r} are in another vocabulary than that of the encoder {source!r}: give "
+            f'dataset_options={{"{split.name}": {{"tokenizer": "{source}"}}}}'
+        )
+
+
+def store_features(
+    datasets: dict[str, EpisodeDataset], model: MSMAMLModel, data: DataArguments, device: torch.device
+) -> dict[str, EpisodeDataset]:
+    """The same episodes with what the model's pretrained encoders make of them, computed on `device`."""
+    for frontend in model.frontends.values():
+        frontend.to(device)
+    datasets = {name: encode_episodes(episodes, model.frontends, data.cache_dir) for name, episodes in datasets.items()}
+    for frontend in model.frontends.values():
+        frontend.to(model.task_network.convolutions[0].weight.device)
+    return datasets
 
 
 def rows_to_fit_to(split: FewShotSplit) -> torch.Tensor:
@@ -295,6 +339,8 @@ def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLM
             model.train_word_vectors(value)
         elif name == "inner_grad_clip":
             model.config.inner_grad_clip = value
+        elif name == "embeddings":
+            check_encoders(path, value, model.config.embeddings or {})
         elif value != getattr(model.config, name):
             raise ValueError(
                 f"{name}={value} does not fit the checkpoint {path}, which has {name}={getattr(model.config, name)}: "
@@ -311,6 +357,19 @@ def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLM
                     f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training"
                 )
     return model
+
+
+def check_encoders(path: str, given: dict[str, dict], existing: dict[str, dict]) -> None:
+    """Raises ValueError unless a checkpoint's encoders are those of an option."""
+    short = {
+        modality: {key: value for key, value in spec.items() if key != "recorded"}
+        for modality, spec in existing.items()
+    }
+    if given != short:
+        raise ValueError(
+            f"embeddings={given} does not fit the checkpoint {path}, which has {short}: leave the option out, or train "
+            "a new model"
+        )
 
 
 def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> None:
@@ -332,10 +391,15 @@ def run(
     """Everything that the options, which `argv` gave, ask for; returns what `all_results.json` holds."""
     check_what_to_do(arguments, args)
     datasets = make_datasets(data, args)
-    splits = next(iter(datasets.values())).splits
     set_seed(args.seed)
+    model = make_model(arguments, args, next(iter(datasets.values())).splits)
+    if data.cache_features:
+        datasets = store_features(datasets, model, data, args.device)
+    splits = next(iter(datasets.values())).splits
+    if arguments.model_name_or_path is None:
+        model.fit_front_ends({split.modality: rows_to_fit_to(split) for split in splits}, args.seed)
     trainer = MetaTrainer(
-        model=make_model(arguments, args, splits),
+        model=model,
         args=args,
         train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),

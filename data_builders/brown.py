@@ -16,15 +16,16 @@ from typing import NamedTuple
 
 import datasets
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from . import text_rows, vocabulary
 from .archives import Official, Store, few
-from .base import ArchiveBuilder, row_features
+from .base import ArchiveBuilder, row_features, text_hash
 from .few_shot import FewShotSplit, split_of_builder
 from .protocols import read_protocols, select_rows
 from .text_rows import VocabularyBuilder
 
-OPTIONS = ("unit", "passage_length", "min_count")
+OPTIONS = ("unit", "passage_length", "min_count", "tokenizer")
 PROTOCOLS = tuple(read_protocols("brown"))
 
 _CATEGORIES_FILE = "cats.txt"
@@ -126,10 +127,14 @@ class BrownConfig(BrownVocabularyConfig):
     Attributes:
         unit: `"passage"`: windows of `length` tokens; `"document"`: the first `length` tokens of each document.
         length: tokens of a row.
+        tokenizer: folder or name of a tokenizer to use in place of the vocabulary.
+        tokenizer_hash: changes when that tokenizer does.
     """
 
     unit: str = "passage"
     length: int = text_rows.PASSAGE_LENGTH
+    tokenizer: str | None = None
+    tokenizer_hash: str | None = None
 
 
 class Brown(ArchiveBuilder):
@@ -158,7 +163,10 @@ class Brown(ArchiveBuilder):
         )
 
     def _generate_examples(self) -> Iterator[tuple[str, dict]]:
-        tokenizer = self.vocabulary().tokenizer(self.config.length)
+        if self.config.tokenizer is None:
+            tokenizer = self.vocabulary().tokenizer(self.config.length)
+        else:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(self.config.tokenizer)
         for document in read_documents(self.store):
             text = "\n".join(document.sentences)
             rows = text_rows.document_rows(tokenizer, text, self.config.unit, self.config.length)
@@ -174,21 +182,28 @@ def load(
     cache_dir: str | os.PathLike | None,
     unit: str | None = None,
     passage_length: int | None = None,
-    min_count: int = text_rows.MIN_COUNT,
+    min_count: int | None = None,
+    tokenizer: str | os.PathLike | None = None,
 ) -> FewShotSplit:
     """See `load_few_shot`.
 
     Args:
         unit: `"passage"` or `"document"`; by default passages, under protocol `original` documents, as published.
-        passage_length: tokens of a passage, at least 1; documents have 3,000.
-        min_count: rarer words become `[UNK]`; at least 1.
+        passage_length: tokens of a passage, at least 1; documents have 3,000. By default 600, or as many as
+            `tokenizer` takes at most, if it says.
+        min_count: rarer words become `[UNK]`; at least 1, by default 5.
+        tokenizer: folder or name of a checkpoint or of a pretrained encoder, whose tokenizer makes the rows in place
+            of a vocabulary of the training documents; the split then has no word vectors.
 
     Raises:
-        ValueError: another unit, or a number out of range; `passage_length` given for documents.
+        ValueError: another unit, or a number out of range; `passage_length` given for documents, or `min_count` beside
+            `tokenizer`; a tokenizer that pads with another token than 0.
     """
     unit = unit or ("document" if protocol == "original" else "passage")
+    if tokenizer is not None:
+        return _load_with_tokenizer(split, protocol, data_dir, cache_dir, unit, passage_length, min_count, tokenizer)
     length = text_rows.row_length(unit, passage_length)
-    text_rows.positive("min_count", min_count)
+    min_count = text_rows.positive("min_count", text_rows.MIN_COUNT if min_count is None else min_count)
     builder = Brown(
         cache_dir=cache_dir, data_dir=data_dir, protocol=protocol, min_count=min_count, unit=unit, length=length
     )
@@ -197,6 +212,30 @@ def load(
     return split_of_builder(
         builder, split, protocol, tokenizer=tokenizer, preprocessor=tokenizer, word_vectors=words.word_vectors()
     )
+
+
+def _load_with_tokenizer(
+    split, protocol, data_dir, cache_dir, unit, passage_length, min_count, tokenizer
+) -> FewShotSplit:
+    if min_count is not None:
+        raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}")
+    words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+    if words.pad_token_id != 0:
+        raise ValueError(f"tokenizer={str(tokenizer)!r} pads with {words.pad_token_id}, but 0 is padding in text rows")
+    if passage_length is None and unit == "passage" and words.model_max_length <= 1_000_000:
+        passage_length = words.model_max_length
+    length = text_rows.row_length(unit, passage_length)
+    builder = Brown(
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        protocol=protocol,
+        unit=unit,
+        length=length,
+        tokenizer=str(tokenizer),
+        tokenizer_hash=text_hash(words.backend_tokenizer.to_str()),
+    )
+    words.model_max_length = length
+    return split_of_builder(builder, split, protocol, tokenizer=words, preprocessor=words)
 
 
 def _category_names() -> list[str]:

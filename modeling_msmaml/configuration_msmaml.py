@@ -5,6 +5,8 @@ import inspect
 
 from transformers import PreTrainedConfig
 
+from .encoder_descriptions import check_embeddings
+
 CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none", "kernel")
 NORM_STATISTICS = ("transductive", "support")
 FRONT_ENDS = ("raw", "fitted")
@@ -134,6 +136,16 @@ class MSMAMLConfig(PreTrainedConfig):
         label_smoothing (`float`, defaults to 0.0):
             How much of a training label is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567, section 7),
             for queries and auxiliary classes; in [0, 1). The inner loop's labels stay as they are.
+        embeddings (`dict[str, dict]`, *optional*):
+            Modality -> the frozen pretrained encoder that reads it in place of `front_ends`: `{"image": {"timm":
+            "resnet18"}, "text": {"transformers": folder or name}, "audio": {"transformers": folder or name}}`. Further
+            keys: `"pretrained"` (`False`: random weights; default `True`); `"adapter_size"`, the width of a trained
+            bottleneck on its features; `"layer"` (audio and text), whose hidden states to take, 0 being what goes into
+            the first, by default what the encoder gives out; `"pool"` (audio and text), how many positions are
+            averaged to one; `"window"` (text), tokens that go through the encoder at once, special tokens included, by
+            default as many as it takes; `"special_tokens"` (text), ids before and after a text, if the tokenizer
+            cannot be asked; `"input_size"` (image), the side in pixels to which pictures are resized. [`MSMAMLModel`]
+            adds `"recorded"`: architecture and preprocessing, with which a saved model is built again.
 
     Raises:
         `ValueError`: an argument outside of its range, or misspelt.
@@ -189,6 +201,7 @@ class MSMAMLConfig(PreTrainedConfig):
         auxiliary_weight: float = 1.0,
         episode_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        embeddings: dict[str, dict] | None = None,
         **kwargs,
     ):
         self.modalities = list(modalities)
@@ -237,6 +250,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.auxiliary_weight = auxiliary_weight
         self.episode_weight = episode_weight
         self.label_smoothing = label_smoothing
+        self.embeddings = embeddings
         kwargs.setdefault("pad_token_id", 0)
         self._refuse_unknown(kwargs)
         self.check()
@@ -267,6 +281,10 @@ class MSMAMLConfig(PreTrainedConfig):
     def layer_channels(self) -> list[int]:
         """Output channels of each layer: C, 2C, 4C, ..."""
         return [self.num_channels * 2**layer for layer in range(self.num_layers)]
+
+    def front_ends_of(self, modality: str) -> str:
+        """`"pretrained"` for a modality in `embeddings`, else `front_ends`."""
+        return "pretrained" if modality in (self.embeddings or {}) else self.front_ends
 
     def per_layer(self, name: str) -> list[int]:
         """`kernel_size`, `stride` or `padding` as one value a layer."""
@@ -363,8 +381,14 @@ class MSMAMLConfig(PreTrainedConfig):
                 f"norm_statistics={self.norm_statistics!r} does not go with norm='group', which normalises every "
                 "sample by itself: leave it out"
             )
-        if self.descriptor_size and self.front_ends != "fitted":
-            raise ValueError(f"descriptor_size={self.descriptor_size} needs front_ends='fitted'")
+        if self.embeddings is not None:
+            check_embeddings(self.embeddings, self.modalities)
+        if self.descriptor_size and any(self.front_ends_of(name) == "raw" for name in self.modalities):
+            raise ValueError(
+                f"descriptor_size={self.descriptor_size} needs front_ends='fitted', or embeddings for all modalities"
+            )
+        if self.train_word_vectors and self.front_ends_of("text") == "pretrained":
+            raise ValueError("train_word_vectors=True has no effect on text that embeddings['text'] reads")
         if self.network_gain != 1.0 and not self.descriptor_size:
             raise ValueError(f"network_gain={self.network_gain} needs a descriptor: give descriptor_size, or leave it")
         if self.cosine_scale != 10.0 and self.head != "prototype":

@@ -72,7 +72,11 @@ class Descriptor(nn.Module):
 
     def fit(self, maps: Float[Tensor, "samples ..."]) -> None:
         """Principal components of the training samples' statistics; components beyond their rank become zero."""
-        values = torch.cat([self.statistics.function(part) for part in maps.split(256)]).double()
+        self.fit_statistics(torch.cat([self.statistics.function(part) for part in maps.split(256)]))
+
+    def fit_statistics(self, values: Float[Tensor, "samples number"]) -> None:
+        """The same, from the statistics themselves."""
+        values = values.double()
         mean, std = values.mean(dim=0), values.std(dim=0).clamp(min=1e-6)
         if not self.statistics.standardise:
             std = torch.ones_like(std)

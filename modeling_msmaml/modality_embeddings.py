@@ -162,8 +162,8 @@ def register_modality(name: str, embedding_class: type[ModalityEmbedding], front
     Registering a name again replaces its class, for models that are built afterwards.
 
     Args:
-        front_ends: for configs with these `front_ends`. A modality that has no class for `"fitted"` is read by the one
-            for `"raw"` there too.
+        front_ends: for configs with these `front_ends`, or `"pretrained"`, for `embeddings`. A modality that has no
+            class for `"fitted"` is read by the one for `"raw"` there too.
 
     Raises:
         `ValueError`: `name` is no Python identifier (it becomes part of parameter names), or unknown `front_ends`.
@@ -171,8 +171,8 @@ def register_modality(name: str, embedding_class: type[ModalityEmbedding], front
     """
     if not name.isidentifier():
         raise ValueError(f"modality name {name!r} must be a Python identifier, since parameters are named after it")
-    if front_ends not in FRONT_ENDS:
-        raise ValueError(f"front_ends={front_ends!r} is unknown; choose one of {', '.join(FRONT_ENDS)}")
+    if front_ends not in (*FRONT_ENDS, "pretrained"):
+        raise ValueError(f"front_ends={front_ends!r} is unknown; choose one of {', '.join(FRONT_ENDS)}, pretrained")
     if not (isinstance(embedding_class, type) and issubclass(embedding_class, ModalityEmbedding)):
         raise TypeError(f"embedding_class={embedding_class!r} must be a subclass of ModalityEmbedding")
     _REGISTRY[name, front_ends] = embedding_class
@@ -200,7 +200,7 @@ def embedding_class(name: str, front_ends: str) -> type[ModalityEmbedding]:
 
 
 def _build(config: MSMAMLConfig, make: Callable[[type[ModalityEmbedding]], nn.Module]) -> nn.ModuleDict:
-    return nn.ModuleDict({name: make(embedding_class(name, config.front_ends)) for name in config.modalities})
+    return nn.ModuleDict({name: make(embedding_class(name, config.front_ends_of(name))) for name in config.modalities})
 
 
 def build_embeddings(config: MSMAMLConfig) -> nn.ModuleDict:

@@ -18,11 +18,13 @@ from transformers.utils import ModelOutput, logging
 from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .descriptors import Descriptor
+from .encoder_sources import record_encoders
 from .hub_original_layout import HUB_ARGUMENTS, OriginalCheckpoint, find_original
 from .hub_original_weights import check_fit, read_config, read_weights
 from .inner_loop import Parameters, adapt
 from .inner_rates import InnerRates
 from .modality_embeddings import ModalityEmbedding, WordVectors, build_frontends, embedding_class
+from .pretrained_stems import PretrainedFrontend
 from .task_chunks import map_chunks, with_gradients
 from .task_encoder import NormParameters, TaskEncoder
 from .task_network import TaskNetwork
@@ -70,6 +72,9 @@ def _own_memory(model: PreTrainedModel) -> None:
     for parameter in model.parameters():
         if parameter.device.type == "cpu":
             parameter.data = parameter.data.clone()
+    for module in model.modules():
+        if isinstance(module, PretrainedFrontend):
+            module.after_loading()
 
 
 class MSMAMLPreTrainedModel(PreTrainedModel):
@@ -206,7 +211,7 @@ def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
     """One descriptor for each modality that has statistics, if the config asks for them."""
     if not config.descriptor_size:
         return nn.ModuleDict()
-    found = {name: embedding_class(name, config.front_ends).statistics(config) for name in config.modalities}
+    found = {name: embedding_class(name, config.front_ends_of(name)).statistics(config) for name in config.modalities}
     return nn.ModuleDict(
         {name: Descriptor(statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
     )
@@ -247,6 +252,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
         config.check()  # it may have been changed since it was made
+        if config.embeddings is not None:
+            config.embeddings = record_encoders(config.embeddings)
         self.frontends = build_frontends(config)
         self.task_encoder = TaskEncoder(config) if config.conditioning != "none" else None
         self.task_network = TaskNetwork(config)
@@ -262,7 +269,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     def train_word_vectors(self, train: bool) -> None:
         """Whether the outer loop trains the word vectors (it does not, by default)."""
         self.config.train_word_vectors = train
-        if "text" in self.frontends:
+        if "text" in self.frontends and isinstance(self.frontends["text"], nn.Embedding):
             self.frontends["text"].requires_grad_(train)
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -270,10 +277,12 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         The word vectors of the text modality.
 
         Raises:
-            `NotImplementedError`: this model has no text modality.
+            `NotImplementedError`: this model has no text modality, or a pretrained encoder reads it.
         """
         if "text" not in self.frontends:
             raise NotImplementedError(f"a model of modalities={self.config.modalities} has no word vectors")
+        if not isinstance(self.frontends["text"], nn.Embedding):
+            raise NotImplementedError("this model has no word vectors of its own: embeddings['text'] reads text")
         return self.frontends["text"]
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
@@ -536,8 +545,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             if hasattr(frontend, "fit"):
                 frontend.fit(samples, torch.Generator().manual_seed(seed))
             if modality in self.descriptors:
-                maps = torch.cat([frontend(part, self.dtype) for part in samples.split(256)])
-                self.descriptors[modality].fit(maps)
+                descriptor = self.descriptors[modality]
+                parts = (descriptor.statistics.function(frontend(part, self.dtype)) for part in samples.split(256))
+                descriptor.fit_statistics(torch.cat(list(parts)))
 
     def _check(self, episodes: dict[str, MetaBatch]) -> None:
         if not episodes:

@@ -259,6 +259,7 @@ def test_configs_parse_and_the_command_line_goes_on_top(path):
     assert args.do_train and args.do_predict
     assert "_".join({"esc50": "audio", "brown": "text", "cifar100": "image"}.get(n, n) for n in data.datasets) in (
         path.stem,
+        {"flagship": "audio_text_image", "pretrained_text": "text"}.get(path.stem),
         "synthetic:audio_synthetic:text_synthetic:image",
     )
 
@@ -267,6 +268,8 @@ def test_there_is_a_config_for_each_set_of_modalities():
     assert {path.stem for path in CONFIGS} == {
         *("audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"),
         "quickstart",
+        "flagship",
+        "pretrained_text",
     }
 
 

@@ -1,0 +1,138 @@
+"""
+Which pretrained encoder reads a modality, and what of it a config records, so that a saved model can be built again
+without going back to where the encoder came from.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import transformers
+from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer
+
+SAMPLING_RATE = 16_000  # Hz
+
+
+def record_encoders(embeddings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """
+    The same descriptions, each with `"recorded"`: architecture and preprocessing, read from the Hub or a folder unless
+    they are there already. No weights are read.
+
+    Raises:
+        `ValueError`: an encoder that cannot be used; the message says why.
+        `OSError`: it cannot be found.
+    """
+    read = {"audio": _record_audio, "text": _record_text, "image": _record_image}
+    return {
+        modality: spec if "recorded" in spec else {**spec, "recorded": read[modality](spec)}
+        for modality, spec in embeddings.items()
+    }
+
+
+def _check_layer(modality: str, spec: dict[str, Any], config) -> None:
+    if spec.get("layer", 0) > config.num_hidden_layers:
+        raise ValueError(
+            f"embeddings[{modality!r}]: layer={spec['layer']}, but {spec['transformers']!r} has "
+            f"{config.num_hidden_layers} layers; 0 is what goes into the first"
+        )
+
+
+def _as_dict(config) -> dict[str, Any]:
+    return json.loads(config.to_json_string(use_diff=False))
+
+
+def _record_text(spec: dict[str, Any]) -> dict[str, Any]:
+    source = spec["transformers"]
+    config = AutoConfig.from_pretrained(source)
+    _check_layer("text", spec, config)
+    if config.pad_token_id != 0:
+        raise ValueError(
+            f"embeddings['text']: the encoder {source!r} pads with token {config.pad_token_id}, but 0 is padding in "
+            "text rows and would be a word to it: take one that pads with 0, such as those of the BERT and T5 families"
+        )
+    # Relative positions have no end; then nothing is split.
+    longest = getattr(config, "max_position_embeddings", None)
+    window = spec.get("window", longest)
+    if longest is not None and window > longest:
+        raise ValueError(f"embeddings['text']: window={window}, but {source!r} takes at most {longest} tokens")
+    before, after = spec.get("special_tokens") or _special_tokens(source)
+    if window is not None and window <= len(before) + len(after):
+        raise ValueError(f"embeddings['text']: window={window} has no room beside the special tokens {before}, {after}")
+    return {
+        "config": _as_dict(config),
+        "num_features": config.hidden_size,
+        "window": window,
+        "special_tokens": [list(before), list(after)],
+    }
+
+
+def _special_tokens(source: str) -> tuple[list[int], list[int]]:
+    """What the encoder's tokenizer puts before and after a text."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+        whole = tokenizer("a")["input_ids"]
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"embeddings['text']: the encoder {source!r} comes without a tokenizer ({error}): give special_tokens, "
+            "such as [[101], [102]], or [[], []] for none"
+        ) from error
+    starts = [start for start in range(len(whole) - len(bare) + 1) if whole[start : start + len(bare)] == bare]
+    return whole[: starts[0]], whole[starts[0] + len(bare) :]
+
+
+def _record_audio(spec: dict[str, Any]) -> dict[str, Any]:
+    source = spec["transformers"]
+    config, extractor = AutoConfig.from_pretrained(source), AutoFeatureExtractor.from_pretrained(source)
+    _check_layer("audio", spec, config)
+    if getattr(extractor, "sampling_rate", SAMPLING_RATE) != SAMPLING_RATE:
+        raise ValueError(
+            f"embeddings['audio']: the encoder {source!r} works at {extractor.sampling_rate} Hz, audio inputs are "
+            f"sampled at {SAMPLING_RATE} Hz"
+        )
+    preprocessing = json.loads(extractor.to_json_string())
+    preprocessing["feature_extractor_type"] = type(extractor).__name__
+    return {"config": _as_dict(config), "num_features": config.hidden_size, "feature_extractor": preprocessing}
+
+
+def _record_image(spec: dict[str, Any]) -> dict[str, Any]:
+    name = timm_name(spec["timm"])
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, num_classes=0)
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise ValueError(f"embeddings['image']: timm cannot build {spec['timm']!r}: {error}") from error
+    data = timm.data.resolve_model_data_config(model)
+    size = spec.get("input_size", data["input_size"][-1])
+    if size != data["input_size"][-1] and model.pretrained_cfg.get("fixed_input_size"):
+        raise ValueError(
+            f"embeddings['image']: input_size={size}, but {spec['timm']!r} takes {data['input_size'][-1]} only"
+        )
+    arguments = {}
+    if name.startswith("local-dir:"):
+        arguments = json.loads(Path(spec["timm"], "config.json").read_text()).get("model_args", {})
+    elif name.startswith(("hf-hub:", "hf_hub:")):
+        from timm.models import load_model_config_from_hf
+
+        arguments = load_model_config_from_hf(name.split(":", 1)[1])[2]
+    return {
+        "architecture": model.pretrained_cfg["architecture"],
+        "model_args": {key: value for key, value in (arguments or {}).items() if key != "num_classes"},
+        "num_features": model.num_features,
+        "input_size": size,
+        "interpolation": "bilinear" if data["interpolation"] == "bilinear" else "bicubic",
+        "mean": list(data["mean"]),
+        "std": list(data["std"]),
+    }
+
+
+def timm_name(source: str) -> str:
+    """What `timm.create_model` calls a source, which may be a folder with a `config.json` of timm."""
+    return f"local-dir:{source}" if Path(source, "config.json").is_file() else source
+
+
+def feature_extractor(recorded: dict[str, Any]):
+    """The feature extractor that `record_encoders` recorded."""
+    return getattr(transformers, recorded["feature_extractor_type"]).from_dict(dict(recorded))
