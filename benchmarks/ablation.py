@@ -27,6 +27,7 @@ WITHOUT_MODULATION = {
     "modulation_init": "default",
     "task_encoder_pooling": "mean",
     "share_embeddings": "false",
+    "task_encoder_learning_rate": "0",  # which is to have no meaning without one
 }
 WITHOUT_INNER_LOOP = {"num_inner_steps": "0", "inner_rates": "fixed"}
 # Tested 1-shot and 5-shot on all episodes of the config; the others 1-shot on `ABLATION_EPISODES` a modality.
@@ -46,17 +47,23 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "no_inner_loop": ("without inner loop", WITHOUT_INNER_LOOP),
     "fixed_rates": ("without trained inner rates", {"inner_rates": "fixed"}),
     "no_descriptor": ("without descriptor", {"descriptor_size": "0", "network_gain": "1.0"}),
-    "no_auxiliary": ("without auxiliary classification", {"auxiliary": "false"}),
+    "auxiliary": ("with auxiliary classification", {"auxiliary": "true"}),
     "no_augmentation": ("without augmentation", {"augment": "false"}),
     "same_way": ("trained 5-way 1-shot", {"train_n_way": "5", "train_k_shot": "1"}),
     "untrained": ("fitted, not trained", {"max_steps": "1", "learning_rate": "1e-12", "warmup_steps": "0"}),
     "protonet": (
         "ProtoNet, same backbone",
-        {**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP, "auxiliary": "false"},
+        {**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP},
     ),
     "supervised": (
         "supervised backbone, linear head",
-        {**WITHOUT_MODULATION, "inner_rates": "fixed", "episode_weight": "0", "num_inner_steps": "20"},
+        {
+            **WITHOUT_MODULATION,
+            "inner_rates": "fixed",
+            "auxiliary": "true",
+            "episode_weight": "0",
+            "num_inner_steps": "20",
+        },
     ),
     "audio": ("specialist for audio", {"datasets": "esc50"}),
     "text": ("specialist for text", {"datasets": "brown"}),
