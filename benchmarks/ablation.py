@@ -43,7 +43,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
         {"multi_step_loss_steps": "300", "first_order_steps": "100"},
     ),
     "meta_sgd": ("rates of each element (Meta-SGD)", {"inner_rates": "per_element"}),
-    "label_smoothing": ("with label smoothing", {"label_smoothing": "0.1"}),
+    "no_label_smoothing": ("without label smoothing", {"label_smoothing": "0"}),
     "no_inner_loop": ("without inner loop", WITHOUT_INNER_LOOP),
     "fixed_rates": ("without trained inner rates", {"inner_rates": "fixed"}),
     "no_descriptor": ("without descriptor", {"descriptor_size": "0", "network_gain": "1.0"}),
@@ -53,13 +53,14 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "untrained": ("fitted, not trained", {"max_steps": "1", "learning_rate": "1e-12", "warmup_steps": "0"}),
     "protonet": (
         "ProtoNet, same backbone",
-        {**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP},
+        {**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP, "label_smoothing": "0"},
     ),
     "supervised": (
         "supervised backbone, linear head",
         {
             **WITHOUT_MODULATION,
             "inner_rates": "fixed",
+            "label_smoothing": "0",
             "auxiliary": "true",
             "episode_weight": "0",
             "num_inner_steps": "20",
