@@ -48,7 +48,7 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint to start from or to evaluate."})
     conditioning: str | None = field(
-        default=None, metadata={"help": "'affine', 'sigmoid', 'softmax' or 'none' (plain MAML)."}
+        default=None, metadata={"help": "'affine', 'sigmoid', 'softmax', 'kernel' or 'none' (plain MAML)."}
     )
     num_channels: int | None = field(default=None, metadata={"help": "Channels of every modality's sequence."})
     num_layers: int | None = field(default=None, metadata={"help": "Layers of task network and task encoder."})
@@ -281,11 +281,14 @@ def has_processor(path: str) -> bool:
 def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
     """A new model for these data, or the checkpoint, if it fits them."""
     if arguments.model_name_or_path is not None:
-        return load_model(arguments, splits)
+        return load_model(arguments, args, splits)
     text = next((split for split in splits if split.modality == "text"), None)
     options = {**arguments.given(), **args.model_overrides()}
     if arguments.auxiliary:
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
+    image = next((split for split in splits if split.modality == "image"), None)
+    if image is not None:
+        options["image_size"] = image.row_shape[-1]
     config = MSMAMLConfig(modalities=[split.modality for split in splits], n_way=args.n_way, **options)
     model = MSMAMLModel(config)
     if text is not None and "text" in (arguments.embeddings or {}):
@@ -330,7 +333,7 @@ def rows_to_fit_to(split: FewShotSplit) -> torch.Tensor:
     return torch.from_numpy(split.rows(np.linspace(0, len(split) - 1, number).astype(np.int64)))
 
 
-def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
+def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
     """A checkpoint, checked against the options and the data."""
     path = arguments.model_name_or_path
     model = MSMAMLModel.from_pretrained(path)
@@ -339,6 +342,8 @@ def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLM
             model.train_word_vectors(value)
         elif name == "inner_grad_clip":
             model.config.inner_grad_clip = value
+        elif name in ("label_smoothing", "auxiliary_weight", "episode_weight"):
+            setattr(model.config, name, value)  # of training alone
         elif name == "embeddings":
             check_encoders(path, value, model.config.embeddings or {})
         elif value != getattr(model.config, name):
@@ -346,6 +351,8 @@ def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLM
                 f"{name}={value} does not fit the checkpoint {path}, which has {name}={getattr(model.config, name)}: "
                 "leave the option out, or train a new model"
             )
+    if args.do_train:
+        check_auxiliary(path, arguments.auxiliary, model.config, splits)
     for split in splits:
         if split.modality not in model.config.modalities:
             raise ValueError(f"the checkpoint {path} has modalities {model.config.modalities}, not {split.modality!r}")
@@ -357,6 +364,17 @@ def load_model(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLM
                     f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training"
                 )
     return model
+
+
+def check_auxiliary(path: str, asked: bool, config: MSMAMLConfig, splits: list[FewShotSplit]) -> None:
+    """Raises ValueError unless a checkpoint's training classes are those of the data, where they are to be trained."""
+    here = {split.modality: len(split.class_names) for split in splits}
+    existing = config.auxiliary_classes
+    if asked != bool(existing) or (asked and {m: existing.get(m) for m in here} != here):
+        raise ValueError(
+            f"auxiliary={asked} with training classes {here} does not fit the checkpoint {path}, which has "
+            f"auxiliary_classes={existing}: train a new model, or give auxiliary as the checkpoint has it"
+        )
 
 
 def check_encoders(path: str, given: dict[str, dict], existing: dict[str, dict]) -> None:

@@ -64,7 +64,9 @@ def _passage(row: Int32[Tensor, " tokens"], bits: RandomBits) -> Int32[Tensor, "
     words = words[start : start + kept]
     # Which tokens go is a function of one number, for speed.
     generator = torch.Generator().manual_seed(bits.below(2**31))
-    words = words[torch.rand(len(words), generator=generator) >= TOKEN_DROPOUT]
+    stays = torch.rand(len(words), generator=generator) >= TOKEN_DROPOUT
+    stays[0] |= not stays.any()
+    words = words[stays]
     return F.pad(words, (0, len(row) - len(words)))
 
 

@@ -349,7 +349,7 @@ class MSMAMLConfig(PreTrainedConfig):
                 _check_at_least(name, value, least)
         if self.task_encoder_kernel_size % 2 == 0:
             raise ValueError(f"task_encoder_kernel_size={self.task_encoder_kernel_size} must be odd")
-        if self.image_size % self.image_patch_size:
+        if self.front_ends == "raw" and self.image_size % self.image_patch_size:
             raise ValueError(
                 f"image_size={self.image_size} must be a multiple of image_patch_size={self.image_patch_size}"
             )
@@ -362,6 +362,13 @@ class MSMAMLConfig(PreTrainedConfig):
             raise ValueError(f"inner_grad_clip={self.inner_grad_clip} must be positive, or None for no clipping")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing={self.label_smoothing} must be in [0, 1)")
+        if isinstance(self.network_gain, dict) and (unknown := self.network_gain.keys() - set(self.modalities)):
+            raise ValueError(f"network_gain names {sorted(unknown)}, but modalities={self.modalities}")
+        if self.front_ends == "fitted" and self.image_size < self.dictionary_patch_size + 2:
+            raise ValueError(
+                f"image_size={self.image_size} must be at least dictionary_patch_size + 2 = "
+                f"{self.dictionary_patch_size + 2}, for responses to be averaged over 3 x 3 positions"
+            )
         for modality, gain in self.network_gains.items():
             if not gain > 0:
                 raise ValueError(f"network_gain={self.network_gain} must be positive, also for {modality!r}")

@@ -21,6 +21,7 @@ ARGUMENTS = (
         "augment",
         "tasks_per_step",
     ),
+    *("multi_step_loss_steps", "first_order_steps"),
     *("optim", "learning_rate", "task_network_learning_rate", "task_encoder_learning_rate", "weight_decay"),
     *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "task_encoder_max_grad_norm", "alternating_steps"),
     *("early_stopping_patience", "early_stopping_threshold"),

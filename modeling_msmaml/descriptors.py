@@ -52,14 +52,14 @@ class Descriptor(nn.Module):
 
     Args:
         statistics: of which maps.
-        size: components that are kept, at most as many as there are statistics.
+        size: components that are kept; those beyond the number of statistics are zero.
     """
 
     def __init__(self, statistics: Statistics, size: int):
         super().__init__()
         self.statistics = statistics
         self.register_buffer("mean", torch.zeros(statistics.number))
-        self.register_buffer("projection", torch.zeros(statistics.number, min(size, statistics.number)))
+        self.register_buffer("projection", torch.zeros(statistics.number, size))
 
     @property
     def size(self) -> int:

@@ -64,14 +64,17 @@ class MSMAMLOutput(ModelOutput):
     modulation: dict[str, tuple[Tensor, ...]] | None = None
 
 
-def _own_memory(model: PreTrainedModel) -> None:
+def _after_loading(model: PreTrainedModel) -> None:
     """
-    Copies parameters out of the mapped file, where they lie at any address: a matrix product may round differently at
-    another alignment, and a loaded model is to give the results of the saved one to the last bit.
+    Copies tensors out of the mapped file, where they lie at any address: a matrix product may round differently at
+    another alignment, and a loaded model is to give the results of the saved one to the last bit. And sets what loading
+    makes trainable back to what the config says.
     """
-    for parameter in model.parameters():
-        if parameter.device.type == "cpu":
-            parameter.data = parameter.data.clone()
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
+    if "text" in model.frontends and isinstance(model.frontends["text"], WordVectors):
+        model.train_word_vectors(model.config.train_word_vectors)
     for module in model.modules():
         if isinstance(module, PretrainedFrontend):
             module.after_loading()
@@ -117,12 +120,12 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
             found = find_original(pretrained_model_name_or_path, run=run, iteration=iteration, **hub)
         if found is None:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-            _own_memory(loaded[0] if isinstance(loaded, tuple) else loaded)
+            _after_loading(loaded[0] if isinstance(loaded, tuple) else loaded)
             return loaded
         kwargs = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
         loaded = cls._from_original(found, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
-        _own_memory(model)
+        _after_loading(model)
         model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
         return loaded
 
@@ -318,13 +321,13 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         Raises:
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors.
         """
-        self._check(episodes)
+        n_ways = self._check(episodes)
         tasks = sum(len(batch["support"]) for batch in episodes.values())
         has_labels = all("query_labels" in batch for batch in episodes.values())
         eagerly = has_labels and self.training and torch.is_grad_enabled()
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad] if eagerly else None
         chunks = list(self._chunks(episodes))
-        results = map_chunks(partial(self._solve, tasks=tasks, trained=trained), chunks, self.device)
+        results = map_chunks(partial(self._solve, tasks=tasks, n_ways=n_ways, trained=trained), chunks, self.device)
         output = _join([modality for modality, _ in chunks], results)
         if has_labels:
             output.loss = torch.stack([result.loss for result in results]).sum()
@@ -341,13 +344,19 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             for start in range(0, tasks, step):
                 yield modality, {name: tensor[start : start + step] for name, tensor in batch.items()}
 
-    def _solve(self, chunk: tuple[str, MetaBatch], tasks: int, trained: list[nn.Parameter] | None) -> "_ChunkResult":
+    def _solve(
+        self,
+        chunk: tuple[str, MetaBatch],
+        tasks: int,
+        n_ways: dict[str, int],
+        trained: list[nn.Parameter] | None,
+    ) -> "_ChunkResult":
         """
         One chunk: its outputs, its share of the loss over all `tasks`, and with `trained`, that share's gradient by
-        each of these parameters in place of a graph.
+        each of these parameters in place of a graph. `n_ways`: classes of each modality's tasks.
         """
         modality, batch = chunk
-        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], self._n_way(batch))
+        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], n_ways[modality])
         adapted = adaptation.adapted
         query = self._read(modality, batch["query"])
         logits = self._classify(adapted, query)
@@ -375,9 +384,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 total = total + weight * task_losses(after, labels, smoothing)
         return total
 
-    def _n_way(self, batch: MetaBatch) -> int:
+    def _n_way(self, support_labels: Int[Tensor, "T S"]) -> int:
         # A linear classifier has its number of classes. Else it is that of the labels, which the host must read.
-        return self.config.n_way if self.config.head == "linear" else int(batch["support_labels"].max()) + 1
+        return self.config.n_way if self.config.head == "linear" else int(support_labels.max()) + 1
 
     def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."]) -> "_Samples":
         """Raw inputs as far as neither modulation nor adaptation changes their way."""
@@ -428,14 +437,15 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             modality: one of the model's modalities.
             support: raw inputs, see [`MSMAMLModel.forward`].
             support_labels: from 0 to `n_way - 1`.
-            n_way: classes of these tasks, by default `config.n_way`. With another number the row of every class in
-                the linear classifier starts from the mean of the trained rows (weight and bias): a symmetric new start,
-                that gives the trained rows' average logit to every class until the inner loop tells them apart.
+            n_way: classes of these tasks, by default `config.n_way`, with prototypes as many as the labels. With
+                another number than `config.n_way` the row of every class in a linear classifier starts from the mean of
+                the trained rows (weight and bias): a symmetric new start, that gives the trained rows' average logit to
+                every class until the inner loop tells them apart.
 
         Raises:
             `ValueError`: a modality that the model lacks, `n_way` below 2, misshapen tensors, labels out of range.
         """
-        n_way = self.config.n_way if n_way is None else n_way
+        n_way = self._n_way(support_labels) if n_way is None else n_way
         if modality not in self.frontends:
             raise ValueError(f"modality={modality!r} is unknown to this model, which has {self.config.modalities}")
         if n_way < 2:
@@ -549,7 +559,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 parts = (descriptor.statistics.function(frontend(part, self.dtype)) for part in samples.split(256))
                 descriptor.fit_statistics(torch.cat(list(parts)))
 
-    def _check(self, episodes: dict[str, MetaBatch]) -> None:
+    def _check(self, episodes: dict[str, MetaBatch]) -> dict[str, int]:
+        """Raises `ValueError` if they are not as `forward` says; returns the number of classes of each modality."""
+        n_ways = {}
         if not episodes:
             raise ValueError("episodes is empty: give at least one modality's meta-batch")
         for modality, batch in episodes.items():
@@ -560,9 +572,10 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                     raise ValueError(f"episodes[{modality!r}] lacks {part!r}; it has {sorted(batch)}")
             if "support_labels" not in batch:
                 raise ValueError(f"episodes[{modality!r}] lacks 'support_labels'; it has {sorted(batch)}")
-            known = MetaBatch.__annotations__.keys() - (set() if modality in self.auxiliary else {"class_ids"})
+            known = MetaBatch.__annotations__.keys() - (set() if self.config.auxiliary_classes else {"class_ids"})
             if unknown := batch.keys() - known:
                 raise ValueError(f"episodes[{modality!r}] has {sorted(unknown)}, of which the model knows nothing")
+            n_ways[modality] = self._n_way(batch["support_labels"]) if batch["support_labels"].numel() else 0
             tasks = batch["support"].shape[0]
             if not tasks:
                 raise ValueError(f"episodes[{modality!r}] holds no task: leave the modality out")
@@ -578,7 +591,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                         f"({tasks}, {samples}, ...): tasks first, then samples"
                     )
                 if name.endswith("labels"):
-                    _check_labels(f"episodes[{modality!r}][{name!r}]", tensor, self._n_way(batch))
+                    _check_labels(f"episodes[{modality!r}][{name!r}]", tensor, n_ways[modality])
+        return n_ways
 
 
 def _differentiable(tensor: Tensor) -> Tensor:

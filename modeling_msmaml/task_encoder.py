@@ -99,7 +99,10 @@ class TaskEncoder(nn.Module):
         if not self.pools_classes:
             return samples.mean(dim=1)
         members = F.one_hot(labels, n_way).to(samples.dtype).transpose(1, 2)
-        means = (members @ samples) / members.sum(dim=2, keepdim=True).clamp(min=1)
-        centre = means.mean(dim=1, keepdim=True)
-        spread = ((means - centre).square().mean(dim=1) + self.norm_eps).sqrt()
+        counts = members.sum(dim=2, keepdim=True)
+        means = (members @ samples) / counts.clamp(min=1)
+        # A class without a sample takes no part.
+        shares = (counts > 0).to(samples.dtype) / (counts > 0).sum(dim=1, keepdim=True)
+        centre = (shares * means).sum(dim=1, keepdim=True)
+        spread = ((shares * (means - centre).square()).sum(dim=1) + self.norm_eps).sqrt()
         return torch.cat([centre[:, 0], spread], dim=1)

@@ -68,7 +68,7 @@ class TaskNetwork(nn.Module):
         self.norm, self.norm_eps = config.norm, config.norm_eps
         self.adapted = config.adapted_parameters
         self.pools_maximum = config.pooling == "mean_max"
-        self.has_descriptor = config.descriptor_size > 0
+        self.descriptor_size = config.descriptor_size
         self.gains = config.network_gains
         self.embeddings = build_embeddings(config)
         channels = [config.num_channels, *config.layer_channels]
@@ -111,6 +111,8 @@ class TaskNetwork(nn.Module):
         """Whether the inner loop adapts the parameter of this name."""
         if name.startswith("cosine_scale."):
             return False
+        if name.startswith("embeddings."):
+            return self.adapted == "all"
         return self.adapted != "head" or name.startswith("classifier.")
 
     def prototype_classifier(
@@ -122,7 +124,9 @@ class TaskNetwork(nn.Module):
         A class without a support sample gets a weight of zero.
         """
         members = F.one_hot(labels, n_way).to(features.dtype).transpose(1, 2)
-        weight = F.normalize(members @ features, dim=-1)
+        sums = members @ features
+        # The smallest length must not vanish in half precision either.
+        weight = F.normalize(sums, dim=-1, eps=torch.finfo(sums.dtype).eps)
         return {"classifier.weight": weight, "classifier.bias": weight.new_zeros(weight.shape[:2])}
 
     def embed(self, inputs: Float[Tensor, "T batch ..."], modality: str) -> Float[Tensor, "T batch C L"]:
@@ -230,11 +234,13 @@ class TaskNetwork(nn.Module):
         *,
         gain: float,
     ) -> Float[Tensor, "T batch features"]:
-        if self.cosine_scale is None and not self.has_descriptor:
+        if self.cosine_scale is None and not self.descriptor_size:
             return own
-        own = F.normalize(own, dim=2)
-        if descriptors is None:
+        own = F.normalize(own, dim=2, eps=torch.finfo(own.dtype).eps)
+        if not self.descriptor_size:
             return own
+        if descriptors is None:  # a modality without statistics
+            descriptors = own.new_zeros(*own.shape[:2], self.descriptor_size)
         return torch.cat([descriptors.to(own.dtype), gain * own], dim=2) / (1 + gain**2) ** 0.5
 
     def _embed(self, parameters: dict[str, Tensor], inputs: Tensor, modality: str) -> Float[Tensor, "T batch C L"]:

@@ -125,8 +125,7 @@ class MetaTrainer(TrainerHooks):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(OuterGradientRules(self))
         if args.multi_step_loss_steps or args.first_order_steps:
-            if not model.config.num_inner_steps:
-                raise ValueError("multi_step_loss_steps and first_order_steps have no effect with num_inner_steps=0")
+            _check_annealing(args, model.config)
             self.add_callback(InnerLoopAnnealing(model))
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
@@ -350,6 +349,17 @@ class MetaTrainer(TrainerHooks):
         )
 
 
+def _check_annealing(args: MetaTrainingArguments, config) -> None:
+    least = 2 if args.multi_step_loss_steps else 1
+    if config.num_inner_steps < least:
+        raise ValueError(
+            f"multi_step_loss_steps={args.multi_step_loss_steps} and first_order_steps={args.first_order_steps} have "
+            f"no effect with num_inner_steps={config.num_inner_steps}"
+        )
+    if args.first_order_steps and config.first_order:
+        raise ValueError(f"first_order_steps={args.first_order_steps} has no effect with first_order=True")
+
+
 def collate_with_order(episodes: list[dict], collate: Callable[[list[dict]], dict]) -> dict:
     """What `collate` makes of episodes, and in which order their modalities came, which a meta-batch does not keep."""
     return {**collate(episodes), "modalities": [episode["modality"] for episode in episodes]}
@@ -365,10 +375,11 @@ def in_order(results: list[EpisodeResult], modalities: list[str]) -> list[Episod
 def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
     """Within, `model` classifies queries without adapting to the support set."""
     steps, model.config.num_inner_steps = model.config.num_inner_steps, 0
+    weights, model.multi_step_weights = model.multi_step_weights, None
     try:
         yield
     finally:
-        model.config.num_inner_steps = steps
+        model.config.num_inner_steps, model.multi_step_weights = steps, weights
 
 
 def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:

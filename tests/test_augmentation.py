@@ -45,6 +45,12 @@ def test_an_empty_passage_stays_empty():
     assert not augment("text", torch.zeros(2, 8, dtype=torch.int32), RandomBits(0)).any()
 
 
+def test_a_text_of_one_word_keeps_it():
+    row = torch.zeros(40, 8, dtype=torch.int32)
+    row[:, 0] = 7
+    assert (augment("text", row, RandomBits(0))[:, 0] == 7).all()
+
+
 def test_a_modality_without_changes_is_refused():
     with pytest.raises(ValueError, match="'motion'"):
         augment("motion", torch.zeros(1, 3), RandomBits(0))

@@ -142,8 +142,11 @@ def test_outer_gradient_agrees_with_finite_differences(name):
         assert analytical == pytest.approx(numerical, rel=1e-4, abs=1e-6)
 
 
-def test_every_part_gets_a_gradient():
-    model = small_model(auxiliary_classes={"audio": 5, "text": 5, "image": 5}).train()
+@pytest.mark.parametrize("adapted_parameters", ["head", "upper", "all"])
+def test_every_part_gets_a_gradient(adapted_parameters):
+    model = small_model(
+        auxiliary_classes={"audio": 5, "text": 5, "image": 5}, adapted_parameters=adapted_parameters
+    ).train()
     model(episodes(class_ids=True)).loss.backward()
     idle = {name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())}
     assert idle == set()
@@ -340,6 +343,8 @@ def test_co_training_adds_to_the_training_loss_alone():
         ({"adapted_parameters": "lower"}, "adapted_parameters='lower'.*all, upper, head"),
         ({"inner_rates": "meta_sgd"}, "inner_rates='meta_sgd'"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"network_gain": {"txt": 0.3}}, "network_gain names .*txt"),
+        ({"image_size": 7}, "image_size=7 must be at least dictionary_patch_size"),
     ],
 )
 def test_combinations_without_meaning_are_refused(changes, message):
@@ -422,3 +427,64 @@ def test_annealing_follows_the_meta_steps(tmp_path, monkeypatch):
     MetaTrainer(model, arguments, train_dataset=dataset).train()
     assert seen == [((0.5, 0.5), True), ((0.25, 0.75), True), (None, True), (None, False)]
     assert model.multi_step_weights is None and not model.first_order_for_now
+
+
+def test_logging_of_the_inner_loop_goes_with_the_multi_step_loss(tmp_path):
+    splits = [
+        FewShotSplit.from_arrays(raw("image", (40,), torch.Generator().manual_seed(0)).numpy(), [0, 1, 2, 3] * 10)
+    ]
+    arguments = MetaTrainingArguments(
+        output_dir=str(tmp_path),
+        n_way=N_WAY,
+        report_to="none",
+        use_cpu=True,
+        per_device_train_batch_size=1,
+        max_steps=1,
+        logging_steps=1,
+        save_strategy="no",
+        multi_step_loss_steps=5,
+        log_inner_loop=True,
+        disable_tqdm=True,
+    )
+    trainer = MetaTrainer(
+        small_model(torch.float32),
+        arguments,
+        train_dataset=EpisodeDataset(splits, N_WAY, K_SHOT, N_QUERY, num_episodes=1),
+    )
+    trainer.train()
+    assert any("image_accuracy_before" in entry for entry in trainer.state.log_history)
+
+
+@pytest.mark.parametrize("changes", [{"head": "linear"}, {"inner_rates": "per_element"}, {}])
+def test_a_descriptor_may_be_wider_than_its_statistics(changes):
+    model = small_model(descriptor_size=100, **changes).eval()
+    assert torch.isfinite(model(episodes()).loss)
+    assert not model.descriptors["text"].projection[:, 10:].any()
+
+
+def test_co_training_of_some_modalities_takes_the_classes_of_all():
+    model = small_model(auxiliary_classes={"audio": 5}).train()
+    assert torch.isfinite(model(episodes(class_ids=True)).loss)
+
+
+def test_tasks_of_one_meta_batch_have_as_many_classes_as_the_largest():
+    model, batch = small_model().eval(), episodes(["text"])
+    batch["text"]["support_labels"][0][batch["text"]["support_labels"][0] == N_WAY - 1] = 0
+    assert model(batch).logits["text"].shape == (2, N_WAY * N_QUERY, N_WAY)
+
+
+def test_adapting_takes_the_number_of_classes_from_the_labels():
+    batch = episodes(["text"], n_way=4)["text"]
+    adapted = small_model().adapt("text", batch["support"], batch["support_labels"])
+    assert adapted.parameters["classifier.weight"].shape[1] == 4
+
+
+def test_a_class_without_samples_has_no_prototype_and_no_part_in_the_modulation():
+    model, batch = small_model(), episodes(["text"])["text"]
+    two = [tensor[:, : 2 * K_SHOT] for tensor in (batch["support"], batch["support_labels"])]
+    with_gap = model.adapt("text", *two, n_way=3)
+    without = model.adapt("text", *two, n_way=2)
+    for one, other in zip(with_gap.modulation, without.modulation, strict=True):
+        torch.testing.assert_close(one, other)
+    half = model.task_network.prototype_classifier(torch.randn(1, 4, 8).half(), torch.tensor([[0, 0, 1, 1]]), 3)
+    assert torch.isfinite(half["classifier.weight"]).all() and not half["classifier.weight"][0, 2].any()

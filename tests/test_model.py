@@ -86,6 +86,12 @@ def test_saved_model_comes_back_through_the_auto_classes(conditioning, tmp_path)
         assert torch.equal(actual.logits[modality], expected.logits[modality])
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_loaded_word_vectors_are_trained_if_the_config_says_so(train, tmp_path):
+    tiny_model(torch.float32, train_word_vectors=train).save_pretrained(tmp_path)
+    assert MSMAMLModel.from_pretrained(tmp_path).get_input_embeddings().weight.requires_grad is train
+
+
 def test_settings_of_transformers_are_no_typos():
     assert tiny_config(num_labels=5).num_labels == 5
 
