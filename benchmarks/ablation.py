@@ -55,6 +55,8 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
         "ProtoNet, same backbone",
         {**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP, "label_smoothing": "0"},
     ),
+    # The classes' cosine classifier in training; in the test a linear layer that starts from prototypes and is fitted to
+    # the support set by gradient descent.
     "supervised": (
         "supervised backbone, linear head",
         {
@@ -89,8 +91,8 @@ def run(name: str, seed: int, data_dir: str, outputs: Path) -> None:
     if name not in FULLY_TESTED:
         return
     tested = outputs / f"{name}-seed{seed}-5shot"
-    options += ["--do_train", "false", "--do_eval", "false", "--eval_strategy", "no", "--k_shot", "5"]
-    options += ["--model_name_or_path", str(trained), "--output_dir", str(tested)]
+    options[options.index("--output_dir") + 1] = str(tested)
+    options += ["--do_train", "false", "--do_eval", "false", "--k_shot", "5", "--model_name_or_path", str(trained)]
     store(name, seed, 5, run_meta.main(options), options, tested)
 
 
@@ -124,7 +126,7 @@ def store(name: str, seed: int, k_shot: int, results: dict, options: list[str], 
 
 def anonymous(options: list[str]) -> list[str]:
     """The options with folders as a reader would name them."""
-    named = {"--data_dir": "DATA", "--output_dir": "OUTPUT", "--model_name_or_path": "OUTPUT"}
+    named = {"--data_dir": "DATA", "--output_dir": "OUTPUT", "--model_name_or_path": "TRAINED"}
     return [named.get(before, word) for before, word in zip(["", *options], options, strict=False)]
 
 

@@ -56,8 +56,8 @@ def _without_auto_map(value):
     return value
 
 
-def card(trained: Path, name: str, seed: int, to: Path) -> str:
-    """The run's card under its new name, with the results of both numbers of shots."""
+def card(trained: Path, name: str, seed: int, to: Path, data_note: str) -> str:
+    """The run's card under its new name, with the results of both numbers of shots and a note on the data."""
     text = (trained / "README.md").read_text()
     text = text.replace(str(trained), str(to)).replace(f"name: {trained.name}", f"name: {to.name}")
     few = json.loads(result_path(name, seed, 5).read_text())
@@ -67,6 +67,9 @@ def card(trained: Path, name: str, seed: int, to: Path) -> str:
         lines.append(f"| {shots}-shot | " + " | ".join(cell(result, f"test_{m}_accuracy") for m in MODALITIES) + " |")
     table = "\n".join([*lines, "", "With prototypes for a classifier it takes any number of classes and examples.", ""])
     text = text.replace("Means over episodes, with", f"{table}\nMeans over episodes, with", 1)
+    text = text.replace(
+        "Some of the data that it was trained on", f"{data_note}\nSome of the data that it was trained on", 1
+    )
     # The code does not lie beside these weights.
     text = re.sub(r"Without it, running the code.*?```\n\n## Classify", "## Classify", text, flags=re.DOTALL)
     return re.sub(r"(?m)^python run_meta\.py .*$", one["command"].replace("--output_dir OUTPUT ", ""), text)
@@ -78,9 +81,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--name", default="flagship")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--data_note", default="", help="what the card is to say of the data, a sentence")
     parser.add_argument("--to", type=Path, default=Path("pretrained/msmaml-base"))
     options = parser.parse_args(argv)
     model = MSMAMLModel.from_pretrained(options.trained)
+    first = {f"{k}shot": first_accuracies(model, options.data_dir, k) for k in (1, 5)}
     model.auxiliary, model.config.auxiliary_classes = torch.nn.ModuleDict(), None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -89,13 +94,15 @@ def main(argv: list[str] | None = None) -> None:
         without_code(folder)
         shutil.rmtree(options.to, ignore_errors=True)
         shutil.copytree(folder, options.to)
-    (options.to / "README.md").write_text(card(options.trained, options.name, options.seed, options.to))
+    (options.to / "README.md").write_text(
+        card(options.trained, options.name, options.seed, options.to, options.data_note)
+    )
     shipped = MSMAMLModel.from_pretrained(options.to)
+    again = {f"{k}shot": first_accuracies(shipped, options.data_dir, k) for k in (1, 5)}
+    if again != first:
+        raise RuntimeError(f"the shipped model gives {again}, the trained one {first}")
     results = {f"{k}shot": json.loads(result_path(options.name, options.seed, k).read_text()) for k in (1, 5)}
-    results["first_episodes"] = {
-        "number": FIRST_EPISODES,
-        **{f"{k}shot": first_accuracies(shipped, options.data_dir, k) for k in (1, 5)},
-    }
+    results["first_episodes"] = {"number": FIRST_EPISODES, **first}
     (options.to / "results.json").write_text(json.dumps(results, indent=2) + "\n")
 
 

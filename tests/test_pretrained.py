@@ -5,9 +5,12 @@ import json
 import pytest
 from transformers import AutoModel, AutoProcessor
 
+import run_meta
 from benchmarks.ship import first_accuracies
 from modeling_msmaml import MSMAMLModel
 from modeling_msmaml.default_model import SHIPPED
+
+from .conftest import REPOSITORY
 
 
 def test_it_is_small_and_whole():
@@ -28,6 +31,13 @@ def test_its_card_has_results_licences_and_the_command():
     for words in ("non-commercial", "CC BY-NC", "python run_meta.py configs/flagship.yaml --data_dir DATA", "--seed"):
         assert words in text
     assert "trust_remote_code" not in text, "there is no code beside the weights"
+
+
+def test_the_command_that_evaluates_it_runs(data_dir, tmp_path):
+    options = ["--do_train", "false", "--do_eval", "false", "--num_test_episodes", "5", "--output_dir", str(tmp_path)]
+    options += ["--data_dir", str(data_dir), "--model_name_or_path", str(SHIPPED), "--disable_tqdm", "true"]
+    results = run_meta.main([str(REPOSITORY / "configs" / "flagship.yaml"), *options])
+    assert results["test_accuracy"] > 0.35, "chance is 0.2"
 
 
 @pytest.mark.parametrize("k_shot", [1, 5])
