@@ -55,8 +55,8 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
         "ProtoNet, same backbone",
         {**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP, "label_smoothing": "0"},
     ),
-    # The classes' cosine classifier in training; in the test a linear layer that starts from prototypes and is fitted to
-    # the support set by gradient descent.
+    # In training the cosine classifier of the training classes; in the test a linear layer that starts from prototypes
+    # and is fitted to the support set by gradient descent.
     "supervised": (
         "supervised backbone, linear head",
         {
