@@ -16,6 +16,7 @@ from pathlib import Path
 import run_meta
 
 from . import nearest_centroid
+from .pages import replace_between
 
 CONFIG = "configs/flagship.yaml"
 RESULTS = Path("results/flagship")
@@ -183,10 +184,7 @@ def report() -> str:
 
 
 def write_report() -> None:
-    text = REPORT.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    REPORT.write_text(f"{before}{BEGIN}\n{report()}\n{END}{after}")
+    replace_between(REPORT, BEGIN, END, report())
 
 
 def main(argv: list[str] | None = None) -> None:

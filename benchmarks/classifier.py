@@ -27,6 +27,8 @@ from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import FewShotClassifier, MetaTrainer, MetaTrainingArguments, MSMAMLModel, MSMAMLProcessor
 from modeling_msmaml.metrics import mean_and_ci95
 
+from .pages import replace_between
+
 DATA_SETS = {"audio": "esc50", "text": "brown", "image": "cifar100"}
 N_QUERY = {"audio": 3, "text": 15, "image": 15}
 SURE = 0.7
@@ -48,6 +50,9 @@ class Measured:
     predict_all: list[float] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)  # of each query
     right: list[bool] = field(default_factory=list)
+
+
+BEGIN, END = "<!-- classifier: begin -->", "<!-- classifier: end -->"
 
 
 def as_given(rows: torch.Tensor, modality: str, processor: MSMAMLProcessor) -> Sequence:
@@ -203,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--k_shot", type=int, default=5)
     parser.add_argument("--n_query", type=int, help=f"by default {N_QUERY}")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--write", type=Path, help="append the tables to this file")
+    parser.add_argument("--write", type=Path, help="put the tables into their place on this page")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     results = {}
@@ -213,8 +218,7 @@ def main(argv: list[str] | None = None) -> None:
     text = tables(results, arguments)
     print(text)
     if arguments.write is not None:
-        with arguments.write.open("a") as file:
-            file.write(f"\n{text}\n")
+        replace_between(arguments.write, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """
 Classify files after a few labelled examples, one sub-folder a class:
 
-    python -m modeling_msmaml.classify --model outputs/quickstart --support birds/ --query unknown/*.wav [--json]
+    python -m modeling_msmaml.classify --support birds/ --query unknown/*.wav [--json]
 
 Sounds, texts (.txt) or pictures; a folder as a query stands for all its files. --save keeps the adapted classifier,
 which later needs no --support: python -m modeling_msmaml.classify --model SAVED --query FILES

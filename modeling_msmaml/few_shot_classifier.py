@@ -40,7 +40,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Adapts a meta-trained model to a few labelled examples of any classes, and classifies with it.
 
     ```python
-    classifier = FewShotClassifier.from_pretrained("outputs/quickstart")
+    classifier = FewShotClassifier.from_pretrained("pretrained/msmaml-base")
     classifier.fit(["wren1.wav", "wren2.wav", "crow1.wav"], ["wren", "wren", "crow"])
     classifier.predict(["unknown.wav"])
     ```

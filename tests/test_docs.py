@@ -12,7 +12,7 @@ import pytest
 import run_meta
 from modeling_msmaml import FewShotClassifier, classify
 
-from .own_data import save_tiny_model, write_file
+from .own_data import write_file
 from .test_run_meta import options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -38,7 +38,7 @@ def test_commands_have_options_that_exist(page):
 
 def test_readme_has_a_training_and_an_evaluation_command_for_each_set_of_modalities():
     configs = [shlex.split(command.removeprefix(RUN))[0] for command in run_commands(REPOSITORY / "README.md")]
-    for name in ("audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"):
+    for name in ("flagship", "audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"):
         assert configs.count(f"configs/{name}.yaml") == 2
 
 
@@ -95,7 +95,7 @@ def test_picture_is_what_its_program_draws(tmp_path):
 
 @pytest.fixture
 def own_files(tmp_path, monkeypatch):
-    """The files that the quickstart speaks of, and a model, in the working directory."""
+    """The files that the quickstart speaks of, and the model that comes with the code, in the working directory."""
     for kind, bird in enumerate(("crow", "wren")):
         for number in range(kind + 2):
             write_file("audio", tmp_path / "birds" / bird, kind, number)
@@ -105,7 +105,7 @@ def own_files(tmp_path, monkeypatch):
     write_file("audio", tmp_path, 0, 9).rename(tmp_path / "unknown.wav")
     write_file("image", tmp_path, 0, 9).rename(tmp_path / "unknown.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MSMAML_MODEL", str(save_tiny_model(tmp_path / "outputs" / "quickstart")))
+    (tmp_path / "pretrained").symlink_to(REPOSITORY / "pretrained")
     return tmp_path
 
 
