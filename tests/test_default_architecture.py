@@ -399,60 +399,55 @@ def test_weights_of_steps_anneal_to_the_last():
         assert sum(weights) == pytest.approx(1) and weights[-1] > weights[0] > 0
 
 
-def test_annealing_follows_the_meta_steps(tmp_path, monkeypatch):
-    seen = []
-    model = small_model(torch.float32, adapted_parameters="upper")
-    forward = model._solve
-    monkeypatch.setattr(
-        model,
-        "_solve",
-        lambda *a, **k: (seen.append((model.multi_step_weights, model.first_order_for_now)), forward(*a, **k))[1],
-    )
-    splits = [
-        FewShotSplit.from_arrays(raw("image", (40,), torch.Generator().manual_seed(0)).numpy(), [0, 1, 2, 3] * 10)
-    ]
-    arguments = MetaTrainingArguments(
-        output_dir=str(tmp_path),
+def image_trainer(model: MSMAMLModel, output_dir, steps: int, **arguments) -> MetaTrainer:
+    """Trains `steps` meta-steps of one task."""
+    rows = raw("image", (40,), torch.Generator().manual_seed(0)).numpy()
+    splits = [FewShotSplit.from_arrays(rows, [0, 1, 2, 3] * 10)]
+    settings = MetaTrainingArguments(
+        output_dir=str(output_dir),
         n_way=N_WAY,
         report_to="none",
         use_cpu=True,
         per_device_train_batch_size=1,
-        max_steps=4,
+        max_steps=steps,
         save_strategy="no",
-        multi_step_loss_steps=2,
-        first_order_steps=3,
         disable_tqdm=True,
+        **arguments,
     )
-    dataset = EpisodeDataset(splits, N_WAY, K_SHOT, N_QUERY, num_episodes=4)
-    MetaTrainer(model, arguments, train_dataset=dataset).train()
+    dataset = EpisodeDataset(splits, N_WAY, K_SHOT, N_QUERY, num_episodes=steps)
+    return MetaTrainer(model, settings, train_dataset=dataset)
+
+
+def test_annealing_follows_the_meta_steps(tmp_path, monkeypatch):
+    seen = []
+    model = small_model(torch.float32, adapted_parameters="upper")
+    solve = model._solve
+
+    def watched(*args, **kwargs):
+        seen.append((model.multi_step_weights, model.first_order_for_now))
+        return solve(*args, **kwargs)
+
+    monkeypatch.setattr(model, "_solve", watched)
+    image_trainer(model, tmp_path, 4, multi_step_loss_steps=2, first_order_steps=3).train()
     assert seen == [((0.5, 0.5), True), ((0.25, 0.75), True), (None, True), (None, False)]
     assert model.multi_step_weights is None and not model.first_order_for_now
 
 
 def test_logging_of_the_inner_loop_goes_with_the_multi_step_loss(tmp_path):
-    splits = [
-        FewShotSplit.from_arrays(raw("image", (40,), torch.Generator().manual_seed(0)).numpy(), [0, 1, 2, 3] * 10)
-    ]
-    arguments = MetaTrainingArguments(
-        output_dir=str(tmp_path),
-        n_way=N_WAY,
-        report_to="none",
-        use_cpu=True,
-        per_device_train_batch_size=1,
-        max_steps=1,
-        logging_steps=1,
-        save_strategy="no",
-        multi_step_loss_steps=5,
-        log_inner_loop=True,
-        disable_tqdm=True,
-    )
-    trainer = MetaTrainer(
-        small_model(torch.float32),
-        arguments,
-        train_dataset=EpisodeDataset(splits, N_WAY, K_SHOT, N_QUERY, num_episodes=1),
+    trainer = image_trainer(
+        small_model(torch.float32), tmp_path, 1, multi_step_loss_steps=5, log_inner_loop=True, logging_steps=1
     )
     trainer.train()
     assert any("image_accuracy_before" in entry for entry in trainer.state.log_history)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes"),
+    [({"multi_step_loss_steps": 2}, {"num_inner_steps": 1}), ({"first_order_steps": 2}, {"first_order": True})],
+)
+def test_annealing_without_effect_is_refused(arguments, changes, tmp_path):
+    with pytest.raises(ValueError, match="no effect with"):
+        image_trainer(small_model(torch.float32, **changes), tmp_path, 1, **arguments)
 
 
 @pytest.mark.parametrize("changes", [{"head": "linear"}, {"inner_rates": "per_element"}, {}])
