@@ -114,7 +114,7 @@ def browser():
         message = "there is no chromium: `apt-get install chromium` (`make browser` does it for root)"
         if os.environ.get("MSMAML_REQUIRE_SHARED") == "1":
             pytest.fail(message)
-        pytest.skip(message)
+        pytest.skip(reason=message)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
