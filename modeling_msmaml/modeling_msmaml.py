@@ -608,4 +608,15 @@ def _check_labels(name: str, labels: Tensor, n_way: int) -> None:
         raise ValueError(f"{name} must hold labels of dtype int64 from 0 to {n_way - 1}, since n_way={n_way}")
 
 
+# With code from the Hub, transformers fetches what a module imports itself, and misses in some orders what only those
+# modules import: so this one, which the auto classes load, names them all.
+from .convolution import conv1d as _conv1d  # noqa: E402, F401
+from .encoder_descriptions import check_embeddings as _check_embeddings  # noqa: E402, F401
+from .fitted_frontends import FittedFrontend as _FittedFrontend  # noqa: E402, F401
+from .normalisation import batch_norm as _batch_norm  # noqa: E402, F401
+from .pretrained_frontends import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
+from .recomputation import recomputed as _recomputed  # noqa: E402, F401
+from .scripted import scripted as _scripted  # noqa: E402, F401
+from .stems import group_norm as _group_norm  # noqa: E402, F401
+
 __all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

@@ -526,3 +526,18 @@ def test_adapted_classifier_goes_over_the_hub(tmp_path):
         assert {"few_shot_classifier.json", "few_shot_classifier.safetensors"} <= set(hub.files("someone/a-or-b"))
     assert result["classes"] == ["a", "b"] and result["equal"]
     assert re.search("FileNotFoundError: model='someone/nothing' is no folder or repository", result["absent"])
+
+
+def test_the_module_of_the_auto_class_names_every_module_that_it_needs():
+    """transformers fetches what this module imports; what only those import it fetches in some orders alone."""
+
+    def imported(name: str) -> set[str]:
+        source = (REPOSITORY / "modeling_msmaml" / f"{name}.py").read_text()
+        return set(re.findall(r"^\s*from \.(\w+) import", source, re.MULTILINE))
+
+    needed, waiting = set(), ["modeling_msmaml"]
+    while waiting:
+        new = imported(waiting.pop()) - needed
+        needed |= new
+        waiting += new
+    assert needed == imported("modeling_msmaml")
