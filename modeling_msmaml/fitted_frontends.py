@@ -88,16 +88,18 @@ class LogMelFrontend(FittedFrontend):
         # Spectra and their logarithms need float32 whatever the model computes in.
         precision = torch.promote_types(dtype, torch.float32)
         with torch.autocast(inputs.device.type, enabled=False):
-            power = torchaudio.functional.spectrogram(
+            spectrum = torchaudio.functional.spectrogram(
                 self.scale(inputs, precision),
                 pad=0,
                 window=self.window.to(precision),
                 n_fft=WINDOW_SAMPLES,
                 hop_length=HOP_SAMPLES,
                 win_length=WINDOW_SAMPLES,
-                power=2,
+                power=None,
                 normalized=False,
             )
+            # Not torchaudio's power=2, which takes a root and squares it: more than twice the time.
+            power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             mel_power = power.transpose(1, 2) @ self.mel_filters.to(precision)
             return (mel_power + MEL_FLOOR).log().transpose(1, 2).to(dtype)
 
