@@ -22,8 +22,9 @@ import yaml
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
 from transformers.utils import cached_file
 
-from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
+from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, load_few_shot
 from data_builders.encoded import encode_episodes
+from data_builders.new_classes import plain_rows
 from modeling_msmaml import (
     MetaTrainer,
     MetaTrainingArguments,
@@ -243,7 +244,15 @@ def make_training_episodes(
         for name in ("n_way", "k_shot", "n_query")
     )
     number = args.max_steps * args.tasks_per_step
-    return EpisodeDataset(splits, *shape, number, args.seed, source_disjoint=data.source_disjoint, augment=args.augment)
+    return EpisodeDataset(
+        add_new_classes(splits, args.new_classes or []),
+        *shape,
+        number,
+        args.seed,
+        source_disjoint=data.source_disjoint,
+        augment=args.augment,
+        mix_classes=args.mix_classes or 0.0,
+    )
 
 
 def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str, EpisodeDataset]:
@@ -328,9 +337,9 @@ def store_features(
 
 
 def rows_to_fit_to(split: FewShotSplit) -> torch.Tensor:
-    """Up to `ROWS_TO_FIT_TO` raw training samples, evenly from the whole split."""
-    number = min(len(split), ROWS_TO_FIT_TO)
-    return torch.from_numpy(split.rows(np.linspace(0, len(split) - 1, number).astype(np.int64)))
+    """Up to `ROWS_TO_FIT_TO` raw training samples, evenly from the whole split as it was loaded."""
+    loaded = plain_rows(split)
+    return torch.from_numpy(split.rows(np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)))
 
 
 def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
@@ -394,6 +403,11 @@ def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> 
     """Refuses combinations of options of which one would be without effect."""
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ValueError("nothing to do: give --do_train, --do_eval or --do_predict")
+    if arguments.auxiliary and args.mix_classes:
+        raise ValueError(
+            f"mix_classes={args.mix_classes} makes classes that are none of the training classes among which auxiliary "
+            "classifies: leave one of the two out"
+        )
     if not args.do_train and arguments.model_name_or_path is None:
         raise ValueError("there is no model to evaluate: give --model_name_or_path, or --do_train to make one")
     if not args.do_train and args.resume_from_checkpoint is not None:
