@@ -78,7 +78,9 @@ def encode_episodes(
     if not any(split.modality in modalities for split in episodes.splits):
         raise ValueError("no modality of these episodes has a pretrained encoder: there are no features to store")
     if episodes.augment:
-        raise ValueError("augment=True changes raw rows at every draw, so that their features cannot be stored")
+        raise ValueError(
+            f"augment={episodes.augment} changes raw rows at every draw, so that their features cannot be stored"
+        )
     mixed = [name for name in modalities if episodes.mix_classes.get(name)]
     if mixed:
         raise ValueError(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from .augmentation import augment
+from .augmentation import augment, check_names
 from .episode_sampler import EpisodeRows, EpisodeSampler
 from .few_shot import FewShotSplit
 from .mixing import mix
@@ -34,7 +34,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
         seed: non-negative; other seeds give other episodes.
         source_disjoint: keep support and query of an episode in different recordings or documents. Protocol `original`
             does not know this, see `EpisodeSampler`; its splits carry a warning that says so.
-        augment: change every row at random (see `augmentation.py`); for training.
+        augment: change every row at random: True, or names as `augmentation.augment` takes them; for training.
         mix_classes: share of the episodes in which every class is mixed of two (see `mixing.py`), 0 to 1; or
             `{modality: share}`, without those that are not to be mixed. Needs 2 * n_way classes; for training.
 
@@ -52,7 +52,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
         num_episodes: int,
         seed: int = 0,
         source_disjoint: bool = True,
-        augment: bool = False,
+        augment: bool | Sequence[str] = False,
         mix_classes: float | Mapping[str, float] = 0.0,
     ):
         self.splits = _checked_splits(splits)
@@ -64,6 +64,9 @@ class EpisodeDataset(torch.utils.data.Dataset):
         self.seed = _at_least("seed", seed, 0)
         self.source_disjoint = source_disjoint
         self.augment = augment
+        self._changes = (("basic",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
+        if not isinstance(augment, bool):
+            check_names(self._changes, modalities)
         self.mix_classes = _shares(mix_classes, self.splits)
         self._samplers = [
             EpisodeSampler(
@@ -118,8 +121,8 @@ class EpisodeDataset(torch.utils.data.Dataset):
         raw = self._raw(split, first)
         if is_mixed:
             raw = mix(raw, self._raw(split, second), split.modality)
-        if self.augment:
-            raw = augment(split.modality, raw, bits)
+        if self._changes:
+            raw = augment(split.modality, raw, bits, self._changes)
         labels = torch.arange(n_way)
         return {
             "modality": split.modality,

@@ -71,8 +71,13 @@ class MetaTrainingArguments(TrainingArguments):
     train_n_query: str | None = field(
         default=None, metadata={"help": "Query samples a class in training, as train_n_way. Default: n_query."}
     )
-    augment: bool = field(
-        default=False, metadata={"help": "Change training samples at random; see data_builders/augmentation.py."}
+    # True, False or names once parsed; a list of texts is what HfArgumentParser can take from a command line.
+    augment: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Change training samples at random: 'true' (which is 'basic'), or any of 'basic', 'spec_augment', "
+            "'random_resized_crop', 'rand_augment', 'random_erasing'; see data_builders/augmentation.py."
+        },
     )
     new_classes: list[str] | None = field(
         default=None,
@@ -175,6 +180,7 @@ class MetaTrainingArguments(TrainingArguments):
         for name in ("train_n_way", "train_k_shot", "train_n_query"):
             if getattr(self, name) is not None:
                 setattr(self, name, _parse_counts(name, getattr(self, name)))
+        self.augment = _parse_names(self.augment)
         if isinstance(self.new_classes, str):  # a YAML file may give one without brackets
             self.new_classes = [self.new_classes]
         self.mix_classes = _parse_shares(self.mix_classes)
@@ -272,6 +278,14 @@ def _parse_counts(name: str, value: int | str | dict) -> int | dict[str, int]:
     if not counts or any(not isinstance(count, int) or isinstance(count, bool) or count < 1 for count in counts):
         raise ValueError(f"{name}={value!r} must be a positive integer, or one for each modality")
     return parsed
+
+
+def _parse_names(value: bool | str | list[str] | None) -> bool | list[str]:
+    """True, "true", ["true"] -> True; "basic" -> True, which it is; nothing -> False; other names -> a list of them."""
+    names = [value] if isinstance(value, (bool, str)) else list(value or [False])
+    if len(names) == 1 and str(names[0]).lower() in ("true", "basic", "false"):
+        return str(names[0]).lower() != "false"
+    return names
 
 
 def _parse_shares(value: float | str | dict | None) -> float | dict[str, float] | None:
