@@ -98,6 +98,9 @@ class ModelArguments:
     label_smoothing: float | None = field(
         default=None, metadata={"help": "How much of a training label is spread over all classes."}
     )
+    dropout: float | None = field(
+        default=None, metadata={"help": "Probability with which a channel of a training sample's sequence is dropped."}
+    )
     episode_weight: float | None = field(
         default=None,
         metadata={"help": "Weight of the query loss; 0 trains a supervised backbone on the classes alone."},
@@ -351,7 +354,7 @@ def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
             model.train_word_vectors(value)
         elif name == "inner_grad_clip":
             model.config.inner_grad_clip = value
-        elif name in ("label_smoothing", "auxiliary_weight", "episode_weight"):
+        elif name in ("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"):
             setattr(model.config, name, value)  # of training alone
         elif name == "embeddings":
             check_encoders(path, value, model.config.embeddings or {})
