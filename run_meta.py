@@ -22,8 +22,9 @@ import yaml
 from transformers import AutoTokenizer, HfArgumentParser, set_seed
 from transformers.utils import cached_file
 
-from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
+from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, load_few_shot
 from data_builders.encoded import encode_episodes
+from data_builders.new_classes import plain_rows
 from modeling_msmaml import (
     MetaTrainer,
     MetaTrainingArguments,
@@ -96,6 +97,9 @@ class ModelArguments:
     auxiliary_weight: float | None = field(default=None, metadata={"help": "Weight of that loss."})
     label_smoothing: float | None = field(
         default=None, metadata={"help": "How much of a training label is spread over all classes."}
+    )
+    dropout: float | None = field(
+        default=None, metadata={"help": "Probability with which a channel of a training sample's sequence is dropped."}
     )
     episode_weight: float | None = field(
         default=None,
@@ -243,7 +247,15 @@ def make_training_episodes(
         for name in ("n_way", "k_shot", "n_query")
     )
     number = args.max_steps * args.tasks_per_step
-    return EpisodeDataset(splits, *shape, number, args.seed, source_disjoint=data.source_disjoint, augment=args.augment)
+    return EpisodeDataset(
+        add_new_classes(splits, args.new_classes or []),
+        *shape,
+        number,
+        args.seed,
+        source_disjoint=data.source_disjoint,
+        augment=args.augment,
+        mix_classes=args.mix_classes or 0.0,
+    )
 
 
 def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str, EpisodeDataset]:
@@ -328,9 +340,9 @@ def store_features(
 
 
 def rows_to_fit_to(split: FewShotSplit) -> torch.Tensor:
-    """Up to `ROWS_TO_FIT_TO` raw training samples, evenly from the whole split."""
-    number = min(len(split), ROWS_TO_FIT_TO)
-    return torch.from_numpy(split.rows(np.linspace(0, len(split) - 1, number).astype(np.int64)))
+    """Up to `ROWS_TO_FIT_TO` raw training samples, evenly from the whole split as it was loaded."""
+    loaded = plain_rows(split)
+    return torch.from_numpy(split.rows(np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)))
 
 
 def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
@@ -342,7 +354,7 @@ def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
             model.train_word_vectors(value)
         elif name == "inner_grad_clip":
             model.config.inner_grad_clip = value
-        elif name in ("label_smoothing", "auxiliary_weight", "episode_weight"):
+        elif name in ("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"):
             setattr(model.config, name, value)  # of training alone
         elif name == "embeddings":
             check_encoders(path, value, model.config.embeddings or {})
@@ -394,6 +406,11 @@ def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> 
     """Refuses combinations of options of which one would be without effect."""
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ValueError("nothing to do: give --do_train, --do_eval or --do_predict")
+    if arguments.auxiliary and args.mix_classes:
+        raise ValueError(
+            f"mix_classes={args.mix_classes} makes classes that are none of the training classes among which auxiliary "
+            "classifies: leave one of the two out"
+        )
     if not args.do_train and arguments.model_name_or_path is None:
         raise ValueError("there is no model to evaluate: give --model_name_or_path, or --do_train to make one")
     if not args.do_train and args.resume_from_checkpoint is not None:

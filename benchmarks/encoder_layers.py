@@ -26,6 +26,7 @@ from modeling_msmaml.hub_command import commit
 from .nearest_centroid import all_rows, predict
 from .pretrained_text import splits_of
 
+N_QUERY = 10  # some categories could not fill an episode with more
 WHITENINGS = (0.0, 0.25, 0.5)
 
 
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         # Numbers of their rows in the whole split.
         fitted, tested = (np.searchsorted(split._row_numbers, part._row_numbers) for part in (training, held_out))
         for k_shot in (1, 5):
-            data = EpisodeDataset([held_out], 5, k_shot, 15, options.num_episodes, seed=draw)
+            data = EpisodeDataset([held_out], 5, k_shot, N_QUERY, options.num_episodes, seed=draw)
             episodes = [data[index] for index in range(len(data))]
             for layer in range(means.shape[1]):
                 states = means[:, layer]

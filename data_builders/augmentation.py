@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int16, Int32, Shaped, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from .library_augmentation import rand_augment, random_erasing, random_resized_crop, spec_augment
 from .source_partition import RandomBits
 
 _STEPS = 10_000  # of a random fraction
@@ -19,21 +22,47 @@ MAX_CROP = 0.5  # of the passage that is left out at most
 IMAGE_PADDING = 4  # pixels
 
 
-def augment(modality: str, rows: Shaped[Tensor, "samples ..."], bits: RandomBits) -> Shaped[Tensor, "samples ..."]:
+def augment(
+    modality: str, rows: Shaped[Tensor, "samples ..."], bits: RandomBits, names: Sequence[str] = ("basic",)
+) -> Shaped[Tensor, "samples ..."]:
     """New rows of the same shape and dtype.
 
     Args:
-        modality: `"audio"` (speed, circular shift, gain, a silenced span), `"text"` (a crop of the passage, tokens left
-            out) or `"image"` (mirroring, a shift of up to 4 pixels).
+        modality: `"audio"`, `"text"` or `"image"`.
         rows: raw integers of one episode.
         bits: decides what happens to each row.
+        names: what may happen: `"basic"` (speed, circular shift, gain and a silenced span of sounds; a crop and left
+            out tokens of passages; mirroring of images and a shift of up to 4 pixels), `"spec_augment"` (sounds),
+            `"random_resized_crop"`, `"rand_augment"` and `"random_erasing"` (images), see `library_augmentation.py`. In
+            the order of `CHANGES`, not of these names; those of other modalities are passed over.
 
     Raises:
-        ValueError: another modality.
+        ValueError: another modality, or an unknown name.
     """
-    if modality not in _CHANGES:
-        raise ValueError(f"augment=True knows no change for modality {modality!r}; it has {', '.join(_CHANGES)}")
-    return torch.stack([_CHANGES[modality](row, bits) for row in rows])
+    if modality not in CHANGES["basic"]:
+        known = ", ".join(CHANGES["basic"])
+        raise ValueError(f"augment knows no change for modality {modality!r}; it has {known}")
+    check_names(names, [*CHANGES["basic"]])
+    for name, changes in CHANGES.items():
+        if name in names and modality in changes:
+            rows = changes[modality](rows, bits)
+    return rows
+
+
+def check_names(names: Sequence[str], modalities: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: an unknown name, one given twice, or one that changes none of these modalities.
+    """
+    unknown = [name for name in names if name not in CHANGES]
+    if unknown or len(set(names)) != len(names):
+        raise ValueError(f"augment={list(names)}: give each of {', '.join(CHANGES)} once, or leave it out")
+    for name in names:
+        if not set(CHANGES[name]) & set(modalities):
+            raise ValueError(
+                f"augment={list(names)}: {name!r} changes {', '.join(CHANGES[name])} samples, but the data are "
+                f"{', '.join(modalities)}; leave it out"
+            )
 
 
 def _fraction(bits: RandomBits) -> float:
@@ -79,4 +108,15 @@ def _picture(row: UInt8[Tensor, "colours height width"], bits: RandomBits) -> UI
     return transforms.crop(padded, top, left, height, width)
 
 
-_CHANGES = {"audio": _sound, "text": _passage, "image": _picture}
+def _each(change: Callable[[Tensor, RandomBits], Tensor]) -> Callable[[Tensor, RandomBits], Tensor]:
+    """The change of one row, of all rows."""
+    return lambda rows, bits: torch.stack([change(row, bits) for row in rows])
+
+
+CHANGES = {
+    "random_resized_crop": {"image": random_resized_crop},
+    "rand_augment": {"image": rand_augment},
+    "basic": {"audio": _each(_sound), "text": _each(_passage), "image": _each(_picture)},
+    "spec_augment": {"audio": spec_augment},
+    "random_erasing": {"image": random_erasing},
+}

@@ -67,18 +67,26 @@ def encode_episodes(
     """The same episodes, with features for raw rows where a pretrained encoder reads the modality.
 
     Args:
-        episodes: of raw rows, not augmented.
+        episodes: of raw rows, not augmented, none of a modality with an encoder mixed.
         frontends: of a model, by modality.
         cache_dir: see `encode_split`.
 
     Raises:
-        ValueError: augmented episodes, or no modality that a pretrained encoder reads.
+        ValueError: augmented or mixed episodes, or no modality that a pretrained encoder reads.
     """
     modalities = [name for name, frontend in frontends.items() if isinstance(frontend, PretrainedFrontend)]
     if not any(split.modality in modalities for split in episodes.splits):
         raise ValueError("no modality of these episodes has a pretrained encoder: there are no features to store")
     if episodes.augment:
-        raise ValueError("augment=True changes raw rows at every draw, so that their features cannot be stored")
+        raise ValueError(
+            f"augment={episodes.augment} changes raw rows at every draw, so that their features cannot be stored"
+        )
+    mixed = [name for name in modalities if episodes.mix_classes.get(name)]
+    if mixed:
+        raise ValueError(
+            f"mix_classes={episodes.mix_classes} mixes other rows at every draw, so that the features of "
+            f"{', '.join(mixed)} cannot be stored: leave {', '.join(mixed)} out of it"
+        )
     encoded = copy.copy(episodes)
     encoded.splits = [
         encode_split(split, frontends[split.modality], cache_dir) if split.modality in modalities else split

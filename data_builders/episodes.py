@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from .augmentation import augment
-from .episode_sampler import EpisodeSampler
+from .augmentation import augment, check_names
+from .episode_sampler import EpisodeRows, EpisodeSampler
 from .few_shot import FewShotSplit
+from .mixing import mix
 from .source_partition import RandomBits
 
+_STEPS = 10_000  # of a random fraction
 _MODEL_KEYS = ("support", "support_labels", "query", "query_labels")
 
 
@@ -31,12 +34,13 @@ class EpisodeDataset(torch.utils.data.Dataset):
         seed: non-negative; other seeds give other episodes.
         source_disjoint: keep support and query of an episode in different recordings or documents. Protocol `original`
             does not know this, see `EpisodeSampler`; its splits carry a warning that says so.
-
-        augment: change every row at random (see `augmentation.py`); for training.
+        augment: change every row at random: True, or names as `augmentation.augment` takes them; for training.
+        mix_classes: share of the episodes in which every class is mixed of two (see `mixing.py`), 0 to 1; or
+            `{modality: share}`, without those that are not to be mixed. Needs 2 * n_way classes; for training.
 
     Raises:
-        ValueError: an argument out of range, a modality missing from `n_query`, or a setting that the data cannot
-            fill; the message names the class, its count and the nearest feasible setting.
+        ValueError: an argument out of range, a modality missing from `n_query`, mixing in a split of evaluation, or a
+            setting that the data cannot fill; the message names the class, its count and the nearest feasible setting.
     """
 
     def __init__(
@@ -48,7 +52,8 @@ class EpisodeDataset(torch.utils.data.Dataset):
         num_episodes: int,
         seed: int = 0,
         source_disjoint: bool = True,
-        augment: bool = False,
+        augment: bool | Sequence[str] = False,
+        mix_classes: float | Mapping[str, float] = 0.0,
     ):
         self.splits = _checked_splits(splits)
         modalities = [split.modality for split in self.splits]
@@ -59,6 +64,10 @@ class EpisodeDataset(torch.utils.data.Dataset):
         self.seed = _at_least("seed", seed, 0)
         self.source_disjoint = source_disjoint
         self.augment = augment
+        self._changes = (("basic",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
+        if not isinstance(augment, bool):
+            check_names(self._changes, modalities)
+        self.mix_classes = _shares(mix_classes, self.splits)
         self._samplers = [
             EpisodeSampler(
                 split,
@@ -69,6 +78,19 @@ class EpisodeDataset(torch.utils.data.Dataset):
             )
             for split in self.splits
         ]
+        self._pair_samplers = [
+            self._pair_sampler(split) if self.mix_classes[split.modality] else None for split in self.splits
+        ]
+
+    def _pair_sampler(self, split: FewShotSplit) -> EpisodeSampler:
+        """Of episodes with twice as many classes; what is left out was said already."""
+        n_way, k_shot, n_query = (values[split.modality] for values in (self.n_way, self.k_shot, self.n_query))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                return EpisodeSampler(split, 2 * n_way, k_shot, n_query, self.source_disjoint)
+            except ValueError as error:
+                raise ValueError(f"mix_classes draws twice n_way[{split.modality}]={n_way} classes: {error}") from error
 
     def __len__(self) -> int:
         return self.num_episodes
@@ -79,7 +101,9 @@ class EpisodeDataset(torch.utils.data.Dataset):
         Returns:
             `modality`; `support` (n_way * k_shot, ...) and `query` (n_way * n_query, ...) raw integers, ordered by
             label; `support_labels`, `query_labels` int64 in 0..n_way-1; `class_ids` int64 (n_way,), the split's class
-            behind each label; `support_ids`, `query_ids` int64, row numbers in the split.
+            behind each label; `support_ids`, `query_ids` int64, row numbers in the split. Where the classes are mixed,
+            these are of the first of two, and `second_class_ids`, `second_support_ids`, `second_query_ids` of the
+            other.
 
         Raises:
             IndexError: `index` is not in -num_episodes..num_episodes-1.
@@ -88,24 +112,37 @@ class EpisodeDataset(torch.utils.data.Dataset):
             raise IndexError(f"episode {index} of {self.num_episodes}")
         index = int(index) % self.num_episodes
         which = index % len(self.splits)
-        split, sampler = self.splits[which], self._samplers[which]
-        bits = RandomBits(self.seed, index)
-        episode = sampler.draw(bits)
-        support_ids, query_ids = episode.support.reshape(-1), episode.query.reshape(-1)
-        raw = torch.from_numpy(split.rows(np.concatenate([support_ids, query_ids])))
-        if self.augment:
-            raw = augment(split.modality, raw, bits)
-        labels = torch.arange(sampler.n_way)
+        split, bits = self.splits[which], RandomBits(self.seed, index)
+        share = self.mix_classes[split.modality]
+        is_mixed = share > 0 and bits.below(_STEPS) < share * _STEPS
+        drawn = (self._pair_samplers if is_mixed else self._samplers)[which].draw(bits)
+        n_way, k_shot, n_query = (values[split.modality] for values in (self.n_way, self.k_shot, self.n_query))
+        first, second = (EpisodeRows(*(ids[part] for ids in drawn)) for part in (slice(n_way), slice(n_way, None)))
+        raw = self._raw(split, first)
+        if is_mixed:
+            raw = mix(raw, self._raw(split, second), split.modality)
+        if self._changes:
+            raw = augment(split.modality, raw, bits, self._changes)
+        labels = torch.arange(n_way)
         return {
             "modality": split.modality,
-            "support": raw[: len(support_ids)],
-            "support_labels": labels.repeat_interleave(sampler.k_shot),
-            "query": raw[len(support_ids) :],
-            "query_labels": labels.repeat_interleave(sampler.n_query),
-            "class_ids": torch.from_numpy(episode.class_ids),
-            "support_ids": torch.from_numpy(support_ids),
-            "query_ids": torch.from_numpy(query_ids),
+            "support": raw[: n_way * k_shot],
+            "support_labels": labels.repeat_interleave(k_shot),
+            "query": raw[n_way * k_shot :],
+            "query_labels": labels.repeat_interleave(n_query),
+            **_provenance(first),
+            **(_provenance(second, "second_") if is_mixed else {}),
         }
+
+    @staticmethod
+    def _raw(split: FewShotSplit, rows: EpisodeRows) -> torch.Tensor:
+        return torch.from_numpy(split.rows(np.concatenate([rows.support.reshape(-1), rows.query.reshape(-1)])))
+
+
+def _provenance(rows: EpisodeRows, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Which classes and rows of the split these are."""
+    ids = {"class_ids": rows.class_ids, "support_ids": rows.support, "query_ids": rows.query}
+    return {prefix + name: torch.from_numpy(numbers.reshape(-1)) for name, numbers in ids.items()}
 
 
 def collate_episodes(
@@ -172,6 +209,23 @@ def _by_modality(name: str, value: int | Mapping[str, int], modalities: Sequence
     if not isinstance(value, Mapping):
         _at_least(name, value, minimum)
     return {modality: _at_least(f"{name}[{modality}]", values[modality], minimum) for modality in modalities}
+
+
+def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) -> dict[str, float]:
+    """How many of each modality's episodes are mixed."""
+    modalities = [split.modality for split in splits]
+    given = value if isinstance(value, Mapping) else dict.fromkeys(modalities, value)
+    if unknown := sorted(given.keys() - set(modalities)):
+        raise ValueError(
+            f"mix_classes={value} is for {', '.join(unknown)}, but the episodes are of {', '.join(modalities)}"
+        )
+    for share in given.values():
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise ValueError(f"mix_classes={value} must be a share from 0 to 1, or one by modality")
+    for split in splits:
+        if given.get(split.modality) and split.split != "train":
+            raise ValueError(f"mix_classes={value} is for training, but this is {split!r}")
+    return {modality: float(given.get(modality, 0)) for modality in modalities}
 
 
 def _at_least(name: str, value: int, minimum: int) -> int:

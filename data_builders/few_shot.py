@@ -45,6 +45,8 @@ class FewShotSplit:
         word_vectors: (V, 128) float32 of a text split, row 0 ([PAD]) zero; fitted on training documents only. None
             when the vocabulary is that of a checkpoint, which has the vectors.
         warning: what to say beside every figure that comes from this split; empty for protocols that can be trusted.
+        num_plain_rows: how many rows, the first ones, are as they were loaded where `add_new_classes` has appended
+            others; None where it has not.
     """
 
     name: str
@@ -59,6 +61,7 @@ class FewShotSplit:
     tokenizer: PreTrainedTokenizerFast | None = None
     word_vectors: Float32[np.ndarray, "vocabulary 128"] | None = None
     warning: str = ""
+    num_plain_rows: int | None = None
     _data: Rows = None
     _row_numbers: Int64[np.ndarray, " n"] = None
 

@@ -136,6 +136,10 @@ class MSMAMLConfig(PreTrainedConfig):
         label_smoothing (`float`, defaults to 0.0):
             How much of a training label is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567, section 7),
             for queries and auxiliary classes; in [0, 1). The inner loop's labels stay as they are.
+        dropout (`float`, defaults to 0.0):
+            Probability, in [0, 1), with which a channel of a sample's sequence is zero in a training step (see
+            [`drop_channels`]): the same channels in all inner steps, so only where the inner loop leaves the embeddings
+            as they are (`adapted_parameters` `"upper"` or `"head"`).
         embeddings (`dict[str, dict]`, *optional*):
             Modality -> the frozen pretrained encoder that reads it in place of `front_ends`: `{"image": {"timm":
             "resnet18"}, "text": {"transformers": folder or name}, "audio": {"transformers": folder or name}}`. Further
@@ -201,6 +205,7 @@ class MSMAMLConfig(PreTrainedConfig):
         auxiliary_weight: float = 1.0,
         episode_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        dropout: float = 0.0,
         embeddings: dict[str, dict] | None = None,
         **kwargs,
     ):
@@ -250,6 +255,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.auxiliary_weight = auxiliary_weight
         self.episode_weight = episode_weight
         self.label_smoothing = label_smoothing
+        self.dropout = dropout
         self.embeddings = embeddings
         kwargs.setdefault("pad_token_id", 0)
         self._refuse_unknown(kwargs)
@@ -360,8 +366,9 @@ class MSMAMLConfig(PreTrainedConfig):
             _check_at_least("task_chunk_size", self.task_chunk_size, 1)
         if self.inner_grad_clip is not None and not self.inner_grad_clip > 0:
             raise ValueError(f"inner_grad_clip={self.inner_grad_clip} must be positive, or None for no clipping")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing={self.label_smoothing} must be in [0, 1)")
+        for name in ("label_smoothing", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
         if isinstance(self.network_gain, dict) and (unknown := self.network_gain.keys() - set(self.modalities)):
             raise ValueError(f"network_gain names {sorted(unknown)}, but modalities={self.modalities}")
         if self.front_ends == "fitted" and self.image_size < self.dictionary_patch_size + 2:
@@ -410,6 +417,11 @@ class MSMAMLConfig(PreTrainedConfig):
             for name in ("task_encoder_pooling", "share_embeddings"):
                 if getattr(self, name) not in ("mean", False):
                     raise ValueError(f"{name}={getattr(self, name)!r} has no effect with conditioning='none'")
+        if self.dropout and self.adapted_parameters == "all":
+            raise ValueError(
+                f"dropout={self.dropout} drops what comes out of the embeddings, which adapted_parameters='all' makes "
+                "anew in every inner step: take adapted_parameters='upper' or 'head'"
+            )
         if self.episode_weight < 0 or (self.episode_weight == 0 and not self.auxiliary_classes):
             raise ValueError(
                 f"episode_weight={self.episode_weight} must be positive, or 0 with auxiliary_classes to train on"

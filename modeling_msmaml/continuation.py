@@ -19,6 +19,8 @@ ARGUMENTS = (
         "train_k_shot",
         "train_n_query",
         "augment",
+        "new_classes",
+        "mix_classes",
         "tasks_per_step",
     ),
     *("multi_step_loss_steps", "first_order_steps"),

@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput, logging
 from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .descriptors import Descriptor
+from .dropout import drop_channels
 from .encoder_sources import record_encoders
 from .hub_original_layout import HUB_ARGUMENTS, OriginalCheckpoint, find_original
 from .hub_original_weights import check_fit, read_config, read_weights
@@ -356,9 +357,10 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         each of these parameters in place of a graph. `n_ways`: classes of each modality's tasks.
         """
         modality, batch = chunk
-        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], n_ways[modality])
+        dropout = self.config.dropout if self.training else 0.0
+        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], n_ways[modality], dropout)
         adapted = adaptation.adapted
-        query = self._read(modality, batch["query"])
+        query = self._read(modality, batch["query"], dropout)
         logits = self._classify(adapted, query)
         result = _ChunkResult(logits, adapted.support_loss, adapted.modulation)
         if "query_labels" in batch:
@@ -388,7 +390,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         # A linear classifier has its number of classes. Else it is that of the labels, which the host must read.
         return self.config.n_way if self.config.head == "linear" else int(support_labels.max()) + 1
 
-    def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."]) -> "_Samples":
+    def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float = 0.0) -> "_Samples":
         """Raw inputs as far as neither modulation nor adaptation changes their way."""
         maps = _differentiable(self.frontends[modality](raw, self.dtype))
         descriptors = None
@@ -397,6 +399,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         sequences = None
         if self.config.adapted_parameters != "all":
             sequences = self.task_network.embed(maps, modality)
+            if dropout:
+                sequences = drop_channels(sequences, dropout, raw)
         return _Samples(maps, sequences, descriptors)
 
     def _auxiliary_losses(self, adaptation: "_Adaptation", query: "_Samples", batch: MetaBatch) -> Float[Tensor, " T"]:
@@ -460,12 +464,14 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         _check_labels("support_labels", support_labels, n_way)
         return self._adapt(modality, support, support_labels, n_way).adapted
 
-    def _adapt(self, modality: str, support: Tensor, support_labels: Tensor, n_way: int) -> "_Adaptation":
+    def _adapt(
+        self, modality: str, support: Tensor, support_labels: Tensor, n_way: int, dropout: float = 0.0
+    ) -> "_Adaptation":
         graph = torch.is_grad_enabled()
         # The inner loop differentiates, which inference mode does not allow.
         with torch.inference_mode(False), torch.set_grad_enabled(graph):
             support_labels = _differentiable(support_labels)
-            samples, network = self._read(modality, _differentiable(support)), self.task_network
+            samples, network = self._read(modality, _differentiable(support), dropout), self.task_network
             modulation = ()
             if self.task_encoder is not None:
                 inputs = samples.maps

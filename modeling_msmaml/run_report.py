@@ -9,7 +9,7 @@ from .trainer import MetaTrainer
 
 SPLITS = {"eval": "validation", "test": "test"}
 # How training episodes differ from those of the evaluation.
-SHAPES_OF_TRAINING = ("train_n_way", "train_k_shot", "train_n_query", "augment")
+SHAPES_OF_TRAINING = ("train_n_way", "train_k_shot", "train_n_query", "augment", "new_classes", "mix_classes")
 # What a run that only evaluates takes over from the run that trained its checkpoint.
 OF_TRAINING = ("training_steps", "best_step", "tasks_per_step", "seed")
 

@@ -71,8 +71,28 @@ class MetaTrainingArguments(TrainingArguments):
     train_n_query: str | None = field(
         default=None, metadata={"help": "Query samples a class in training, as train_n_way. Default: n_query."}
     )
-    augment: bool = field(
-        default=False, metadata={"help": "Change training samples at random; see data_builders/augmentation.py."}
+    # True, False or names once parsed; a list of texts is what HfArgumentParser can take from a command line.
+    augment: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Change training samples at random: 'true' (which is 'basic'), or any of 'basic', 'spec_augment', "
+            "'random_resized_crop', 'rand_augment', 'random_erasing'; see data_builders/augmentation.py."
+        },
+    )
+    new_classes: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Changed training classes as classes of their own: any of 'rotate' (images), 'speed' and 'reverse' "
+            "(sounds); see data_builders/new_classes.py."
+        },
+    )
+    # A number or a dict once parsed; text is what HfArgumentParser can take from a command line.
+    mix_classes: str | None = field(
+        default=None,
+        metadata={
+            "help": "Share of the training episodes in which every class is mixed of two, 0 to 1, or one a modality as "
+            "in '{\"text\": 0.3}'; see data_builders/mixing.py."
+        },
     )
     num_inner_steps: int | None = field(
         default=None, metadata={"help": "Gradient steps of the inner loop. Default: as in the model's config."}
@@ -160,6 +180,10 @@ class MetaTrainingArguments(TrainingArguments):
         for name in ("train_n_way", "train_k_shot", "train_n_query"):
             if getattr(self, name) is not None:
                 setattr(self, name, _parse_counts(name, getattr(self, name)))
+        self.augment = _parse_names(self.augment)
+        if isinstance(self.new_classes, str):  # a YAML file may give one without brackets
+            self.new_classes = [self.new_classes]
+        self.mix_classes = _parse_shares(self.mix_classes)
         if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
             self.metric_for_best_model = "eval_accuracy" if self._needs_best_model() else None
         super().__post_init__()
@@ -253,4 +277,24 @@ def _parse_counts(name: str, value: int | str | dict) -> int | dict[str, int]:
     counts = parsed.values() if isinstance(parsed, dict) else [parsed]
     if not counts or any(not isinstance(count, int) or isinstance(count, bool) or count < 1 for count in counts):
         raise ValueError(f"{name}={value!r} must be a positive integer, or one for each modality")
+    return parsed
+
+
+def _parse_names(value: bool | str | list[str] | None) -> bool | list[str]:
+    """True, "true", ["true"] -> True; "basic" -> True, which it is; nothing -> False; other names -> a list of them."""
+    names = [value] if isinstance(value, (bool, str)) else list(value or [False])
+    if len(names) == 1 and str(names[0]).lower() in ("true", "basic", "false"):
+        return str(names[0]).lower() != "false"
+    return names
+
+
+def _parse_shares(value: float | str | dict | None) -> float | dict[str, float] | None:
+    """0.3, "0.3", {"text": 0.3}, '{"text": 0.3}' -> a number, or one a modality."""
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f'mix_classes={value!r} is neither a number nor JSON such as {{"text": 0.3}}') from error
+    shares = parsed.values() if isinstance(parsed, dict) else [0 if parsed is None else parsed]
+    if any(isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1 for share in shares):
+        raise ValueError(f"mix_classes={value!r} must be a share from 0 to 1, or one by modality")
     return parsed

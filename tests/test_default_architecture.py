@@ -10,6 +10,7 @@ from torch import Tensor
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.descriptors import Descriptor, Statistics
+from modeling_msmaml.dropout import drop_channels
 from modeling_msmaml.fitted_frontends import (
     ACTIVATION_THRESHOLD,
     DEVIATION_FLOOR,
@@ -113,6 +114,9 @@ VARIANTS = {
     "network gain": {"network_gain": {"text": 0.3}},
     "kernel modulation": {"conditioning": "kernel"},
     "label smoothing": {"label_smoothing": 0.2},
+    "dropout": {"dropout": 0.3},
+    "dropout, upper": {"dropout": 0.3, "adapted_parameters": "upper"},
+    "dropout, batch norm": {"dropout": 0.3, "adapted_parameters": "upper", "norm": "batch"},
 }
 
 
@@ -162,6 +166,35 @@ def test_no_result_depends_on_chunks(name, task_chunk_size):
     torch.testing.assert_close(actual.loss, expected.loss, rtol=1e-10, atol=0)
     for modality in batch:
         torch.testing.assert_close(actual.logits[modality], expected.logits[modality], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("adapted_parameters", ["head", "upper"])
+def test_dropout_is_a_function_of_the_task_and_only_in_training(adapted_parameters):
+    options = {"adapted_parameters": adapted_parameters, "inner_loop_checkpointing": True}
+    plain, model, chunked = (
+        small_model(dropout=rate, task_chunk_size=size, **options).train()
+        for rate, size in ((0, 3), (0.5, 3), (0.5, 1))
+    )
+    batch = episodes(tasks=3)
+    first = model(batch)
+    torch.rand(7)  # the global state plays no part
+    again, apart, without = model(batch), chunked(batch), plain(batch)
+    for modality in batch:
+        assert torch.equal(first.logits[modality], again.logits[modality])
+        torch.testing.assert_close(apart.logits[modality], first.logits[modality], rtol=1e-8, atol=1e-10)
+        assert not torch.allclose(first.logits[modality], without.logits[modality])
+        assert not torch.allclose(first.support_loss[modality], without.support_loss[modality]), "in the inner loop too"
+    assert torch.equal(model.eval()(batch).loss, plain.eval()(batch).loss)
+
+
+def test_dropped_channels_differ_by_sample_and_keep_the_mean():
+    raw_rows = raw("audio", (3, 50), torch.Generator().manual_seed(1))
+    ones = torch.ones(3, 50, 40, 5)
+    dropped = drop_channels(ones, 0.25, raw_rows)
+    assert ((dropped == 0) | (dropped == 1 / 0.75)).all() and torch.equal(dropped[..., 0], dropped[..., 4])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.03)
+    assert len({tuple(sample.tolist()) for sample in dropped[..., 0].flatten(0, 1)}) == 150
+    assert torch.equal(drop_channels(ones[1:2], 0.25, raw_rows[1:2]), dropped[1:2])
 
 
 def test_predictions_do_not_depend_on_other_queries():
@@ -343,6 +376,8 @@ def test_co_training_adds_to_the_training_loss_alone():
         ({"adapted_parameters": "lower"}, "adapted_parameters='lower'.*all, upper, head"),
         ({"inner_rates": "meta_sgd"}, "inner_rates='meta_sgd'"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"dropout": 1.0}, "dropout=1.0 must be in"),
+        ({"dropout": 0.1, "adapted_parameters": "all"}, "dropout=0.1 drops what comes out of the embeddings"),
         ({"network_gain": {"txt": 0.3}}, "network_gain names .*txt"),
         ({"image_size": 7}, "image_size=7 must be at least dictionary_patch_size"),
     ],

@@ -88,6 +88,29 @@ def test_evaluation_of_a_checkpoint_keeps_how_it_was_trained(quickstart, tmp_pat
     assert settings["eval_seed"] == 7
 
 
+def flagship_run(folder, *more: str) -> dict:
+    """A short run of the default architecture, made small; returns its settings."""
+    small = {"num_channels": 8, "descriptor_size": 8, "feature_size": 8, "warmup_steps": 0, "logging_steps": 2}
+    changes = {**small, "max_steps": 2, "num_test_episodes": 2, "do_eval": False, "output_dir": folder}
+    run_meta.main(["configs/flagship.yaml", *options(**changes), "--datasets", "synthetic:image", *more])
+    return json.loads((folder / "all_results.json").read_text())["settings"]
+
+
+@pytest.mark.parametrize(
+    ("more", "transductive"),
+    [
+        ((), False),
+        (("--norm", "batch", "--norm_statistics", "transductive"), True),
+        (("--norm", "batch"), True),
+        (("--norm", "batch", "--norm_statistics", "support"), False),
+    ],
+)
+def test_the_default_architecture_with_either_norm_reports_transduction(tmp_path, more, transductive):
+    assert flagship_run(tmp_path, "--network_gain", "1.0", *more)["transductive"] is transductive
+    card = (tmp_path / "README.md").read_text()
+    assert f"| transductive | {'yes' if transductive else 'no'} |" in card
+
+
 def test_options_of_a_data_set(tmp_path):
     run = ["configs/quickstart.yaml", *options(output_dir=tmp_path, max_steps=1), "--datasets", "synthetic:text"]
     run_meta.main([*run, "--dataset_options", '{"synthetic:text": {"seed": 3}}'])
