@@ -63,6 +63,12 @@ class ModelArguments:
         default=None, metadata={"help": "Let the outer loop train the word vectors."}
     )
 
+    image_signal_side: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side to resize images to before the audio embedding reads them as signals; 0 for their own."
+        },
+    )
     front_ends: str | None = field(
         default=None, metadata={"help": "'raw' (as published) or 'fitted' to unlabelled training samples."}
     )

@@ -1,7 +1,7 @@
 """
-Makes the model that comes with the code, out of what `benchmarks.ablation` trained and tested.
+Makes the model that comes with the code, out of what `benchmarks.experiments` trained and tested.
 
-    python -m benchmarks.ship outputs/ablation/flagship-seed0 --name flagship --seed 0 --data_dir DATA \\
+    python -m benchmarks.ship outputs/experiments/flagship-5w1s-seed0 --name flagship --seed 0 --data_dir DATA \\
         --to pretrained/msmaml-base
 
 Left out are the classifier of the training classes, the code (which this package has) and the state of the training.
@@ -21,8 +21,9 @@ import torch
 from data_builders import EpisodeDataset, collate_episodes, load_few_shot
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 
-from .ablation import MODALITIES, cell, result_path
+from .experiments import MODALITIES, result_path
 from .nearest_centroid import DATA_SETS, N_QUERY
+from .report import cell
 
 FIRST_EPISODES = 25
 

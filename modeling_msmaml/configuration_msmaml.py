@@ -81,6 +81,11 @@ class MSMAMLConfig(PreTrainedConfig):
             Side of an image in pixels, a multiple of `image_patch_size`.
         image_channels (`int`, defaults to 3):
             Colour channels of an image.
+        image_signal_side (`int`, defaults to 0):
+            Above 0, images have no embedding of their own (the published ablation of modality-aware embeddings): each
+            is resized to this side, flattened colour by colour to a signal of `image_channels * image_signal_side**2`
+            values and read by the audio embedding, with its weights. 163 gives about as many values as 5 seconds of
+            sound. Needs both modalities and raw front ends.
         vocab_size (`int`, defaults to 400):
             Word vectors of the text modality. Token 0 is padding, its vector zero.
         word_vector_size (`int`, defaults to 128):
@@ -183,6 +188,7 @@ class MSMAMLConfig(PreTrainedConfig):
         image_patch_size: int = 2,
         image_size: int = 32,
         image_channels: int = 3,
+        image_signal_side: int = 0,
         vocab_size: int = 400,
         word_vector_size: int = 128,
         train_word_vectors: bool = False,
@@ -233,6 +239,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.image_patch_size = image_patch_size
         self.image_size = image_size
         self.image_channels = image_channels
+        self.image_signal_side = image_signal_side
         self.vocab_size = vocab_size
         self.word_vector_size = word_vector_size
         self.train_word_vectors = train_word_vectors
@@ -292,6 +299,10 @@ class MSMAMLConfig(PreTrainedConfig):
         """`"pretrained"` for a modality in `embeddings`, else `front_ends`."""
         return "pretrained" if modality in (self.embeddings or {}) else self.front_ends
 
+    def embedding_of(self, modality: str) -> str:
+        """Whose embedding reads a modality: its own, or with `image_signal_side` that of audio."""
+        return "audio" if modality == "image" and self.image_signal_side else modality
+
     def per_layer(self, name: str) -> list[int]:
         """`kernel_size`, `stride` or `padding` as one value a layer."""
         value = getattr(self, name)
@@ -343,7 +354,7 @@ class MSMAMLConfig(PreTrainedConfig):
             _check_at_least(name, getattr(self, name), 1)
         _check_at_least("n_way", self.n_way, 2)
         _check_at_least("vocab_size", self.vocab_size, 2)
-        for name in ("num_inner_steps", "descriptor_size", "feature_size"):
+        for name in ("num_inner_steps", "descriptor_size", "feature_size", "image_signal_side"):
             _check_at_least(name, getattr(self, name), 0)
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             values = self.per_layer(name)
@@ -397,6 +408,18 @@ class MSMAMLConfig(PreTrainedConfig):
             )
         if self.embeddings is not None:
             check_embeddings(self.embeddings, self.modalities)
+        if self.image_signal_side:
+            for name in ("audio", "image"):
+                if name not in self.modalities or self.front_ends_of(name) != "raw":
+                    raise ValueError(
+                        f"image_signal_side={self.image_signal_side} needs front_ends='raw' for audio and image, whose "
+                        f"embedding they share; modalities={self.modalities}"
+                    )
+            if self.image_patch_size != 2:
+                raise ValueError(
+                    f"image_patch_size={self.image_patch_size} has no effect with "
+                    f"image_signal_side={self.image_signal_side}, which cuts no patches"
+                )
         if self.descriptor_size and any(self.front_ends_of(name) == "raw" for name in self.modalities):
             raise ValueError(
                 f"descriptor_size={self.descriptor_size} needs front_ends='fitted', or embeddings for all modalities"

@@ -6,11 +6,11 @@ networks, and the inner loop does not touch it. Its *embedding* turns these into
 network and the task encoder have one each, and the inner loop adapts the task network's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
@@ -32,6 +32,33 @@ class ScaleIntegers(nn.Module):
             )
         # In place: a second array of that size costs several times the division.
         return inputs.to(dtype).div_(INTEGER_SCALES[inputs.dtype])
+
+
+class ImageSignals(ScaleIntegers):
+    """
+    Images (.., colours, height, width) -> 1-D signals (.., colours * side**2): scaled as integers are, resized, then
+    flattened colour by colour and row by row. See `image_signal_side` in [`MSMAMLConfig`].
+    """
+
+    def __init__(self, config: MSMAMLConfig):
+        super().__init__()
+        self.side, self.image_shape = config.image_signal_side, (config.image_channels, *2 * (config.image_size,))
+
+    def forward(
+        self, inputs: Shaped[Tensor, "*leading colours height width"], dtype: torch.dtype
+    ) -> Float[Tensor, "*leading samples"]:
+        _check_image_shape(tuple(inputs.shape[-3:]), self.image_shape)
+        images = super().forward(inputs, dtype)
+        resized = F.interpolate(images.flatten(0, -4), size=2 * (self.side,), mode="bicubic", align_corners=False)
+        return resized.reshape(*inputs.shape[:-3], -1)
+
+
+def _check_image_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise ValueError(
+            f"an image has shape {shape}, but this model takes {expected}: colours first, in the size of its config; "
+            "the processor that was saved with it resizes"
+        )
 
 
 class WordVectors(nn.Embedding):
@@ -138,13 +165,12 @@ class ImageEmbedding(ModalityEmbedding):
             bias=False,
         )
 
+    @classmethod
+    def frontend(cls, config: MSMAMLConfig) -> nn.Module:
+        return ImageSignals(config) if config.image_signal_side else ScaleIntegers()
+
     def forward(self, inputs: Float[Tensor, "batch colours height width"]) -> Float[Tensor, "batch channels length"]:
-        expected = (self.patches.proj.in_channels, *self.patches.img_size)
-        if tuple(inputs.shape[1:]) != expected:
-            raise ValueError(
-                f"an image has shape {tuple(inputs.shape[1:])}, but this model takes {expected}: colours first, in the "
-                "size of its config; the processor that was saved with it resizes"
-            )
+        _check_image_shape(tuple(inputs.shape[1:]), (self.patches.proj.in_channels, *self.patches.img_size))
         # As one matrix product, which costs half of the convolution in `PatchEmbed.forward`.
         size = self.patches.patch_size[0]
         patches = inputs.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
@@ -199,18 +225,21 @@ def embedding_class(name: str, front_ends: str) -> type[ModalityEmbedding]:
     return found
 
 
-def _build(config: MSMAMLConfig, make: Callable[[type[ModalityEmbedding]], nn.Module]) -> nn.ModuleDict:
-    return nn.ModuleDict({name: make(embedding_class(name, config.front_ends_of(name))) for name in config.modalities})
+def _build(
+    config: MSMAMLConfig, names: Iterable[str], make: Callable[[type[ModalityEmbedding]], nn.Module]
+) -> nn.ModuleDict:
+    return nn.ModuleDict({name: make(embedding_class(name, config.front_ends_of(name))) for name in names})
 
 
 def build_embeddings(config: MSMAMLConfig) -> nn.ModuleDict:
-    """One embedding for each of `config.modalities`."""
-    return _build(config, lambda found: found(config))
+    """One embedding for each of `config.modalities` that another one's does not read, see `config.embedding_of`."""
+    names = dict.fromkeys(config.embedding_of(name) for name in config.modalities)
+    return _build(config, names, lambda found: found(config))
 
 
 def build_frontends(config: MSMAMLConfig) -> nn.ModuleDict:
     """One frontend for each of `config.modalities`."""
-    return _build(config, lambda found: found.frontend(config))
+    return _build(config, config.modalities, lambda found: found.frontend(config))
 
 
 register_modality("audio", AudioEmbedding)

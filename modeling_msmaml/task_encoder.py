@@ -50,6 +50,7 @@ class TaskEncoder(nn.Module):
         self.pools_classes = config.task_encoder_pooling == "class"
         # Without embeddings of its own it reads the task network's sequences.
         self.embeddings = None if config.share_embeddings else build_embeddings(config)
+        self.embedding_of = {name: config.embedding_of(name) for name in config.modalities}
         channels = [config.num_channels, *config.layer_channels]
         kernel = config.task_encoder_kernel_size
         self.convolutions = nn.ModuleList(
@@ -79,7 +80,8 @@ class TaskEncoder(nn.Module):
         tasks, samples = support.shape[:2]
         hidden = support
         if self.embeddings is not None:
-            hidden = self.embeddings[modality](support.flatten(0, 1)).unflatten(0, (tasks, samples))
+            embedding = self.embeddings[self.embedding_of[modality]]
+            hidden = embedding(support.flatten(0, 1)).unflatten(0, (tasks, samples))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             # All tasks share the kernel, so that they are one batch to it; to batch norm each is its own.
             weight, bias = convolution.weight[None], convolution.bias[None]

@@ -71,6 +71,7 @@ class TaskNetwork(nn.Module):
         self.descriptor_size = config.descriptor_size
         self.gains = config.network_gains
         self.embeddings = build_embeddings(config)
+        self.embedding_of = {name: config.embedding_of(name) for name in config.modalities}
         channels = [config.num_channels, *config.layer_channels]
         geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
         self.convolutions = nn.ModuleList(
@@ -95,7 +96,7 @@ class TaskNetwork(nn.Module):
         With an `n_way` that is not the classifier's, its row (weight and bias) of every class is the mean of the
         trained rows: no class is preferred, and the inner loop tells them apart from its first step on.
         """
-        others = tuple(f"embeddings.{name}." for name in self.embeddings if name != modality)
+        others = tuple(f"embeddings.{name}." for name in self.embeddings if name != self.embedding_of[modality])
         others = others if self.adapted == "all" else ("embeddings.",)
         parameters = {name: value for name, value in self.named_parameters() if not name.startswith(others)}
         if self.classifier is not None and n_way not in (None, self.classifier.out_features):
@@ -131,7 +132,8 @@ class TaskNetwork(nn.Module):
 
     def embed(self, inputs: Float[Tensor, "T batch ..."], modality: str) -> Float[Tensor, "T batch C L"]:
         """Sequences of what a frontend left, by the embedding as it is before adaptation."""
-        return self.embeddings[modality](inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+        embedding = self.embeddings[self.embedding_of[modality]]
+        return embedding(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
 
     def prepare(
         self,
@@ -244,9 +246,9 @@ class TaskNetwork(nn.Module):
         return torch.cat([descriptors.to(own.dtype), gain * own], dim=2) / (1 + gain**2) ** 0.5
 
     def _embed(self, parameters: dict[str, Tensor], inputs: Tensor, modality: str) -> Float[Tensor, "T batch C L"]:
-        prefix = f"embeddings.{modality}."
+        prefix = f"embeddings.{self.embedding_of[modality]}."
         own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
-        embedding = _replica(self.embeddings[modality])
+        embedding = _replica(self.embeddings[self.embedding_of[modality]])
         if len(inputs) == 1:
             return torch.func.functional_call(embedding, {n: v[0] for n, v in own.items()}, (inputs[0],))[None]
         return torch.vmap(lambda *task: torch.func.functional_call(embedding, *task))(own, inputs)

@@ -30,6 +30,10 @@ from .toys import N_QUERY, N_WAY, tiny_config, tiny_episodes, tiny_model
         ({"image_size": 7}, "image_size=7.*image_patch_size=2"),
         ({"task_encoder_kernel_size": 4}, "odd"),
         ({"num_inner_steps": 2.5}, "num_inner_steps=2.5"),
+        ({"image_signal_side": -1}, "image_signal_side=-1"),
+        ({"image_signal_side": 7, "modalities": ["image"]}, "image_signal_side=7 needs .*audio and image"),
+        ({"image_signal_side": 7, "front_ends": "fitted", "image_size": 8}, "image_signal_side=7 needs front_ends"),
+        ({"image_signal_side": 7, "image_patch_size": 3}, "image_patch_size=3 has no effect"),
     ],
 )
 def test_config_refuses_bad_values_by_name(changes, message):
@@ -228,6 +232,26 @@ def test_a_fourth_modality_needs_one_class():
     assert output.logits["motion"].shape == (2, 12, N_WAY)
     assert model.task_network.embeddings["motion"].linear.weight.grad.abs().sum() > 0
     assert model.task_encoder.embeddings["motion"].linear.weight.grad.abs().sum() > 0
+
+
+def test_images_as_signals_are_read_by_the_audio_embedding(tmp_path):
+    model = tiny_model(image_signal_side=7)
+    for network in (model.task_network, model.task_encoder):
+        assert set(network.embeddings) == {"audio", "text"}
+    images = torch.arange(2 * 3 * 6 * 6, dtype=torch.uint8).view(2, 1, 3, 6, 6)
+    signals = model.frontends["image"](images, torch.float64)
+    assert signals.shape == (2, 1, 3 * 7 * 7)
+    resized = torch.nn.functional.interpolate(images[1] / 255.0, size=(7, 7), mode="bicubic")
+    torch.testing.assert_close(signals[1, 0], resized.flatten().double(), atol=1e-6, rtol=0)
+    # A support set of images adapts the audio embedding, and the outer gradient reaches it.
+    output = model(tiny_episodes(["image"]))
+    output.loss.backward()
+    assert model.task_network.embeddings["audio"].proj.weight.grad.any()
+    model.save_pretrained(tmp_path)
+    again = MSMAMLModel.from_pretrained(tmp_path, dtype=torch.float64)
+    assert torch.equal(again.eval()(tiny_episodes()).logits["image"], model.eval()(tiny_episodes()).logits["image"])
+    with pytest.raises(ValueError, match=r"an image has shape \(3, 5, 5\)"):
+        model.frontends["image"](images[..., :5, :5], torch.float64)
 
 
 def test_registering_needs_an_embedding_class_and_an_identifier():
