@@ -26,6 +26,7 @@ import yaml
 
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.audit import audit_episodes, shared_with_test
+from data_builders.new_classes import NEW_CLASSES
 from data_builders.protocols import SPLITS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -40,11 +41,11 @@ BUDGET = {
     "per_device_train_batch_size": "3",
     "logging_steps": "50",
     "eval_strategy": "steps",
-    "eval_steps": "200",
+    "eval_steps": "250",
     "num_eval_episodes": "100",
 }
 # The reference architecture ends with the weights that were best on validation, which it saves at every evaluation.
-REFERENCE_BUDGET = {"save_steps": "200"}
+REFERENCE_BUDGET = {"save_steps": "250"}
 WITHOUT_MODULATION = {
     "conditioning": "none",
     "modulation_init": "default",
@@ -104,6 +105,7 @@ RUNS: dict[str, Run] = {
         "ProtoNet, same backbone",
         *("baselines", "ablation"),
         options={**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP, "label_smoothing": "0"},
+        seeds=(0, 1),
         **ALL,
     ),
     # In training the cosine classifier of the training classes; in the test a linear layer that starts from prototypes
@@ -119,6 +121,7 @@ RUNS: dict[str, Run] = {
             "episode_weight": "0",
             "num_inner_steps": "20",
         },
+        seeds=(0, 1),
         **ALL,
     ),
     "audio": _default("audio", "modalities", options={"datasets": ["esc50"]}, shots=BOTH),
@@ -162,6 +165,12 @@ RUNS: dict[str, Run] = {
         "without descriptor", "ablation", options={"descriptor_size": "0", "network_gain": "1.0"}
     ),
     "no_augmentation": _default("without augmentation", "ablation", options={"augment": "false"}),
+    "no_new_classes": _default(
+        "without rotated images and faster and slower sounds as new classes",
+        "ablation",
+        options={"new_classes": "false"},
+    ),
+    "mix_classes": _default("with mixed classes", "ablation", options={"mix_classes": '{"audio": 0.5, "image": 0.5}'}),
     "same_way": _default("trained 5-way 1-shot", "ablation", options={"train_n_way": "5", "train_k_shot": "1"}),
     "no_label_smoothing": _default("without label smoothing", "ablation", options={"label_smoothing": "0"}),
     "fixed_rates": _default("without trained inner rates", "ablation", options={"inner_rates": "fixed"}),
@@ -227,14 +236,18 @@ class Job:
 
 
 def _of_its_modalities(config: str, options: Options) -> Options:
-    """Values that the config gives by modality, where the run has fewer of them."""
-    own = _yaml(config)
-    if "datasets" not in options or not isinstance(own.get("network_gain"), str | dict):
-        return {}
-    gain = own["network_gain"] if isinstance(own["network_gain"], dict) else json.loads(own["network_gain"])
-    if not isinstance(gain, dict) or "network_gain" in options:
-        return {}
-    return {"network_gain": json.dumps({m: gain[m] for m in gain if DATA_SET_OF[m] in options["datasets"]})}
+    """Values that the config gives for modalities which the run does not have, without these."""
+    own, few = _yaml(config), {}
+    if "datasets" not in options:
+        return few
+    if "new_classes" in own and "new_classes" not in options:
+        kept = [new for new in own["new_classes"] if DATA_SET_OF[NEW_CLASSES[new].modality] in options["datasets"]]
+        few["new_classes"] = kept or "false"
+    gain = own.get("network_gain")
+    gain = json.loads(gain) if isinstance(gain, str) else gain
+    if isinstance(gain, dict) and "network_gain" not in options:
+        few["network_gain"] = json.dumps({m: gain[m] for m in gain if DATA_SET_OF[m] in options["datasets"]})
+    return few
 
 
 @cache

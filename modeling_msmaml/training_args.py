@@ -83,7 +83,7 @@ class MetaTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Changed training classes as classes of their own: any of 'rotate' (images), 'speed' and 'reverse' "
-            "(sounds); see data_builders/new_classes.py."
+            "(sounds), or 'false', as by default; see data_builders/new_classes.py."
         },
     )
     # A number or a dict once parsed; text is what HfArgumentParser can take from a command line.
@@ -181,8 +181,9 @@ class MetaTrainingArguments(TrainingArguments):
             if getattr(self, name) is not None:
                 setattr(self, name, _parse_counts(name, getattr(self, name)))
         self.augment = _parse_names(self.augment)
-        if isinstance(self.new_classes, str):  # a YAML file may give one without brackets
-            self.new_classes = [self.new_classes]
+        self.new_classes = _parse_names(self.new_classes) or None
+        if self.new_classes is True:
+            raise ValueError("new_classes=true does not say which: give any of rotate, speed and reverse, or false")
         self.mix_classes = _parse_shares(self.mix_classes)
         if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
             self.metric_for_best_model = "eval_accuracy" if self._needs_best_model() else None

@@ -12,6 +12,7 @@ import yaml
 import run_meta
 from benchmarks import analysis, experiments, pages, report
 from benchmarks.experiments import MODALITIES, RUNS, Job, Run
+from data_builders.new_classes import NEW_CLASSES
 from modeling_msmaml import MSMAMLConfig
 
 from .conftest import REPOSITORY
@@ -102,6 +103,7 @@ def test_every_run_is_a_valid_command_that_differs_from_its_config(name, tmp_pat
     MSMAMLConfig(modalities=modalities, n_way=args.n_way, **arguments.given(), **overrides, **classes)
     assert (args.max_steps, args.tasks_per_step, args.seed) == (1 if name == "untrained" else 1000, 3, 3)
     assert data.num_test_episodes >= 600
+    assert {NEW_CLASSES[new].modality for new in args.new_classes or []} <= set(modalities)
     plain = run_meta.parse_arguments([run.config, "--use_cpu", "true", "--output_dir", str(tmp_path)])
     values = [{k: v for part in parsed for k, v in vars(part).items()} for parsed in (plain, (arguments, data, args))]
     for option in run.options:
@@ -122,7 +124,7 @@ def test_groups_hold_what_they_are_about():
 def test_plan_takes_runs_and_groups_and_puts_second_seeds_behind_the_first():
     jobs = experiments.plan([], [])
     assert {job.name for job in jobs} == set(RUNS) and len({job.label for job in jobs}) == len(jobs)
-    assert [job.name for job in jobs if job.seed == 1] == ["flagship", "no_modulation"]
+    assert [job.name for job in jobs if job.seed == 1] == ["flagship", "no_modulation", "protonet", "supervised"]
     labels = [job.label for job in jobs]
     assert (
         labels.index("reference-5w1s-seed0") < labels.index("flagship-5w1s-seed1") < labels.index("meta_sgd-5w1s-seed0")

@@ -208,6 +208,13 @@ def test_shares_on_a_command_line(tmp_path):
             parse(wrong)
 
 
+def test_no_new_classes_on_a_command_line(tmp_path):
+    parse = lambda value: MetaTrainingArguments(output_dir=str(tmp_path), use_cpu=True, new_classes=value).new_classes  # noqa: E731
+    assert parse(["false"]) is parse(False) is parse(None) is None and parse("rotate") == ["rotate"]
+    with pytest.raises(ValueError, match="does not say which"):
+        parse(["true"])
+
+
 def training(tmp_path, name, **changes):
     run = ["configs/quickstart.yaml", *options(output_dir=tmp_path / name, do_predict=True, **changes)]
     return run_meta.main([*run, "--new_classes", "rotate", "reverse"])
