@@ -42,7 +42,7 @@ def modality_sets(
         published: shots -> set -> accuracy in %.
     """
     names = list(dict.fromkeys(name for by_set in found.values() for name in by_set))
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
     radar = figure.add_subplot(1, 2, 1, projection="polar")
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     for number, (shots, by_set) in enumerate(found.items()):
@@ -58,7 +58,7 @@ def modality_sets(
     radar.set_theta_offset(np.pi / 2)
     radar.set_xticks(angles, [name.replace(", ", "\n") for name in names])
     radar.tick_params(axis="x", pad=12)
-    radar.set(ylim=(0, 100), rlabel_position=10)
+    radar.set(ylim=(0, 100), rlabel_position=26)
     radar.set_yticks([20, 40, 60, 80, 100], [f"{tick} %" for tick in (20, 40, 60, 80, 100)])
     radar.set_title("Mean accuracy over the modalities of a set, %")
     dots = figure.add_subplot(1, 2, 2)
@@ -78,11 +78,10 @@ def modality_sets(
     dots.axhline(20, color="grey", linestyle=":", label="chance")
     dots.set(xlabel="trained with", ylabel="test accuracy, %, with 95 % interval")
     dots.set_title("Accuracy of each modality")
-    handles = [axes.get_legend_handles_labels() for axes in (radar, dots)]
-    figure.legend(*handles[0], loc="outside lower left", frameon=False, fontsize="small")
-    figure.legend(
-        *[part[:-1] for part in handles[1]], loc="outside lower right", ncols=2, frameon=False, fontsize="small"
-    )
+    for axes, side in ((radar, "left"), (dots, "right")):
+        handles, labels = axes.get_legend_handles_labels()
+        columns = 1 if axes is radar else 2
+        figure.legend(handles, labels, loc=f"outside lower {side}", ncols=columns, frameon=False, fontsize="small")
     return figure
 
 

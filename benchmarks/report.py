@@ -44,6 +44,7 @@ LITERATURE = (
 )
 
 Rows = list[list[str]]
+TEXT_COLUMNS = ("model", "trained with", "protocol", "modality", "setting", "source")
 
 
 def cell(result: dict, key: str) -> str:
@@ -55,7 +56,7 @@ def markdown(head: list[str], rows: Rows) -> str:
     """A table, numbers to the right."""
     lines = [
         head,
-        ["---" if name in ("model", "trained with", "source", "modality") else "---:" for name in head],
+        ["---" if name in TEXT_COLUMNS else "---:" for name in head],
         *rows,
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -276,7 +277,9 @@ def ablation_section(results: Results) -> Iterator[str]:
     if trained(results, only):
         yield "### Ablation of the default architecture"
         yield f"One part a row. 5-way 1-shot. {conditions(trained(results, names))}"
-        yield markdown(HEAD, rows_of(results, names, 1))
+        steps = [str(result["training_steps"]) for result in trained(results, names)]
+        rows = [[*row, number] for row, number in zip(rows_of(results, names, 1), steps, strict=True)]
+        yield markdown([*HEAD, "meta-steps"], rows)
 
 
 def other_settings_section(results: Results) -> Iterator[str]:
