@@ -1,12 +1,12 @@
 """
 A frozen text encoder's nearest centroid beside this project's model on the same encoder, on the same Brown episodes.
 
-    python -m benchmarks.pretrained_text --encoder FOLDER --data_dir DATA [--held_out SEED] [--json FILE]
-        [--any_option_of_run_meta value ...]
+    python -m benchmarks.pretrained_text --encoder FOLDER --data_dir DATA [--seeds 0 1] [--held_out SEED] [--json FILE]
+        [--page docs/pretrained.md] [--any_option_of_run_meta value ...]
 
 The model and its training are those of `configs/pretrained_text.yaml`; further options go on top. With `--held_out`,
 five categories, drawn from the ten of training, take the place of the test categories, and the model is fitted to and
-trained on the other five: what choices are made on.
+trained on the other five: what choices are made on. `--page` writes the table between that page's marks.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from transformers import set_seed
 
 import run_meta
 from data_builders import EpisodeDataset, FewShotSplit
@@ -29,7 +30,12 @@ from modeling_msmaml.hub_command import commit
 from modeling_msmaml.pretrained_stems import mean_over_filled
 
 from .nearest_centroid import all_rows, predict
+from .pages import replace_between
 
+BEGIN, END = "<!-- pretrained_text: begin -->", "<!-- pretrained_text: end -->"
+K_SHOTS = (1, 5)
+N_QUERY = 15
+N_QUERY_HELD_OUT = 10  # some training categories could not fill an episode with more
 CONFIG = "configs/pretrained_text.yaml"
 
 
@@ -71,75 +77,114 @@ def centroid_accuracy(split: FewShotSplit, episodes: EpisodeDataset) -> dict[str
     )
 
 
+def table(results: list[dict]) -> str:
+    """Markdown: one row a method and seed, one column a number of shots."""
+    first = results[0]
+    where = (
+        "test categories" if first["held_out"] is None else f"training categories held out (draw {first['held_out']})"
+    )
+    lines = [
+        f"Brown, {where}: {', '.join(first['categories'])}; 5-way, {first['n_query']} queries a class, "
+        f"{first['episodes']} episodes each, the same for all (seed {first['eval_seed']}), support and query from "
+        f"different documents; inductive; mean and 95 % interval in %. {first['encoder']}, layer {first['layer']}, "
+        f"windows of {first['window']} tokens.",
+        "",
+        "| method | seed | " + " | ".join(f"{k}-shot" for k in K_SHOTS) + " | meta-steps |",
+        "| --- | ---: |" + " ---: |" * (len(K_SHOTS) + 1),
+    ]
+    for method, seed in dict.fromkeys((result["method"], result["seed"]) for result in results):
+        of_row = [result for result in results if (result["method"], result["seed"]) == (method, seed)]
+        cells = [f"{100 * result['accuracy']:.2f} ± {100 * result['accuracy_ci95']:.2f}" for result in of_row]
+        seed_cell = "" if seed is None else str(seed)
+        lines.append(f"| {method} | {seed_cell} | {' | '.join(cells)} | {of_row[0]['training_steps']} |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> list[dict]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="folder or name of a text encoder of transformers")
+    parser.add_argument("--encoder_name", default="all-MiniLM-L6-v2", help="what the table calls it")
     parser.add_argument("--held_out", type=int, help="seed that draws five training categories to test on")
     parser.add_argument("--layer", type=int, default=4)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--num_episodes", type=int, default=1000)
     parser.add_argument("--episode_seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of models and their training")
     parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--page", type=Path, help="write the table between the marks of this page")
     own, others = parser.parse_known_args(argv)
     last = {"transformers": own.encoder, "window": own.window, "pool": 12}
     chosen = {**last, "layer": own.layer}
     rows = {"tokenizer": own.encoder, "passage_length": 600}
     encoder_options = ["--embeddings", json.dumps({"text": chosen}), "--dataset_options", json.dumps({"brown": rows})]
+    n_query = N_QUERY if own.held_out is None else N_QUERY_HELD_OUT
     with tempfile.TemporaryDirectory() as folder:
         arguments, data, args = run_meta.parse_arguments(
             [CONFIG, *encoder_options, "--output_dir", folder, "--report_to", "none", *others]
         )
         raw = [run_meta.load_splits(data, part)[0] for part in ("train", "test")]
-        model = run_meta.make_model(arguments, args, raw[:1])
-        encoded = [encode_split(split, model.frontends["text"], data.cache_dir) for split in raw]
+        frontend = run_meta.make_model(arguments, args, raw[:1]).frontends["text"]
+        encoded = [encode_split(split, frontend, data.cache_dir) for split in raw]
         whole = MSMAMLModel(MSMAMLConfig(modalities=["text"], embeddings={"text": last})).frontends["text"]
         training, test = splits_of(*encoded, own.held_out)
         _, raw_test = splits_of(*raw, own.held_out)
         test_last = encode_split(raw_test, whole, data.cache_dir)
-        model.fit_front_ends({"text": run_meta.rows_to_fit_to(training)}, args.seed)
-        trainer = MetaTrainer(
-            model=model, args=args, train_dataset=run_meta.make_training_episodes([training], data, args)
-        )
         results = []
 
-        def add(method: str, k_shot: int, accuracy: float, half_width: float, steps: int) -> None:
+        def add(method: str, k_shot: int, found: dict[str, float], steps: int, seed: int | None) -> None:
             results.append(
                 {
                     "method": method,
-                    "accuracy": accuracy,
-                    "accuracy_ci95": half_width,
+                    "accuracy": found["accuracy"],
+                    "accuracy_ci95": found["accuracy_ci95"],
+                    "encoder": own.encoder_name,
+                    "layer": own.layer,
+                    "window": own.window,
                     "k_shot": k_shot,
                     "n_way": 5,
-                    "n_query": 15,
+                    "n_query": n_query,
                     "episodes": own.num_episodes,
                     "eval_seed": own.episode_seed,
                     "categories": list(test.class_names),
                     "held_out": own.held_out,
                     "training_steps": steps,
-                    "seed": args.seed,
+                    "seed": seed,
                     "transductive": False,
                     "commit": commit(),
                 }
             )
-            print(f"{k_shot}-shot {method:45} {100 * accuracy:.2f} ± {100 * half_width:.2f}", flush=True)
+            shown = f"{100 * found['accuracy']:.2f} ± {100 * found['accuracy_ci95']:.2f}"
+            print(f"{k_shot}-shot {method:45} seed {seed} {shown}", flush=True)
 
-        def add_model(method: str, steps: int) -> None:
-            for k_shot in (1, 5):
-                episodes = EpisodeDataset([test], 5, k_shot, 15, own.num_episodes, own.episode_seed)
-                found = trainer.predict(episodes, metric_key_prefix="test").metrics
-                add(method, k_shot, found["test_accuracy"], found["test_accuracy_ci95"], steps)
+        def episodes_of(split: FewShotSplit, k_shot: int) -> EpisodeDataset:
+            return EpisodeDataset([split], 5, k_shot, n_query, own.num_episodes, own.episode_seed)
+
+        def add_model(trainer: MetaTrainer, method: str, steps: int, seed: int) -> None:
+            for k_shot in K_SHOTS:
+                found = trainer.predict(episodes_of(test, k_shot), metric_key_prefix="test").metrics
+                add(method, k_shot, {n: found[f"test_{n}"] for n in ("accuracy", "accuracy_ci95")}, steps, seed)
 
         print(f"tested on {', '.join(test.class_names)}; {own.num_episodes} episodes")
-        for k_shot in (1, 5):
-            for method, split in (("last layer", test_last), (f"layer {own.layer}", test)):
-                episodes = EpisodeDataset([split], 5, k_shot, 15, own.num_episodes, own.episode_seed)
-                found = centroid_accuracy(split, episodes)
-                add(f"nearest centroid, {method}", k_shot, found["accuracy"], found["accuracy_ci95"], 0)
-        add_model("this model, fitted, not trained", 0)
-        trainer.train()
-        add_model(f"this model, {args.max_steps} meta-steps", args.max_steps)
+        for method, split in (("last layer", test_last), (f"layer {own.layer}", test)):
+            for k_shot in K_SHOTS:
+                found = centroid_accuracy(split, episodes_of(split, k_shot))
+                add(f"nearest centroid, {method}", k_shot, found, 0, None)
+        for seed in own.seeds:
+            args.seed = seed
+            set_seed(seed)
+            model = run_meta.make_model(arguments, args, raw[:1])
+            model.fit_front_ends({"text": run_meta.rows_to_fit_to(training)}, seed)
+            episodes = run_meta.make_training_episodes([training], data, args)
+            trainer = MetaTrainer(model=model, args=args, train_dataset=episodes)
+            if seed == own.seeds[0]:
+                add_model(trainer, "this model, fitted, not trained", 0, seed)
+            trainer.train()
+            add_model(trainer, "this model, trained", args.max_steps, seed)
+    print(table(results))
     if own.json is not None:
         own.json.write_text(json.dumps(results, indent=2) + "\n")
+    if own.page is not None:
+        replace_between(own.page, BEGIN, END, table(results))
     return results
 
 
