@@ -53,14 +53,16 @@ def folds(modality: str, names: list[str], training: FewShotSplit) -> list[set[s
     ]
 
 
-def part(modality: str, rows, names, sources, chosen: set[str], training: FewShotSplit) -> FewShotSplit:
+def part(
+    modality: str, rows, names, sources, chosen: set[str], training: FewShotSplit, split: str = "validation"
+) -> FewShotSplit:
     """The rows of some classes as a split."""
     kept = np.asarray([name in chosen for name in names])
     classes = sorted(chosen)
     labels = [classes.index(name) for name in np.asarray(names)[kept]]
     fields = {"tokenizer": training.tokenizer, "word_vectors": training.word_vectors}
     return FewShotSplit.from_arrays(
-        rows[kept], labels, sources[kept], modality, split="validation", class_names=classes, **fields
+        rows[kept], labels, sources[kept], modality, split=split, class_names=classes, **fields
     )
 
 

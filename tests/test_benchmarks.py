@@ -1,12 +1,16 @@
 """The benchmarks' own checks, cut short."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import classifier, meta_step
+from benchmarks import classifier, front_ends, held_out_classes, meta_step
 from data_builders import load_few_shot
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
+
+from .conftest import REPOSITORY
 
 
 def test_meta_step_checks_gradients_and_reports_every_contender(capsys, monkeypatch):
@@ -83,3 +87,24 @@ def test_calibration_error():
     confidence = np.asarray([0.9] * 10 + [0.5] * 10)
     right = np.asarray([True] * 9 + [False] + [True] * 2 + [False] * 8)
     assert classifier.calibration_error(confidence, right) == pytest.approx((0 + 0.3) / 2)
+
+
+def test_settings_are_compared_on_classes_that_training_has_not_seen(monkeypatch, tmp_path):
+    seen = {}
+
+    def parts(modality, fold, data_dir):
+        training, held_out = (load_few_shot(f"synthetic:{modality}", split) for split in ("train", "validation"))
+        seen[modality] = fold
+        return training, held_out
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(held_out_classes, "CONFIG", str(REPOSITORY / "configs/flagship.yaml"))
+    monkeypatch.setattr(held_out_classes, "halves", parts)
+    small = ["--max_steps", "2", "--warmup_steps", "0", "--train_n_way", "3", "--new_classes", "rotate"]
+    held_out_classes.main(["--data_dir", "DATA", "--fold", "2", "--episodes", "4", "--json", "found.json", *small])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert seen == {"audio": 2, "text": 2, "image": 2} and found["seed"] == 2 and found["training_steps"] == 2
+    assert set(found["accuracies"]) == {f"{m}_{k}shot" for m, shots in front_ends.SHOTS.items() for k in shots}
+    assert found["options"].endswith("--new_classes rotate")
+    with pytest.raises(SystemExit):
+        held_out_classes.main(["--data_dir", "DATA", "--fold", "4"])
