@@ -82,7 +82,7 @@ class ModelArguments:
         default=None,
         metadata={"help": "Length of the network's features beside the descriptor, a number or JSON, one a modality."},
     )
-    norm: str | None = field(default=None, metadata={"help": "'batch' or 'group'."})
+    norm: str | None = field(default=None, metadata={"help": "'batch', 'group' or 'task'."})
     head: str | None = field(default=None, metadata={"help": "'linear' or 'prototype'."})
     cosine_scale: float | None = field(default=None, metadata={"help": "What cosines are multiplied with at first."})
     adapted_parameters: str | None = field(

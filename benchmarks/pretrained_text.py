@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     parser.add_argument("--encoder", required=True, help="folder or name of a text encoder of transformers")
     parser.add_argument("--encoder_name", default="all-MiniLM-L6-v2", help="what the table calls it")
     parser.add_argument("--held_out", type=int, help="seed that draws five training categories to test on")
-    parser.add_argument("--layer", type=int, default=4)
+    parser.add_argument("--layer", type=int, default=3)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--num_episodes", type=int, default=1000)
     parser.add_argument("--episode_seed", type=int, default=0)

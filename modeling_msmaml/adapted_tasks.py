@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-# Mean and biased variance of each channel and task, as a layer normalised with them: two tensors (T, 1, C_l, 1).
-Statistics = tuple[Tensor, Tensor]
+# Mean and biased variance of each channel and task, as a layer normalised with them: two tensors (T, 1, C_l, 1). With
+# task norm also the share that they have (T,).
+Statistics = tuple[Tensor, ...]
 
 
 @dataclass

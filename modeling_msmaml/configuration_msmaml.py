@@ -10,7 +10,7 @@ from .encoder_descriptions import check_embeddings
 CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none", "kernel")
 NORM_STATISTICS = ("transductive", "support")
 FRONT_ENDS = ("raw", "fitted")
-NORMS = ("batch", "group")
+NORMS = ("batch", "group", "task")
 HEADS = ("linear", "prototype")
 POOLINGS = ("mean", "mean_max")
 ADAPTED = ("all", "upper", "head")
@@ -64,11 +64,14 @@ class MSMAMLConfig(PreTrainedConfig):
         norm (`str`, defaults to `"batch"`):
             What the task network and the task encoder normalise with: `"batch"`, batch norm over a task's samples (as
             published); `"group"`, group norm over the channels of one sample (arXiv 1803.08494), so that a sample's
-            features depend on no other sample.
+            features depend on no other sample; `"task"`, TaskNorm-I (arXiv 2003.03284), statistics of the support set
+            mixed with those of the sample itself in trained shares (the task encoder, which sees nothing but the
+            support set, then has batch norm).
         norm_statistics (`str`, *optional*):
             Where batch norm takes mean and variance of queries from: `"transductive"` (its default), all queries of
             the episode (as published); `"support"`, the support set, so that the prediction for a query depends on no
-            other query. With group norm it is always `"support"`: predictions never depend on other queries.
+            other query. With group norm and task norm it is always `"support"`: predictions never depend
+            on other queries.
         norm_eps (`float`, defaults to 1e-5):
             Added to the variance before its square root.
         audio_patch_size (`int`, defaults to 320):
@@ -232,7 +235,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.inner_loop_checkpointing = inner_loop_checkpointing
         self.first_order = first_order
         self.norm = norm
-        self.norm_statistics = norm_statistics or ("support" if norm == "group" else "transductive")
+        self.norm_statistics = norm_statistics or ("transductive" if norm == "batch" else "support")
         self.norm_eps = norm_eps
         self.audio_patch_size = audio_patch_size
         self.text_patch_size = text_patch_size
@@ -401,10 +404,10 @@ class MSMAMLConfig(PreTrainedConfig):
 
     def _check_combinations(self) -> None:
         """Raises `ValueError` where one argument would leave another without effect or meaning."""
-        if self.norm == "group" and self.norm_statistics != "support":
+        if self.norm != "batch" and self.norm_statistics != "support":
             raise ValueError(
-                f"norm_statistics={self.norm_statistics!r} does not go with norm='group', which normalises every "
-                "sample by itself: leave it out"
+                f"norm_statistics={self.norm_statistics!r} does not go with norm={self.norm!r}, which normalises no "
+                "query with others: leave it out"
             )
         if self.embeddings is not None:
             check_embeddings(self.embeddings, self.modalities)

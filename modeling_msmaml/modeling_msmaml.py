@@ -514,7 +514,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 path.append(values | {name: start[name] for name in fixed})
             parameters, losses = path[-1], torch.cat(trace, dim=1)
             statistics = None
-            if self.config.norm == "batch" and self.config.norm_statistics == "support":
+            if self.config.norm != "group" and self.config.norm_statistics == "support":
                 statistics = network(parameters, state, modality, modulation)[1]
         return _Adaptation(AdaptedTasks(modality, parameters, modulation, statistics, losses), start, state, path)
 

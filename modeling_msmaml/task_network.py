@@ -12,7 +12,7 @@ from .adapted_tasks import Statistics
 from .configuration_msmaml import MSMAMLConfig
 from .convolution import conv1d, kernel_layout
 from .modality_embeddings import build_embeddings
-from .normalisation import affine_norm, batch_norm
+from .normalisation import affine_norm, batch_norm, batch_statistics
 from .stems import GROUP_SIZE
 
 
@@ -53,6 +53,40 @@ def group_norm(
     return hidden + shift[:, None, :, None] if isinstance(shift, Tensor) else hidden
 
 
+def mixed_statistics(
+    inputs: Float[Tensor, "T batch channels length"],
+    statistics: Statistics,
+    share: Float[Tensor, " T"],
+) -> tuple[Float[Tensor, "T batch channels 1"], Float[Tensor, "T batch channels 1"]]:
+    """
+    Mean and variance of TaskNorm-I (Bronskill et al. 2020, arXiv 2003.03284, section 4.2): `share` of those of the
+    support set, the rest of those of each sample by itself over its length.
+
+        mean = a mean_S + (1 - a) mean_i
+        variance = a (variance_S + (mean_S - mean)^2) + (1 - a) (variance_i + (mean_i - mean)^2)
+    """
+    share = share[:, None, None, None]
+    own = inputs.mean(dim=3, keepdim=True)
+    own_variance = (inputs - own).square().mean(dim=3, keepdim=True)
+    of_set, set_variance = statistics
+    mean = share * of_set + (1 - share) * own
+    of_set_part = share * (set_variance + (of_set - mean).square())
+    return mean, of_set_part + (1 - share) * (own_variance + (own - mean).square())
+
+
+class TaskNormShare(nn.Module):
+    """How far a layer's task norm rests on the support set: sigmoid(scale * samples + offset), half at first."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def reset_parameters(self) -> None:
+        init.zeros_(self.scale)
+        init.zeros_(self.offset)
+
+
 class TaskNetwork(nn.Module):
     """
     Embedding of the modality -> `num_layers` x [convolution -> norm -> modulation -> ReLU] -> pooling over length ->
@@ -78,6 +112,7 @@ class TaskNetwork(nn.Module):
             nn.Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
             for layer, (kernel, stride, padding) in enumerate(geometry)
         )
+        self.task_norms = nn.ModuleList(TaskNormShare() for _ in self.convolutions if self.norm == "task")
         pooled = channels[-1] * (2 if self.pools_maximum else 1)
         self.projection = nn.Linear(pooled, config.feature_size) if config.feature_size else None
         # Of the network's own features, without the descriptor.
@@ -110,7 +145,7 @@ class TaskNetwork(nn.Module):
 
     def is_adapted(self, name: str) -> bool:
         """Whether the inner loop adapts the parameter of this name."""
-        if name.startswith("cosine_scale."):
+        if name.startswith(("cosine_scale.", "task_norms.")):
             return False
         if name.startswith("embeddings."):
             return self.adapted == "all"
@@ -214,6 +249,12 @@ class TaskNetwork(nn.Module):
             factors = modulation_factors(modulation[layer], self.conditioning) if modulation else (1.0, 0.0)
             if self.norm == "group":
                 hidden = group_norm(hidden, *factors, self.norm_eps)
+            elif self.norm == "task":
+                used.append(
+                    self._task_statistics(parameters, layer, hidden) if statistics is None else statistics[layer]
+                )
+                *of_set, share = used[-1]
+                hidden = affine_norm(hidden, mixed_statistics(hidden, of_set, share), *factors, self.norm_eps)
             elif statistics is None:
                 hidden, own = batch_norm(hidden, *factors, self.norm_eps)
                 used.append(own)
@@ -228,6 +269,12 @@ class TaskNetwork(nn.Module):
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
         return self._beside_descriptor(pooled, *state[1:], gain=self.gains[modality]), used
+
+    @staticmethod
+    def _task_statistics(parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]) -> Statistics:
+        """Of a support set: its mean and variance, and how far queries rest on them."""
+        scale, offset = (parameters[f"task_norms.{layer}.{name}"] for name in ("scale", "offset"))
+        return *batch_statistics(hidden), torch.sigmoid(scale * hidden.shape[1] + offset)
 
     def _beside_descriptor(
         self,

@@ -21,6 +21,8 @@ from modeling_msmaml.fitted_frontends import (
     spherical_kmeans,
 )
 from modeling_msmaml.inner_loop_annealing import step_weights
+from modeling_msmaml.normalisation import batch_statistics
+from modeling_msmaml.task_network import mixed_statistics
 from modeling_msmaml.trainer import MetaTrainer
 from modeling_msmaml.training_args import MetaTrainingArguments
 
@@ -110,6 +112,8 @@ VARIANTS = {
     "without descriptor": {"descriptor_size": 0},
     "batch norm": {"norm": "batch", "norm_statistics": "support", "adapted_parameters": "upper"},
     "batch norm, head": {"norm": "batch"},
+    "task norm": {"norm": "task"},
+    "task norm, upper": {"norm": "task", "adapted_parameters": "upper"},
     "co-training": {"auxiliary_classes": {"audio": 5, "image": 6}, "auxiliary_weight": 0.5},
     "network gain": {"network_gain": {"text": 0.3}},
     "kernel modulation": {"conditioning": "kernel"},
@@ -197,13 +201,28 @@ def test_dropped_channels_differ_by_sample_and_keep_the_mean():
     assert torch.equal(drop_channels(ones[1:2], 0.25, raw_rows[1:2]), dropped[1:2])
 
 
-def test_predictions_do_not_depend_on_other_queries():
-    model, batch = small_model().eval(), episodes(["image"])
+@pytest.mark.parametrize("norm", ["group", "task"])
+def test_predictions_do_not_depend_on_other_queries(norm):
+    model, batch = small_model(norm=norm).eval(), episodes(["image"])
     together = model(batch).logits["image"]
     for query in range(N_WAY * N_QUERY):
         one = {name: batch["image"][name] for name in ("support", "support_labels")}
         alone = model({"image": {**one, "query": batch["image"]["query"][:, query : query + 1]}}).logits["image"]
         torch.testing.assert_close(alone[:, 0], together[:, query], rtol=1e-10, atol=1e-12)
+
+
+def test_task_norm_lies_between_batch_norm_and_instance_norm():
+    inputs = torch.randn(2, 5, 4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    own = inputs.mean(dim=3, keepdim=True), inputs.var(dim=3, keepdim=True, unbiased=False)
+    of_set = batch_statistics(inputs)
+    for share, expected in ((1.0, of_set), (0.0, own)):
+        mixed = mixed_statistics(inputs, of_set, torch.full((2,), share, dtype=inputs.dtype))
+        for one, other in zip(mixed, expected, strict=True):
+            torch.testing.assert_close(one, other.expand_as(one))
+    # The variance of a mixture of two distributions.
+    mean, variance = mixed_statistics(inputs, of_set, torch.full((2,), 0.25, dtype=inputs.dtype))
+    second = 0.25 * (of_set[1] + of_set[0] ** 2) + 0.75 * (own[1] + own[0] ** 2)
+    torch.testing.assert_close(variance, second - mean**2)
 
 
 def test_prototypes_work_for_any_number_of_classes():

@@ -15,8 +15,10 @@ import yaml
 from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 
+from data_builders import EpisodeDataset, FewShotSplit, add_new_classes
 from modeling_msmaml import MetaTrainer
 
+from .test_default_architecture import raw, small_model
 from .test_trainer import arguments, make_trainer, parameters
 from .toys import tiny_dataset, tiny_model
 
@@ -56,6 +58,51 @@ def train_each(folder: Path, processes: int, tasks: list[int]) -> None:
             (folder / f"{number}.json").write_text(json.dumps(report))
 
 
+def default_trainer(folder: Path, processes: int) -> MetaTrainer:
+    """
+    Of the default architecture: fitted front ends, descriptors, prototypes, FiLM, trained rates; and of what goes with
+    it in training: dropout, changed samples, new and mixed classes.
+    """
+    splits = [
+        FewShotSplit.from_arrays(
+            raw(modality, (48,), torch.Generator().manual_seed(3)).numpy(),
+            [c for c in range(6) for _ in range(8)],
+            None,
+            modality,
+        )
+        for modality in ("audio", "text", "image")
+    ]
+    tasks = 3 * (WORLD_SIZE // processes)
+    options = {**OPTIONS, "log_inner_loop": False, "per_device_train_batch_size": tasks}
+    args = arguments(folder / "default", n_query=2, **options)
+    shape = (args.n_way, args.k_shot, args.n_query)
+    number = args.max_steps * args.tasks_per_step
+    new = add_new_classes(splits, ["rotate", "reverse"])
+    return MetaTrainer(
+        model=small_model(torch.float32, dropout=0.2),
+        args=args,
+        train_dataset=EpisodeDataset(new, *shape, number, 1, augment=["basic", "spec_augment"], mix_classes=0.3),
+        eval_dataset=EpisodeDataset(splits, *shape, EPISODES, 2),
+    )
+
+
+def train_default(folder: Path, processes: int) -> None:
+    """Trains and evaluates it; the main process writes down how it ended."""
+    trainer = default_trainer(folder, processes)
+    untrained = trainer.evaluate()
+    trainer.train()
+    evaluated = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        save_file(parameters(trainer), folder / "default.safetensors")
+        report = {
+            "world_size": trainer.args.world_size,
+            "untrained": without_clock(untrained),
+            "trained": without_clock(evaluated),
+            "log": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        }
+        (folder / "default.json").write_text(json.dumps(report))
+
+
 def without_clock(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.endswith(("runtime", "per_second"))}
 
@@ -76,6 +123,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     train_each(Path(sys.argv[1]), WORLD_SIZE, TASKS)
     resume(Path(sys.argv[1]))
+    train_default(Path(sys.argv[1]), WORLD_SIZE)
 
 
 def free_port() -> str:
@@ -96,7 +144,7 @@ def two(tmp_path_factory) -> Path:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-5000:]
     return folder
@@ -107,10 +155,11 @@ def one(tmp_path_factory) -> Path:
     """The same from one process, with the same global meta-batches."""
     folder = tmp_path_factory.mktemp("one")
     train_each(folder, 1, TASKS)
+    train_default(folder, 1)
     return folder
 
 
-def reports(one: Path, two: Path, tasks: int) -> tuple[dict, dict]:
+def reports(one: Path, two: Path, tasks: int | str) -> tuple[dict, dict]:
     return tuple(json.loads((folder / f"{tasks}.json").read_text()) for folder in (one, two))
 
 
@@ -150,6 +199,25 @@ def test_two_processes_evaluate_like_one(one, two, tasks):
     assert double["untrained"] == single["untrained"]
     for name in single["trained"]:
         assert double["trained"][name] == pytest.approx(single["trained"][name], rel=1e-4, abs=1e-6), name
+
+
+def test_two_processes_train_the_default_architecture_like_one(one, two):
+    """Masks and mixtures are functions of the tasks, not of the process that has them."""
+    single, double = reports(one, two, "default")
+    assert (single["world_size"], double["world_size"]) == (1, WORLD_SIZE)
+    assert double["untrained"] == single["untrained"] and double["untrained"]["eval_episodes"] == EPISODES
+    assert double["log"] == pytest.approx(single["log"], rel=1e-3, abs=1e-4) and len(single["log"]) == 5
+    for name in single["trained"]:
+        assert double["trained"][name] == pytest.approx(single["trained"][name], rel=1e-3, abs=1e-5), name
+    expected, actual = (load_file(folder / "default.safetensors") for folder in (one, two))
+    start = dict(default_trainer(one, 1).model.named_parameters())
+    assert expected.keys() == actual.keys() == start.keys()
+    difference = max((actual[name] - expected[name]).abs().max().item() for name in expected)
+    moved = {name: (expected[name] - start[name]).abs().max().item() for name in expected}
+    print(f"largest parameter difference {difference:.1e}, after a movement of {max(moved.values()):.1e}")
+    assert difference < 1e-4 < 1e-2 < max(moved.values())
+    rates = [name for name in moved if name.startswith("inner_rates.")]
+    assert rates and all(moved[name] for name in rates)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 8])

@@ -1,4 +1,4 @@
-"""Training in bf16: gradients through the inner loop, and fifty meta-steps beside float32."""
+"""Training in half precision: gradients through the inner loop, and fifty meta-steps of bf16 beside float32."""
 
 import pytest
 import torch
@@ -7,6 +7,8 @@ from accelerate.state import AcceleratorState
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MetaTrainer, MSMAMLModel
 
+from .test_default_architecture import episodes as default_episodes
+from .test_default_architecture import small_model
 from .test_trainer import arguments
 from .toys import K_SHOT, N_QUERY, N_WAY, RAW_SHAPES, raw_inputs, tiny_episodes, tiny_model
 
@@ -19,12 +21,14 @@ def fresh_precision():
     AcceleratorState._reset_state()
 
 
-def outer_gradient(model: MSMAMLModel, episodes: dict, bf16: bool) -> dict[str, torch.Tensor]:
+def outer_gradient(
+    model: MSMAMLModel, episodes: dict, bf16: bool, dtype: torch.dtype = torch.bfloat16, loss_scale: float = 1.0
+) -> dict[str, torch.Tensor]:
     model.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.autocast("cpu", dtype, enabled=bf16):
         loss = model(episodes).loss
-    loss.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    (loss_scale * loss).backward()
+    return {name: p.grad / loss_scale for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("conditioning", ["affine", "sigmoid", "softmax", "none"])
@@ -45,6 +49,39 @@ def test_task_without_variance_has_finite_gradients_in_bf16():
     for batch in episodes.values():
         batch["support"].zero_()
     gradients = outer_gradient(tiny_model(torch.float32), episodes, bf16=True)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize(("dtype", "loss_scale"), [(torch.bfloat16, 1.0), (torch.float16, 2.0**10)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.2},
+        {"adapted_parameters": "upper"},
+        {"norm": "batch", "adapted_parameters": "upper"},
+        {"adapted_parameters": "all", "inner_rates": "per_element", "inner_lr": 0.02},
+        {"conditioning": "kernel", "adapted_parameters": "upper"},
+    ],
+)
+def test_gradients_of_the_default_architecture_are_finite_in_half_precision(dtype, loss_scale, changes):
+    """fp16 with a scaled loss, as the gradient scaler of a GPU has it."""
+    model, batch = small_model(torch.float32, **changes).train(), default_episodes()
+    exact, rounded = (outer_gradient(model, batch, half, dtype, loss_scale) for half in (False, True))
+    assert exact.keys() == rounded.keys()
+    assert all(torch.isfinite(gradient).all() and gradient.dtype == torch.float32 for gradient in rounded.values())
+    exact, rounded = (torch.cat([g.flatten() for g in gradients.values()]) for gradients in (exact, rounded))
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.9
+    assert not torch.equal(exact, rounded), "half precision was not used"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_tasks_without_content_have_finite_gradients_in_the_default_architecture(dtype):
+    batch = default_episodes()
+    for tensors in batch.values():
+        tensors["support"].zero_()
+    model = small_model(torch.float32, dropout=0.2).train()
+    gradients = outer_gradient(model, batch, True, dtype)
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
 
 
