@@ -1,14 +1,10 @@
 """
-1-D convolution of T tasks with a kernel each, as matrix products, with its first and second derivatives written out.
+1-D convolution of T tasks with a kernel each, as one matrix product a derivative, with its first and second derivatives
+written out.
 
-With stride s, a padded sequence (P s, C), channels last, is also a matrix (P, s C), whose row j holds the positions
-j s to j s + s - 1. A window of K positions is then ceil(K / s) rows below each other, and the convolution a sum of that
-many matrix products, each with the matrix from another row on:
-
-    outputs[j] = sum_m rows[j + m] @ kernel[m]
-
-No window is ever copied. Samples lie below each other, so that one product serves them all; rows in which the window
-would run into the next sample are dropped from the result, and are zero where a derivative enters.
+Samples lie below each other, channels last. Each window of K positions is copied into a row of K C values, so that a
+convolution is one product of (T, batch * new_length, K C) with (T, K C, outputs). The derivative by the inputs goes the
+other way: one product gives a row for each window, and windows are added up where they overlap.
 """
 
 import torch
@@ -39,6 +35,16 @@ def conv1d(
     Raises:
         `ValueError`: `inputs` are shorter than one window.
     """
+    return _Convolution.apply(*convolution_arguments(inputs, weight, bias, padding), stride, padding)
+
+
+def convolution_arguments(inputs: Tensor, weight: Tensor, bias: Tensor, padding: int) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    The first three arguments of `conv1d` in the dtype of autocast.
+
+    Raises:
+        `ValueError`: `inputs` are shorter than one window.
+    """
     length, kernel = inputs.shape[3], weight.shape[3]
     if length + 2 * padding < kernel:
         raise ValueError(
@@ -48,7 +54,7 @@ def conv1d(
     if torch.is_autocast_enabled(inputs.device.type) and inputs.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(inputs.device.type)
         inputs, weight, bias = inputs.to(dtype), weight.to(dtype), bias.to(dtype)
-    return _Convolution.apply(inputs, weight, bias, stride, padding)
+    return inputs, weight, bias
 
 
 def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> Tensor:
@@ -56,108 +62,85 @@ def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> T
     return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
-# Shapes of the scripted functions and of those that become parts of them: inputs and outputs (T, batch, channels,
-# length), weight (T, out_channels, in_channels, kernel), matrix (T, kernel * in_channels, out_channels), rows (T,
-# batch * P, stride * in_channels) or (T, batch * P, out_channels).
+# Parts of scripted functions. Shapes: sequences (T, batch, channels, length), rows (T, batch * length, channels),
+# windows (T, batch * new_length, kernel * channels), weight (T, out_channels, in_channels, kernel), matrix (T, kernel *
+# in_channels, out_channels).
 
 
-def _positions(length: int, stride: int, padding: int) -> int:
-    """P, rows of one sample."""
-    return (length + 2 * padding + stride - 1) // stride
+def to_rows(sequences: Tensor) -> Tensor:
+    return sequences.transpose(2, 3).flatten(1, 2)
 
 
-def _padded(sequences: Tensor, before: int, new_length: int) -> Tensor:
-    """Channels last, with zeros before and behind; `F.pad` would fill all of it with zeros first."""
-    tasks, batch, channels, length = sequences.shape
-    behind = before + length
-    padded = torch.empty([tasks, batch, new_length, channels], dtype=sequences.dtype, device=sequences.device)
-    padded.narrow(2, before, length).copy_(sequences.transpose(2, 3))
-    if before > 0:
-        padded.narrow(2, 0, before).zero_()
-    if behind < new_length:
-        padded.narrow(2, behind, new_length - behind).zero_()
-    return padded
+def to_sequences(rows: Tensor, batch: int) -> Tensor:
+    tasks, number, channels = rows.shape
+    return rows.view(tasks, batch, number // batch, channels).transpose(2, 3)
 
 
-def _rows(inputs: Tensor, stride: int, padding: int) -> Tensor:
-    """Padded inputs, `stride` positions a row."""
-    tasks, batch, channels, length = inputs.shape
-    positions = _positions(length, stride, padding)
-    padded = _padded(inputs, padding, positions * stride)
-    return padded.view(tasks, batch * positions, stride * channels)
-
-
-def _output_rows(outputs: Tensor, positions: int) -> Tensor:
-    """Outputs (or a derivative by them) with zeros in the rows where no window begins."""
-    tasks, batch, channels, length = outputs.shape
-    return _padded(outputs, 0, positions).view(tasks, batch * positions, channels)
-
-
-def _matrix(weight: Tensor) -> Tensor:
+def to_matrix(weight: Tensor) -> Tensor:
     return weight.permute(0, 3, 2, 1).flatten(1, 2)
 
 
-def _add_products(result: Tensor, rows: Tensor, matrix: Tensor, fresh: bool) -> None:
-    """Writes the convolution of rows to `result` (one more row for each window), or adds it there."""
-    number, width, window = rows.shape[1], rows.shape[2], matrix.shape[1]
+def to_weight(matrix: Tensor, kernel: int) -> Tensor:
+    tasks, number, outputs = matrix.shape
+    return matrix.view(tasks, kernel, number // kernel, outputs).permute(0, 3, 2, 1)
+
+
+def windows(sequences: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """A row for each window, zero where it reaches beyond the sequence."""
+    tasks, batch, channels, length = sequences.shape
+    number = (length + 2 * padding - kernel) // stride + 1
+    result = torch.empty([tasks, batch, number, kernel, channels], dtype=sequences.dtype, device=sequences.device)
+    source = sequences.transpose(2, 3)
+    # Windows from `first` to before `end` lie within the sequence.
+    first = min((padding + stride - 1) // stride, number)
+    end = max(min((length + padding - kernel) // stride + 1, number), first)
+    if length < kernel:
+        end = first
+    if end > first:
+        inside = source.narrow(2, first * stride - padding, (end - 1 - first) * stride + kernel)
+        result.narrow(2, first, end - first).copy_(inside.unfold(2, kernel, stride).transpose(3, 4))
+    for index in range(number):
+        if index < first or index >= end:
+            start = index * stride - padding
+            before = min(max(-start, 0), kernel)
+            behind = max(min(length - start, kernel), before)
+            window = result.select(2, index)
+            if before > 0:
+                window.narrow(2, 0, before).zero_()
+            if behind > before:
+                window.narrow(2, before, behind - before).copy_(source.narrow(2, start + before, behind - before))
+            if behind < kernel:
+                window.narrow(2, behind, kernel - behind).zero_()
+    return result.view(tasks, batch * number, kernel * channels)
+
+
+def fold(rows: Tensor, batch: int, channels: int, length: int, stride: int, padding: int) -> Tensor:
+    """Sequences that sum up windows: the transpose of `windows` as a linear map."""
+    tasks, number, window = rows.shape
+    number, width = number // batch, stride * channels
+    rows = rows.view(tasks, batch, number, window)
+    # `stride` positions a row: the windows' first, second, ... positions of as many lie in rows below each other.
+    positions = (length + 2 * padding + stride - 1) // stride
+    result = torch.empty([tasks, batch, positions, width], dtype=rows.dtype, device=rows.device)
     for row in range((window + width - 1) // width):
-        start, end = row * width, min(row * width + width, window)
-        part = result.narrow(1, 0, number - row)
-        window_part = rows.narrow(1, row, number - row).narrow(2, 0, end - start)
-        if fresh and row == 0:
-            torch.bmm(window_part, matrix.narrow(1, start, end - start), out=part)
-        else:
-            part.baddbmm_(window_part, matrix.narrow(1, start, end - start))
-
-
-def _finish(result: Tensor, bias: Tensor | None, batch: int, new_length: int) -> Tensor:
-    """Drops the rows in which no window begins and adds the bias."""
-    tasks, number, channels = result.shape
-    result = result.view(tasks, batch, number // batch, channels).narrow(2, 0, new_length)
-    result = result.contiguous() if bias is None else result + bias.view(tasks, 1, 1, channels)
-    return result.transpose(2, 3)
-
-
-def _to_inputs(
-    outputs: Tensor, matrix: Tensor, batch: int, width: int, kernel: int, padding: int, length: int
-) -> Tensor:
-    """The derivative by inputs for the derivative by outputs, in rows."""
-    tasks, number, window = outputs.shape[0], outputs.shape[1], matrix.shape[1]
-    rows = torch.empty([tasks, number, width], dtype=outputs.dtype, device=outputs.device)
-    for row in range((window + width - 1) // width):
-        start, end = row * width, min(row * width + width, window)
-        factors = outputs.narrow(1, 0, number - row), matrix.narrow(1, start, end - start).transpose(1, 2)
-        part = rows.narrow(1, row, number - row).narrow(2, 0, end - start)
+        size = min(width, window - row * width)
+        part = rows.narrow(3, row * width, size)
+        target = result.narrow(2, row, number).narrow(3, 0, size)
         if row == 0:
-            torch.bmm(factors[0], factors[1], out=part)
-            if end < width:
-                rows.narrow(2, end, width - end).zero_()
+            target.copy_(part)
+            if number < positions:
+                result.narrow(2, number, positions - number).zero_()
+            if size < width:
+                result.narrow(3, size, width - size).zero_()
         else:
-            part.baddbmm_(factors[0], factors[1])
-    channels = window // kernel
-    rows = rows.view(tasks, batch, -1, channels)
-    return rows.narrow(2, padding, length).transpose(2, 3)
-
-
-def _to_weight(rows: Tensor, outputs: Tensor, kernel: int, channels: int) -> Tensor:
-    """The derivative by weight for the derivative by outputs, both in rows."""
-    tasks, number, width = rows.shape
-    window = kernel * channels
-    matrix = torch.empty([tasks, window, outputs.shape[2]], dtype=outputs.dtype, device=outputs.device)
-    for row in range((window + width - 1) // width):
-        start, end = row * width, min(row * width + width, window)
-        part = rows.narrow(1, row, number - row).narrow(2, 0, end - start).transpose(1, 2)
-        torch.bmm(part, outputs.narrow(1, 0, number - row), out=matrix.narrow(1, start, end - start))
-    return matrix.view(tasks, kernel, channels, -1).permute(0, 3, 2, 1)
+            target.add_(part)
+    return result.view(tasks, batch, positions * stride, channels).narrow(2, padding, length).transpose(2, 3)
 
 
 @scripted
 def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    tasks, batch, channels, length = inputs.shape
-    rows, matrix = _rows(inputs, stride, padding), _matrix(weight)
-    result = torch.empty([tasks, rows.shape[1], matrix.shape[2]], dtype=inputs.dtype, device=inputs.device)
-    _add_products(result, rows, matrix, True)
-    return _finish(result, bias, batch, (length + 2 * padding - weight.shape[3]) // stride + 1)
+    result = torch.baddbmm(bias.unsqueeze(1), windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
+    return to_sequences(result, inputs.shape[1])
 
 
 @scripted
@@ -166,12 +149,13 @@ def _gradients(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Derivatives by inputs (if asked for), weight and bias for the derivative by outputs."""
     batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
-    rows = _output_rows(outer, _positions(length, stride, padding))
+    rows = to_rows(outer)
     to_inputs: Tensor | None = None
     if by_inputs:
-        to_inputs = _to_inputs(rows, _matrix(weight), batch, stride * channels, kernel, padding, length)
-    to_weight = _to_weight(_rows(inputs, stride, padding), rows, kernel, channels)
-    return to_inputs, to_weight, outer.sum(dim=[1, 3])
+        columns = torch.bmm(rows, to_matrix(weight).transpose(1, 2))
+        to_inputs = fold(columns, batch, channels, length, stride, padding)
+    matrix = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), rows)
+    return to_inputs, to_weight(matrix, kernel), rows.sum(dim=[1])
 
 
 @scripted
@@ -179,34 +163,29 @@ def _second_gradients(
     outer: Tensor,
     inputs: Tensor,
     weight: Tensor,
-    to_inputs: Tensor | None,
-    to_weight: Tensor | None,
-    to_bias: Tensor | None,
+    by_inputs: Tensor | None,
+    by_weight: Tensor | None,
+    by_bias: Tensor | None,
     stride: int,
     padding: int,
     need_inputs: bool,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Derivatives by the three arguments of `_gradients` for those by its three results."""
     batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
-    rows = _output_rows(outer, _positions(length, stride, padding))
-    result = torch.empty_like(rows)
-    by_inputs: Tensor | None = None
-    by_weight: Tensor | None = None
-    fresh = True
-    if to_inputs is not None:
-        input_rows = _rows(to_inputs, stride, padding)
-        _add_products(result, input_rows, _matrix(weight), fresh)
-        fresh = False
-        by_weight = _to_weight(input_rows, rows, kernel, channels)
-    if to_weight is not None:
-        matrix = _matrix(to_weight)
-        _add_products(result, _rows(inputs, stride, padding), matrix, fresh)
-        fresh = False
+    rows = to_rows(outer)
+    result = torch.zeros_like(rows) if by_bias is None else by_bias.unsqueeze(1).expand_as(rows)
+    to_inputs: Tensor | None = None
+    to_kernel: Tensor | None = None
+    if by_inputs is not None:
+        moved = windows(by_inputs, kernel, stride, padding)
+        result = torch.baddbmm(result, moved, to_matrix(weight))
+        to_kernel = to_weight(torch.bmm(moved.transpose(1, 2), rows), kernel)
+    if by_weight is not None:
+        matrix = to_matrix(by_weight)
+        result = torch.baddbmm(result, windows(inputs, kernel, stride, padding), matrix)
         if need_inputs:
-            by_inputs = _to_inputs(rows, matrix, batch, stride * channels, kernel, padding, length)
-    if fresh:
-        result.zero_()
-    return _finish(result, to_bias, batch, outer.shape[3]), by_inputs, by_weight
+            to_inputs = fold(torch.bmm(rows, matrix.transpose(1, 2)), batch, channels, length, stride, padding)
+    return to_sequences(result.contiguous(), batch), to_inputs, to_kernel
 
 
 class _Convolution(torch.autograd.Function):

@@ -412,7 +412,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         modality, modulation = adapted.modality, adapted.modulation
         states = [adaptation.state, self._prepare(adaptation.start, query, modality, modulation)]
         features = torch.cat(
-            [self.task_network.features(adaptation.start, state, modality, modulation)[0] for state in states], dim=1
+            [self.task_network.features(adaptation.start, state, modality, modulation) for state in states], dim=1
         )
         own = self.task_network.own_features(features)
         weight = F.normalize(self.auxiliary[modality].weight, dim=1)
@@ -482,7 +482,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             start = {name: _differentiable(value) for name, value in start.items()}
             state = self._prepare(start, samples, modality, modulation)
             if self.config.head == "prototype":
-                features = network.features(start, state, modality, modulation)[0]
+                features = network.features(start, state, modality, modulation)
                 start |= network.prototype_classifier(features, support_labels, n_way)
             moving = [name for name in start if network.is_adapted(name)]
             fixed = [name for name in start if name not in moving]
@@ -491,7 +491,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 state_now, others = others[: len(state)], others[len(state) :]
                 modulation_now, values = others[: len(modulation)], others[len(modulation) :]
                 parameters = parameters | dict(zip(fixed, values, strict=True))
-                return task_losses(network(parameters, state_now, modality, modulation_now)[0], support_labels)
+                return task_losses(network(parameters, state_now, modality, modulation_now), support_labels)
 
             steps = self.config.num_inner_steps
             rates = self.inner_rates.of_steps(moving, steps) if self.inner_rates else None
@@ -515,7 +515,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             parameters, losses = path[-1], torch.cat(trace, dim=1)
             statistics = None
             if self.config.norm != "group" and self.config.norm_statistics == "support":
-                statistics = network(parameters, state, modality, modulation)[1]
+                statistics = network.statistics(parameters, state, modality, modulation)
         return _Adaptation(AdaptedTasks(modality, parameters, modulation, statistics, losses), start, state, path)
 
     def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
@@ -537,7 +537,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     def _classify(self, adapted: AdaptedTasks, query: "_Samples") -> Float[Tensor, "T Q N"]:
         arguments = (adapted.modality, adapted.modulation, adapted.statistics)
         state = self._prepare(adapted.parameters, query, *arguments)
-        return self.task_network(adapted.parameters, state, *arguments)[0]
+        return self.task_network(adapted.parameters, state, *arguments)
 
     @torch.no_grad()
     def fit_front_ends(self, rows: Mapping[str, Shaped[Tensor, "samples ..."]], seed: int = 0) -> None:
@@ -619,7 +619,8 @@ def _check_labels(name: str, labels: Tensor, n_way: int) -> None:
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
 from .encoder_descriptions import check_embeddings as _check_embeddings  # noqa: E402, F401
 from .fitted_frontends import FittedFrontend as _FittedFrontend  # noqa: E402, F401
-from .normalisation import batch_norm as _batch_norm  # noqa: E402, F401
+from .normalisation import affine_norm as _affine_norm  # noqa: E402, F401
+from .normalised_convolution import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
 from .pretrained_frontends import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
 from .recomputation import recomputed as _recomputed  # noqa: E402, F401
 from .scripted import scripted as _scripted  # noqa: E402, F401

@@ -9,7 +9,7 @@ from transformers import initialization as init
 from .configuration_msmaml import MSMAMLConfig
 from .convolution import conv1d
 from .modality_embeddings import build_embeddings
-from .normalisation import batch_norm
+from .normalised_convolution import conv_norm_relu
 from .task_network import group_norm
 
 
@@ -83,16 +83,15 @@ class TaskEncoder(nn.Module):
             embedding = self.embeddings[self.embedding_of[modality]]
             hidden = embedding(support.flatten(0, 1)).unflatten(0, (tasks, samples))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            # All tasks share the kernel, so that they are one batch to it; to batch norm each is its own.
-            weight, bias = convolution.weight[None], convolution.bias[None]
-            hidden = conv1d(hidden.flatten(0, 1)[None], weight, bias, padding=convolution.padding[0])
-            hidden = hidden[0].unflatten(0, (tasks, samples))
-            if self.norm == "group":
-                hidden = group_norm(hidden, norm.weight[None], norm.bias[None], self.norm_eps)
-            else:
-                hidden, _ = batch_norm(hidden, norm.weight[None], norm.bias[None], self.norm_eps)
-            hidden = F.relu_(hidden)
-        task = self._pool(F.relu(self.projection(hidden.mean(dim=3))), labels, n_way)
+            weight, bias, padding = convolution.weight[None], convolution.bias[None], convolution.padding[0]
+            factors = norm.weight[None], norm.bias[None], self.norm_eps
+            if self.norm == "batch":
+                hidden, _ = conv_norm_relu(hidden, weight, bias, *factors, padding=padding)
+                continue
+            # All tasks share the kernel, so that they are one batch to it; to the norm each is its own.
+            hidden = conv1d(hidden.flatten(0, 1)[None], weight, bias, padding=padding)
+            hidden = F.relu_(group_norm(hidden[0].unflatten(0, (tasks, samples)), *factors))
+        task = self._pool(F.relu(self.projection(hidden.transpose(2, 3).mean(dim=2))), labels, n_way)
         return tuple(modulation(task) for modulation in self.modulations)
 
     def _pool(

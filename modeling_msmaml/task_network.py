@@ -12,7 +12,8 @@ from .adapted_tasks import Statistics
 from .configuration_msmaml import MSMAMLConfig
 from .convolution import conv1d, kernel_layout
 from .modality_embeddings import build_embeddings
-from .normalisation import affine_norm, batch_norm, batch_statistics
+from .normalisation import affine_norm, batch_statistics
+from .normalised_convolution import conv_norm_relu
 from .stems import GROUP_SIZE
 
 
@@ -190,7 +191,7 @@ class TaskNetwork(nn.Module):
         """
         state = (inputs if self.adapted == "all" else sequences, *(() if descriptors is None else (descriptors,)))
         if self.adapted == "head" and self.norm == "group":
-            return (self._features(parameters, state, modality, modulation, statistics)[0],)
+            return (self._features(parameters, state, modality, modulation, statistics),)
         return state
 
     def forward(
@@ -200,7 +201,7 @@ class TaskNetwork(nn.Module):
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
         statistics: list[Statistics] | None = None,
-    ) -> tuple[Float[Tensor, "T batch n_way"], list[Statistics]]:
+    ) -> Float[Tensor, "T batch n_way"]:
         """
         Args:
             parameters: as `task_parameters` names them, one set for each task, with a classifier.
@@ -210,13 +211,13 @@ class TaskNetwork(nn.Module):
             statistics: what batch norm is to use, one pair a layer; by default those of the samples themselves.
 
         Returns:
-            Logits, and the statistics that each layer was normalised with (none with group norm).
+            Logits.
         """
-        features, used = self.features(parameters, state, modality, modulation, statistics)
+        features = self.features(parameters, state, modality, modulation, statistics)
         weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
         if self.cosine_scale is not None:
             features = features * parameters["cosine_scale.value"][:, None, None]
-        return torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)), used
+        return torch.baddbmm(bias[:, None], features, weight.transpose(1, 2))
 
     def features(
         self,
@@ -225,50 +226,65 @@ class TaskNetwork(nn.Module):
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
         statistics: list[Statistics] | None = None,
-    ) -> tuple[Float[Tensor, "T batch features"], list[Statistics]]:
+    ) -> Float[Tensor, "T batch features"]:
         """
         What the classifier sees; as for `forward`. With a descriptor or prototypes of unit length: descriptor first,
         then the network's own features, `network_gain` times as long.
         """
         if self.adapted == "head" and self.norm == "group":
-            return state[0], []
+            return state[0]
         return self._features(parameters, state, modality, modulation, statistics)
+
+    def statistics(
+        self,
+        parameters: dict[str, Float[Tensor, "T ..."]],
+        state: tuple[Tensor, ...],
+        modality: str,
+        modulation: tuple[Float[Tensor, "T size"], ...],
+    ) -> list[Statistics]:
+        """What batch norm finds in these samples, one pair a layer; as for `forward`."""
+        found = []
+        self._features(parameters, state, modality, modulation, found=found)
+        return found
 
     def own_features(self, features: Float[Tensor, "... features"]) -> Float[Tensor, "... own"]:
         """The network's own part of `features`, of unit length."""
         return F.normalize(features[..., -self.feature_size :], dim=-1)
 
-    def _features(self, parameters, state, modality, modulation, statistics):
+    def _features(self, parameters, state, modality, modulation, statistics=None, found=None):
         hidden = self._embed(parameters, state[0], modality) if self.adapted == "all" else state[0]
-        used = []
         for layer, convolution in enumerate(self.convolutions):
             weight, bias = parameters[f"convolutions.{layer}.weight"], parameters[f"convolutions.{layer}.bias"]
             if self.conditioning == "kernel":
                 weight = modulated_kernel(weight, modulation[layer])
-            hidden = conv1d(hidden, weight, bias, convolution.stride[0], convolution.padding[0])
+            geometry = convolution.stride[0], convolution.padding[0]
             factors = modulation_factors(modulation[layer], self.conditioning) if modulation else (1.0, 0.0)
+            if self.norm == "batch" and statistics is None:
+                hidden, convolved = conv_norm_relu(hidden, weight, bias, *factors, self.norm_eps, *geometry)
+                if found is not None:
+                    mean, variance = batch_statistics(convolved)
+                    found.append((mean + bias[:, None, :, None], variance))
+                continue
+            hidden = conv1d(hidden, weight, bias, *geometry)
             if self.norm == "group":
                 hidden = group_norm(hidden, *factors, self.norm_eps)
             elif self.norm == "task":
-                used.append(
-                    self._task_statistics(parameters, layer, hidden) if statistics is None else statistics[layer]
-                )
-                *of_set, share = used[-1]
+                own = self._task_statistics(parameters, layer, hidden) if statistics is None else statistics[layer]
+                if found is not None:
+                    found.append(own)
+                *of_set, share = own
                 hidden = affine_norm(hidden, mixed_statistics(hidden, of_set, share), *factors, self.norm_eps)
-            elif statistics is None:
-                hidden, own = batch_norm(hidden, *factors, self.norm_eps)
-                used.append(own)
             else:
                 hidden = affine_norm(hidden, statistics[layer], *factors, self.norm_eps)
-                used.append(statistics[layer])
             hidden = F.relu_(hidden)
-        pooled = hidden.mean(dim=3)
+        # With channels last its derivative has them last too.
+        pooled = hidden.transpose(2, 3).mean(dim=2)
         if self.pools_maximum:
             pooled = torch.cat([pooled, hidden.amax(dim=3)], dim=2)
         if self.projection is not None:
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
-        return self._beside_descriptor(pooled, *state[1:], gain=self.gains[modality]), used
+        return self._beside_descriptor(pooled, *state[1:], gain=self.gains[modality])
 
     @staticmethod
     def _task_statistics(parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]) -> Statistics:

@@ -4,11 +4,13 @@ import gc
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
 from benchmarks.memory import peak_of_tensors, resident_memory
 from modeling_msmaml.convolution import conv1d
-from modeling_msmaml.normalisation import affine_norm, batch_norm, batch_statistics
+from modeling_msmaml.normalisation import affine_norm, batch_statistics
+from modeling_msmaml.normalised_convolution import conv_norm_relu
 from modeling_msmaml.recomputation import recomputed
 
 from .test_outer_gradient import gradients
@@ -38,24 +40,57 @@ def test_convolution_of_constant_inputs_has_right_derivatives():
     assert gradgradcheck(lambda *tensors: conv1d(inputs, *tensors, 2, 1), (weight, bias))
 
 
-def test_batch_norm_is_the_written_formula_with_right_first_and_second_derivatives():
+def layer_arguments(tasks: int, length: int = 9):
     torch.manual_seed(0)
-    arguments = sample(2, 3, 4, 5), sample(2, 4), sample(2, 4)
-    outputs, statistics = batch_norm(*arguments, eps=0.1)
-    expected = batch_statistics(arguments[0])
-    torch.testing.assert_close(statistics, expected)
-    torch.testing.assert_close(outputs, affine_norm(arguments[0], expected, *arguments[1:], eps=0.1))
-    assert gradcheck(lambda *tensors: batch_norm(*tensors, eps=0.1)[0], arguments)
-    assert gradgradcheck(lambda *tensors: batch_norm(*tensors, eps=0.1)[0], arguments)
+    return sample(tasks, 3, 2, length), sample(tasks, 4, 2, 5), sample(tasks, 4), sample(tasks, 4), sample(tasks, 4)
 
 
-def test_batch_norm_can_be_differentiated_by_its_statistics():
-    torch.manual_seed(0)
-    arguments = sample(2, 3, 4, 5), sample(1, 4), sample(1, 4)
+def written_layer(inputs, weight, bias, scale, shift):
+    """The formula of a layer for autograd."""
+    hidden = torch.stack([F.conv1d(*one, 2, 1) for one in zip(inputs, weight, bias, strict=True)])
+    return F.relu(affine_norm(hidden, batch_statistics(hidden), scale, shift, eps=0.1))
+
+
+# One task takes PyTorch's own batch norm, several a written one.
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_layer_is_the_written_formula_with_right_first_and_second_derivatives(tasks):
+    arguments = layer_arguments(tasks)
+
+    def layer(*tensors):
+        return conv_norm_relu(*tensors, eps=0.1, stride=2, padding=1)[0]
+
+    torch.testing.assert_close(layer(*arguments), written_layer(*arguments))
+    assert gradcheck(layer, arguments)
+    assert gradgradcheck(layer, arguments)
+
+    def moments(function):
+        output = function(*arguments)
+        weights = torch.linspace(-1, 2, output.numel(), dtype=output.dtype).view_as(output)
+        first = torch.autograd.grad((output * weights).sum(), arguments, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), arguments, materialize_grads=True)
+        return *first, *second
+
+    for actual, expected in zip(moments(layer), moments(written_layer), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_layer_of_constant_inputs_and_without_scale_has_right_derivatives(tasks):
+    inputs, weight, bias, *_ = layer_arguments(tasks)
+
+    def layer(*tensors):
+        return conv_norm_relu(inputs.detach(), *tensors, 1.0, 0.0, eps=0.1, stride=2, padding=1)[0]
+
+    assert gradgradcheck(layer, (weight, bias))
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_layer_can_be_differentiated_by_the_statistics_of_its_convolution(tasks):
+    arguments = layer_arguments(tasks)
 
     def both(*tensors):
-        outputs, (mean, variance) = batch_norm(*tensors, eps=0.1)
-        return outputs, mean, variance
+        outputs, convolved = conv_norm_relu(*tensors, eps=0.1, stride=2, padding=1)
+        return outputs, *batch_statistics(convolved)
 
     assert gradcheck(both, arguments)
     assert gradcheck(lambda *tensors: both(*tensors)[1:], arguments)
