@@ -134,6 +134,18 @@ class EpisodeDataset(torch.utils.data.Dataset):
             **(_provenance(second, "second_") if is_mixed else {}),
         }
 
+    def splits_read_again(self) -> dict[str, FewShotSplit]:
+        """Modality -> split, where these episodes hold each of its rows, unchanged, more than once on average."""
+        if self._changes:
+            return {}
+        found = {}
+        for split in self.splits:
+            n_way, k_shot, n_query = (values[split.modality] for values in (self.n_way, self.k_shot, self.n_query))
+            samples = n_way * (k_shot + n_query) * (self.num_episodes // len(self.splits))
+            if samples > len(split) and not self.mix_classes[split.modality]:
+                found[split.modality] = split
+        return found
+
     @staticmethod
     def _raw(split: FewShotSplit, rows: EpisodeRows) -> torch.Tensor:
         return torch.from_numpy(split.rows(np.concatenate([rows.support.reshape(-1), rows.query.reshape(-1)])))

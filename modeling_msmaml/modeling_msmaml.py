@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TypedDict
 
 import torch
@@ -191,11 +193,26 @@ class _ChunkResult:
 
 @dataclass
 class _Samples:
-    """Samples of T tasks: the frontend's maps, the embedding's sequences (if it is not adapted), the descriptors."""
+    """
+    Samples of T tasks: the frontend's maps (unless nothing after them needs them), the embedding's sequences (if it is
+    not adapted), the descriptors.
+    """
 
-    maps: Float[Tensor, "T samples ..."]
+    maps: Float[Tensor, "T samples ..."] | None
     sequences: Float[Tensor, "T samples C L"] | None
     descriptors: Float[Tensor, "T samples size"] | None
+
+
+@dataclass
+class _ReadRows:
+    """What `_Samples` holds of rows that were read before any task, as far as tasks need it."""
+
+    sequences: Float[Tensor, "rows C L"]
+    descriptors: Float[Tensor, "rows size"] | None
+
+    def at(self, numbers: Int[Tensor, "T samples"]) -> _Samples:
+        descriptors = None if self.descriptors is None else self.descriptors[numbers]
+        return _Samples(None, self.sequences[numbers], descriptors)
 
 
 @dataclass
@@ -252,6 +269,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     # to 1 (none: the last alone counts), and whether second derivatives are left out for now.
     multi_step_weights: tuple[float, ...] | None = None
     first_order_for_now: bool = False
+    # Within `rows_read`.
+    _rows: Mapping[str, "_ReadRows"] = MappingProxyType({})
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -391,7 +410,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         return self.config.n_way if self.config.head == "linear" else int(support_labels.max()) + 1
 
     def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float = 0.0) -> "_Samples":
-        """Raw inputs as far as neither modulation nor adaptation changes their way."""
+        """Raw inputs, or within `rows_read` rows by number, as far as no modulation or adaptation changes their way."""
+        if modality in self._rows:
+            return self._rows[modality].at(raw)
         maps = _differentiable(self.frontends[modality](raw, self.dtype))
         descriptors = None
         if modality in self.descriptors:
@@ -402,6 +423,47 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             if dropout:
                 sequences = drop_channels(sequences, dropout, raw)
         return _Samples(maps, sequences, descriptors)
+
+    @property
+    def can_read_rows_once(self) -> bool:
+        """Whether all that tasks need of a sample is what neither modulation nor adaptation changes."""
+        shared = self.task_encoder is None or self.config.share_embeddings
+        return shared and self.config.adapted_parameters != "all"
+
+    @contextmanager
+    def rows_read(self, rows: Mapping[str, Iterable[Shaped[Tensor, "batch ..."]]]) -> Iterator[None]:
+        """
+        Reads rows once for all tasks that they occur in: within, `forward`, `adapt` and `classify` take row numbers,
+        int64 (T, samples), in place of raw inputs of these modalities. Nothing of it can be differentiated.
+
+        Args:
+            rows: modality -> raw inputs in parts, whose rows are numbered through.
+
+        Raises:
+            `ValueError`: a model that `can_read_rows_once` says no to.
+        """
+        if rows and not self.can_read_rows_once:
+            raise ValueError("rows cannot be read once: this model adapts its embeddings, or modulates by others")
+        read = {}
+        for modality, parts in rows.items():
+            samples = map_chunks(partial(self._read_part, modality), list(parts), self.device)
+            described = None if samples[0].descriptors is None else torch.cat([s.descriptors[0] for s in samples])
+            read[modality] = _ReadRows(torch.cat([s.sequences[0] for s in samples]), described)
+        self._rows = read
+        try:
+            yield
+        finally:
+            self._rows = {}
+
+    def bytes_of_row_read(self, modality: str, row: Shaped[Tensor, "1 ..."]) -> int:
+        """Memory that a row like this one takes within `rows_read`."""
+        samples = self._read_part(modality, row)
+        return sum(t.numel() * t.element_size() for t in (samples.sequences, samples.descriptors) if t is not None)
+
+    @torch.no_grad()
+    def _read_part(self, modality: str, rows: Shaped[Tensor, "batch ..."]) -> "_Samples":
+        samples = self._read(modality, rows.to(self.device)[None])
+        return dataclasses.replace(samples, maps=None)
 
     def _auxiliary_losses(self, adaptation: "_Adaptation", query: "_Samples", batch: MetaBatch) -> Float[Tensor, " T"]:
         """

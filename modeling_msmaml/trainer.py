@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from jaxtyping import Float
@@ -29,6 +30,10 @@ from .training_record import TrainingRecord
 
 logger = logging.getLogger(__name__)
 
+
+# Evaluation reads rows once for all episodes, as many at a time, if what is kept of a modality takes no more bytes.
+READ_ROWS = 32
+READ_BYTES = 2**30
 
 # Arguments of `Trainer` that meta-training would not use.
 WITHOUT_EFFECT = {"compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func", "model_init"}
@@ -313,11 +318,23 @@ class MetaTrainer(TrainerHooks):
             dataset,
             sampler=share,
             batch_size=size,
-            collate_fn=partial(collate_with_order, collate=self.data_collator),
+            collate_fn=EvaluationCollator(self.data_collator, self._splits_to_read_once(dataset)),
             # Else an evaluation would draw from the global random state, and change the training that goes on after it.
             generator=torch.Generator(),
             **loader_options(self.args),
         )
+
+    def _splits_to_read_once(self, dataset: Dataset) -> dict[str, object]:
+        """Modality -> split, where reading every row once for all episodes spares time and takes little memory."""
+        model = self.accelerator.unwrap_model(self.model)
+        again = getattr(dataset, "splits_read_again", dict)() if model.can_read_rows_once else {}
+        found = {}
+        for modality, split in again.items():
+            first = torch.from_numpy(split.rows(np.arange(1)))
+            # Features may not be finite, which the message that says so must find in the episodes.
+            if not first.is_floating_point() and len(split) * model.bytes_of_row_read(modality, first) <= READ_BYTES:
+                found[modality] = split
+        return found
 
     def evaluation_loop(
         self,
@@ -330,15 +347,18 @@ class MetaTrainer(TrainerHooks):
         self.callback_handler.eval_dataloader = dataloader
         model = self.accelerator.unwrap_model(self.model).eval()
         results = []
-        for batch in dataloader:
-            modalities = batch.pop("modalities")
-            episodes = self._prepare_inputs(batch)["episodes"]
-            with torch.no_grad(), self.accelerator.autocast():
+        rows = {
+            modality: in_parts(split) for modality, split in getattr(dataloader.collate_fn, "read_once", {}).items()
+        }
+        with torch.no_grad(), self.accelerator.autocast(), model.rows_read(rows):
+            for batch in dataloader:
+                modalities = batch.pop("modalities")
+                episodes = self._prepare_inputs(batch)["episodes"]
                 output = model(episodes)
-            if not torch.isfinite(output.loss):
-                raise FloatingPointError(self._explain_not_finite(output, episodes, f"in {description.lower()}"))
-            results += in_order(episode_results(output, episodes), modalities)
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+                if not torch.isfinite(output.loss):
+                    raise FloatingPointError(self._explain_not_finite(output, episodes, f"in {description.lower()}"))
+                results += in_order(episode_results(output, episodes), modalities)
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         results = gather_object(results)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarise(results).items()}
         return EvalLoopOutput(
@@ -360,9 +380,31 @@ def _check_annealing(args: MetaTrainingArguments, config) -> None:
         raise ValueError(f"first_order_steps={args.first_order_steps} has no effect with first_order=True")
 
 
-def collate_with_order(episodes: list[dict], collate: Callable[[list[dict]], dict]) -> dict:
-    """What `collate` makes of episodes, and in which order their modalities came, which a meta-batch does not keep."""
-    return {**collate(episodes), "modalities": [episode["modality"] for episode in episodes]}
+@dataclass
+class EvaluationCollator:
+    """
+    What `collate` makes of episodes, with row numbers for raw inputs of the modalities in `read_once` (modality ->
+    split), and in which order the episodes' modalities came, which a meta-batch does not keep.
+    """
+
+    collate: Callable[[list[dict]], dict]
+    read_once: dict[str, object]
+
+    def __call__(self, episodes: list[dict]) -> dict:
+        modalities = [episode["modality"] for episode in episodes]
+        numbered = [
+            {**episode, "support": episode["support_ids"], "query": episode["query_ids"]}
+            if episode["modality"] in self.read_once
+            else episode
+            for episode in episodes
+        ]
+        return {**self.collate(numbered), "modalities": modalities}
+
+
+def in_parts(split) -> Iterator[Tensor]:
+    """All raw rows of a split, `READ_ROWS` at a time."""
+    for start in range(0, len(split), READ_ROWS):
+        yield torch.from_numpy(split.rows(np.arange(start, min(start + READ_ROWS, len(split)))))
 
 
 def in_order(results: list[EpisodeResult], modalities: list[str]) -> list[EpisodeResult]:
