@@ -165,6 +165,11 @@ RUNS: dict[str, Run] = {
         "without descriptor", "ablation", options={"descriptor_size": "0", "network_gain": "1.0"}
     ),
     "no_augmentation": _default("without augmentation", "ablation", options={"augment": "false"}),
+    "batch_norm": _default(
+        "batch norm over each set for itself, queries with queries",
+        "ablation",
+        options={"norm": "batch", "norm_statistics": "transductive"},
+    ),
     "no_new_classes": _default(
         "without rotated images and faster and slower sounds as new classes",
         "ablation",
