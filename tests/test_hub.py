@@ -478,7 +478,7 @@ def test_auto_classes_load_without_the_package(pushed, tmp_path):
         result["logits"] = logits(model)
 
         card = Path(hf_hub_download("someone/run", "README.md")).read_text()
-        _, load, classify = re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL)
+        _, load, classify, _ = re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL)
         names = {}
         exec(load, names)
         exec(classify, names)

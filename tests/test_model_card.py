@@ -141,12 +141,14 @@ def test_code_of_the_card_runs(modality, tmp_path):
     part, make = PARTS[modality]
     MSMAMLProcessor(**{part: make()}).save_pretrained(tmp_path)
     card = render_model_card(content(model_id=str(tmp_path), config=model.config, k_shot=2, processed=[modality]))
-    package, auto, classify = python_blocks(str(card))
+    package, auto, classify, in_short = python_blocks(str(card))
     for load in (package, auto):
         names = {}
         exec(compile(load, "load", "exec"), names)
         exec(compile(classify, "classify", "exec"), names)
         assert len(names["predicted"]) == 2 and set(names["predicted"]) <= set(names["classes"])
+    exec(compile(in_short, "in short", "exec"), names)
+    assert names["classifier"].predict(names["unknown"]).tolist() == names["predicted"]
 
 
 class Data:
