@@ -23,6 +23,8 @@ from .few_shot import FewShotSplit
 FASTER = (3, 2)  # 3 samples become 2: 1.5 times as fast, a fifth higher; beyond the speeds of `augmentation.py`
 SLOWER = (2, 3)
 
+KEPT_BYTES = 2**28
+
 _Change = Callable[[np.ndarray], np.ndarray]
 
 
@@ -130,7 +132,10 @@ def _with_classes(split: FewShotSplit, names: list[str]) -> FewShotSplit:
 
 
 class ChangedRows:
-    """Rows of a split, then for every change all of them changed; made when they are taken.
+    """Rows of a split, then for every change all of them changed; made when they are first taken.
+
+    The changed rows that were taken first, as many as fit in `KEPT_BYTES`, are kept: a sound at another speed takes
+    longer to make than the rest of its way into a meta-batch.
 
     Args:
         split: has the rows.
@@ -139,14 +144,27 @@ class ChangedRows:
 
     def __init__(self, split: FewShotSplit, changes: list[str]):
         self.split, self.changes = split, changes
+        self._kept: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_kept": {}}  # which another process makes again
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
         """See `Rows.take`."""
         which, numbers = np.divmod(indices, len(self.split))
         taken = self.split.rows(numbers)
+        kept = np.asarray([index in self._kept for index in indices.tolist()], dtype=bool)
+        for position in np.flatnonzero(kept):
+            taken[position] = self._kept[int(indices[position])]
         known = {said: change for new in NEW_CLASSES.values() for said, change in new.changes.items()}
         for n, said in enumerate(self.changes, start=1):
-            chosen = np.flatnonzero(which == n)
+            chosen = np.flatnonzero((which == n) & ~kept)
             if len(chosen):
                 taken[chosen] = known[said](taken[chosen])
+                self._keep(indices[chosen], taken[chosen])
         return taken
+
+    def _keep(self, indices: Int64[np.ndarray, " m"], rows: np.ndarray) -> None:
+        room = KEPT_BYTES // max(rows[:1].nbytes, 1) - len(self._kept)
+        for index, row in zip(indices[: max(room, 0)].tolist(), rows, strict=False):
+            self._kept[index] = row.copy()

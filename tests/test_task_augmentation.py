@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import run_meta
-from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, collate_episodes
+from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, collate_episodes, new_classes
 from data_builders.encoded import encode_episodes
 from data_builders.mixing import mix
-from data_builders.new_classes import plain_rows
+from data_builders.new_classes import NEW_CLASSES, plain_rows
 from modeling_msmaml import MetaTrainingArguments
 
 from .test_run_meta import options
@@ -76,6 +76,29 @@ def test_sounds_faster_slower_and_backwards():
     peaks = np.abs(np.fft.rfft(rows.astype(float))).argmax(axis=1)
     assert np.abs(peaks[:6] - [400, 600, 600, 900, 267, 400]).max() <= 1
     assert np.abs(rows[2, 10_667:]).max() > 4000, "begins again where it ends early"
+
+
+def test_changed_rows_are_made_once_as_far_as_they_fit(monkeypatch):
+    made = []
+    change = NEW_CLASSES["reverse"].changes["backwards"]
+
+    def count(rows):
+        made.append(len(rows))
+        return change(rows)
+
+    monkeypatch.setitem(NEW_CLASSES["reverse"].changes, "backwards", count)
+    plain = sound_split()
+    monkeypatch.setattr(new_classes, "KEPT_BYTES", 3 * plain.rows(np.arange(1)).nbytes)
+    (split,) = add_new_classes([plain], ["reverse"])
+    numbers = np.asarray([1, len(plain) + 1, len(plain), 0, len(plain) + 1, len(plain) + 2])
+    expected = np.where((numbers < len(plain))[:, None], plain.rows(numbers % len(plain)), 0)
+    expected[numbers >= len(plain)] = plain.rows(numbers[numbers >= len(plain)] - len(plain))[:, ::-1]
+    for _ in range(2):
+        taken = split.rows(numbers)
+        assert np.array_equal(taken, expected)
+        taken[:] = 0  # what is kept is not what was given out
+    assert made == [4, 1]
+    assert np.array_equal(pickle.loads(pickle.dumps(split)).rows(numbers), expected) and made == [4, 1, 4]
 
 
 @settings(max_examples=60, deadline=None)
