@@ -1,7 +1,8 @@
 """
 Which layer of a frozen text encoder to take, and how far to whiten its states, measured on training categories alone.
 
-    python -m benchmarks.encoder_layers --encoder FOLDER --data_dir DATA [--draws 6] [--json FILE]
+    python -m benchmarks.encoder_layers --encoder FOLDER --data_dir DATA [--draws 10] [--json FILE]
+        [--page docs/pretrained.md]
 
 Five of Brown's ten training categories are held out, several times over; mean accuracy over those draws of the nearest
 centroid of mean states, and of the same after centring and partial whitening fitted to the other five (what
@@ -24,8 +25,10 @@ from modeling_msmaml.descriptors import Descriptor, Statistics
 from modeling_msmaml.hub_command import commit
 
 from .nearest_centroid import all_rows, predict
+from .pages import replace_between
 from .pretrained_text import splits_of
 
+BEGIN, END = "<!-- encoder_layers: begin -->", "<!-- encoder_layers: end -->"
 N_QUERY = 10  # some categories could not fill an episode with more
 WHITENINGS = (0.0, 0.25, 0.5)
 
@@ -53,16 +56,34 @@ def accuracy(features: Float[Tensor, "rows features"], episodes: list[dict]) -> 
     return float(np.mean(hits))
 
 
+def table(results: list[dict], num_episodes: int) -> str:
+    """Markdown: one row a layer, one column a method, 1 / 5 shots."""
+    found = {(result["layer"], result["method"], result["k_shot"]): result["accuracy"] for result in results}
+    layers, methods = (list(dict.fromkeys(result[name] for result in results)) for name in ("layer", "method"))
+    lines = [
+        f"5-way, 1 / 5 shots, {N_QUERY} queries a class; mean over {len(results[0]['draws'])} draws of five of the ten "
+        f"training categories, {num_episodes} episodes each; in %.",
+        "",
+        "| layer | " + " | ".join(methods) + " |",
+        "| ---: |" + " ---: |" * len(methods),
+    ]
+    for layer in layers:
+        cells = (" / ".join(f"{100 * found[layer, method, k_shot]:.1f}" for k_shot in (1, 5)) for method in methods)
+        lines.append(f"| {layer} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> list[dict]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="folder or name of a text encoder of transformers")
     parser.add_argument("--data_dir")
     parser.add_argument("--cache_dir")
     parser.add_argument("--window", type=int, default=256)
-    parser.add_argument("--draws", type=int, default=6)
+    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--num_episodes", type=int, default=200, help="of each draw")
     parser.add_argument("--size", type=int, default=128, help="of the descriptor")
     parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--page", type=Path, help="write the table between the marks of this page")
     options = parser.parse_args(argv)
     split = load_few_shot(
         "brown",
@@ -95,11 +116,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
         {"layer": layer, "method": kind, "k_shot": k_shot, "accuracy": float(np.mean(values)), "draws": values}
         for (layer, kind, k_shot), values in found.items()
     ]
-    print(f"mean of {options.draws} draws of 5 held-out training categories, {options.num_episodes} episodes each")
-    for layer in range(means.shape[1]):
-        for kind in dict.fromkeys(result["method"] for result in results):
-            values = [100 * np.mean(found[layer, kind, k_shot]) for k_shot in (1, 5)]
-            print(f"layer {layer} {kind:28} 1-shot {values[0]:.2f}  5-shot {values[1]:.2f}")
+    print(table(results, options.num_episodes))
+    if options.page is not None:
+        replace_between(options.page, BEGIN, END, table(results, options.num_episodes))
     if options.json is not None:
         options.json.write_text(json.dumps({"commit": commit(), "results": results}, indent=2) + "\n")
     return results

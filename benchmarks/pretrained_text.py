@@ -10,6 +10,7 @@ trained on the other five: what choices are made on. `--page` writes the table b
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import tempfile
@@ -124,12 +125,24 @@ def main(argv: list[str] | None = None) -> list[dict]:
         )
         raw = [run_meta.load_splits(data, part)[0] for part in ("train", "test")]
         frontend = run_meta.make_model(arguments, args, raw[:1]).frontends["text"]
-        encoded = [encode_split(split, frontend, data.cache_dir) for split in raw]
+        encoded = encode_split(raw[0], frontend, data.cache_dir)
+        training = encoded if own.held_out is None else splits_of(encoded, encoded, own.held_out)[0]
+        trainers, untrained = {}, None
+        for seed in own.seeds:
+            args.seed = seed
+            set_seed(seed)
+            model = run_meta.make_model(arguments, args, raw[:1])
+            model.fit_front_ends({"text": run_meta.rows_to_fit_to(training)}, seed)
+            untrained = untrained or MetaTrainer(copy.deepcopy(model), copy.copy(args))
+            episodes = run_meta.make_training_episodes([training], data, args)
+            trainers[seed] = MetaTrainer(model, copy.copy(args), train_dataset=episodes)
+            trainers[seed].train()
+        test = encode_split(raw[1], frontend, data.cache_dir) if own.held_out is None else encoded
         whole = MSMAMLModel(MSMAMLConfig(modalities=["text"], embeddings={"text": last})).frontends["text"]
-        training, test = splits_of(*encoded, own.held_out)
-        _, raw_test = splits_of(*raw, own.held_out)
-        test_last = encode_split(raw_test, whole, data.cache_dir)
-        results = []
+        test_last = encode_split(raw[1] if own.held_out is None else raw[0], whole, data.cache_dir)
+        if own.held_out is not None:
+            test, test_last = (splits_of(split, split, own.held_out)[1] for split in (test, test_last))
+        results, at_commit = [], commit()
 
         def add(method: str, k_shot: int, found: dict[str, float], steps: int, seed: int | None) -> None:
             results.append(
@@ -150,11 +163,13 @@ def main(argv: list[str] | None = None) -> list[dict]:
                     "training_steps": steps,
                     "seed": seed,
                     "transductive": False,
-                    "commit": commit(),
+                    "commit": at_commit,
                 }
             )
             shown = f"{100 * found['accuracy']:.2f} ± {100 * found['accuracy_ci95']:.2f}"
             print(f"{k_shot}-shot {method:45} seed {seed} {shown}", flush=True)
+            if own.json is not None:
+                own.json.write_text(json.dumps(results, indent=2) + "\n")
 
         def episodes_of(split: FewShotSplit, k_shot: int) -> EpisodeDataset:
             return EpisodeDataset([split], 5, k_shot, n_query, own.num_episodes, own.episode_seed)
@@ -169,20 +184,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
             for k_shot in K_SHOTS:
                 found = centroid_accuracy(split, episodes_of(split, k_shot))
                 add(f"nearest centroid, {method}", k_shot, found, 0, None)
-        for seed in own.seeds:
-            args.seed = seed
-            set_seed(seed)
-            model = run_meta.make_model(arguments, args, raw[:1])
-            model.fit_front_ends({"text": run_meta.rows_to_fit_to(training)}, seed)
-            episodes = run_meta.make_training_episodes([training], data, args)
-            trainer = MetaTrainer(model=model, args=args, train_dataset=episodes)
-            if seed == own.seeds[0]:
-                add_model(trainer, "this model, fitted, not trained", 0, seed)
-            trainer.train()
+        for seed, trainer in trainers.items():
             add_model(trainer, "this model, trained", args.max_steps, seed)
+        add_model(untrained, "this model, fitted, not trained", 0, own.seeds[0])
     print(table(results))
-    if own.json is not None:
-        own.json.write_text(json.dumps(results, indent=2) + "\n")
     if own.page is not None:
         replace_between(own.page, BEGIN, END, table(results))
     return results
