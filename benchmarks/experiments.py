@@ -31,7 +31,8 @@ from data_builders.protocols import SPLITS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "results" / "experiments"
-MODALITIES = ("audio", "text", "image")
+DATA_SET_OF = {"audio": "esc50", "text": "brown", "image": "cifar100"}
+MODALITIES = tuple(DATA_SET_OF)
 FLAGSHIP = "configs/flagship.yaml"
 REFERENCE = "configs/audio_text_image.yaml"
 GROUPS = ("modalities", "baselines", "reference", "original", "ablation")
@@ -130,6 +131,15 @@ RUNS: dict[str, Run] = {
     "audio_text": _default("audio, text", "modalities", options={"datasets": ["esc50", "brown"]}, shots=BOTH),
     "audio_image": _default("audio, image", "modalities", options={"datasets": ["esc50", "cifar100"]}, shots=BOTH),
     "text_image": _default("text, image", "modalities", options={"datasets": ["brown", "cifar100"]}, shots=BOTH),
+    **{
+        f"{modality}_third": _default(
+            f"{modality}, as many tasks of it as the model of three",
+            "baselines",
+            options={"datasets": [name], "per_device_train_batch_size": "1"},
+            shots=BOTH,
+        )
+        for modality, name in DATA_SET_OF.items()
+    },
     "reference": _reference("reference architecture", "reference", "original"),
     "reference_no_modulation": _reference(
         "without modulation (plain MAML)", "reference", options={"conditioning": "none"}
@@ -188,7 +198,6 @@ RUNS: dict[str, Run] = {
     ),
     "auxiliary": _default("with auxiliary classification", "ablation", options={"auxiliary": "true"}),
 }
-DATA_SET_OF = {"audio": "esc50", "text": "brown", "image": "cifar100"}
 # Folders, which the stored commands name as a reader would.
 FOLDERS = {"--data_dir": "DATA", "--output_dir": "OUTPUT", "--model_name_or_path": "TRAINED", "--json": "FILE"}
 

@@ -105,15 +105,21 @@ def centroid_rows(results: Results, k_shot: int) -> Rows:
 
 
 def specialist_rows(results: Results, k_shot: int) -> Rows:
-    """Multi-MAML: the three models of one modality as one row."""
-    found = {name: results.of(name, k_shot=k_shot) for name in MODALITIES}
-    if not all(found.values()):
-        return []
-    merged = {
-        key: value for name in MODALITIES for key, value in found[name][0].items() if key.startswith(f"test_{name}")
-    }
-    seed = str(found["audio"][0]["seed"])
-    return [["a specialist a modality (Multi-MAML)", seed, *accuracies(merged)]]
+    """Multi-MAML: the three models of one modality as one row, of as many meta-steps, and of as many tasks in all."""
+    rows = []
+    kinds = {"": "as many meta-steps", "_third": "as many tasks of it"}
+    for end, as_many in kinds.items():
+        found = {modality: results.of(f"{modality}{end}", k_shot=k_shot) for modality in MODALITIES}
+        if all(found.values()):
+            merged = {
+                key: value
+                for modality, own in found.items()
+                for key, value in own[0].items()
+                if key.startswith(f"test_{modality}")
+            }
+            title = f"a specialist a modality (Multi-MAML), {as_many}"
+            rows.append([title, str(found["audio"][0]["seed"]), *accuracies(merged)])
+    return rows
 
 
 def conditions(results: list[dict]) -> str:
@@ -199,11 +205,15 @@ def radar_data(results: Results) -> dict[int, dict[str, dict[str, tuple[float, f
 
 
 def baselines_section(results: Results) -> Iterator[str]:
-    names = [name for name in in_group("baselines") if name != "nearest_centroid"]
+    left_out = {"nearest_centroid", *(f"{modality}_third" for modality in MODALITIES)}
+    names = [name for name in in_group("baselines") if name not in left_out]
     if not trained(results, names):
         return
     yield "### Baselines on the same backbone"
-    yield "Same data, episodes, front ends, backbone and number of training tasks."
+    yield (
+        "Same data, episodes, front ends, backbone and meta-steps, each of 3 tasks (of one, for the specialists with "
+        "as many tasks of their modality as the model of three)."
+    )
     for k_shot in BOTH:
         found = trained(results, names, k_shot)
         if found:
