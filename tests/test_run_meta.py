@@ -92,7 +92,17 @@ def flagship_run(folder, *more: str) -> dict:
     """A short run of the default architecture, made small; returns its settings."""
     small = {"num_channels": 8, "descriptor_size": 8, "feature_size": 8, "warmup_steps": 0, "logging_steps": 2}
     changes = {**small, "max_steps": 2, "num_test_episodes": 2, "do_eval": False, "output_dir": folder}
-    run_meta.main(["configs/flagship.yaml", *options(**changes), "--datasets", "synthetic:image", "--new_classes", "rotate", *more])
+    run_meta.main(
+        [
+            "configs/flagship.yaml",
+            *options(**changes),
+            "--datasets",
+            "synthetic:image",
+            "--new_classes",
+            "rotate",
+            *more,
+        ]
+    )
     return json.loads((folder / "all_results.json").read_text())["settings"]
 
 
