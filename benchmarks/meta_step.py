@@ -27,17 +27,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 
 from .memory import peak_of_process
-from .plain import LOSSES, PlainNetwork, Task, use_learn2learn_sources
+from .plain import LOSSES, PlainNetwork, Task, plain_evaluation, use_learn2learn_sources
 
 N_QUERY = 15
 RAW = {"audio": (80_000,), "text": (600,), "image": (3, 32, 32)}
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 # In float64; a wrong second-order term is off by 1e-3 and more.
 GRADIENT_TOLERANCE = 1e-8
+# Operations that have no formula of their own, but that of another.
+IN_PLACE = {torch.ops.aten.baddbmm_: torch.ops.aten.baddbmm, torch.ops.aten.addmm_: torch.ops.aten.addmm}
 # Tasks in a batch of requests.
 INFERENCE = (1, 8, 32)
 # Between these lines of a page, `--write` keeps one table a setting.
@@ -115,18 +119,24 @@ class Contender:
     def loss(self) -> Tensor:
         if self.name == "ours":
             return self.model(self.episodes).loss
+        return torch.stack(self._losses(LOSSES[self.name])).mean()
+
+    def _losses(self, loss: Callable[[PlainNetwork, Task], Tensor]) -> list[Tensor]:
         losses = []
         for modality, batch in self.episodes.items():
             network = PlainNetwork(self.model, modality)
             for index in range(len(batch["support"])):
-                losses.append(LOSSES[self.name](network, Task(self.model, modality, batch, index)))
-        return torch.stack(losses).mean()
+                losses.append(loss(network, Task(self.model, modality, batch, index)))
+        return losses
 
+    @torch.no_grad()
     def evaluate(self) -> None:
-        """One evaluation of the same episodes, ours only."""
+        """One evaluation of the same episodes, ours or the plain loop's."""
+        if self.name != "ours":
+            self._losses(plain_evaluation)
+            return
         self.model.eval()
-        with torch.no_grad():
-            self.model(self.episodes)
+        self.model(self.episodes)
         self.model.train()
 
     def infer(self, modality: str, tasks: int) -> None:
@@ -263,14 +273,29 @@ def matmul_peak(setting: Setting, size: int = 2048, repeats: int = 5) -> float:
     return 2 * size**3 / best
 
 
-def count_flops(setting: Setting) -> int:
-    """Floating-point operations of the plain loop's matrix products and convolutions."""
-    from torch.utils.flop_counter import FlopCounterMode
+class _FlopCounter(TorchDispatchMode):
+    """`torch.utils.flop_counter`'s formulas; its own counter cannot follow `torch.autograd.grad` of leaves."""
 
-    contender = Contender("plain", setting, DTYPES[setting.dtype])
-    with FlopCounterMode(display=False) as counter:
-        contender.step()
-    return counter.get_total_flops()
+    def __init__(self):
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(IN_PLACE.get(func._overloadpacket, func._overloadpacket))
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """
+    Floating-point operations of the matrix products and convolutions that `function()` runs in this thread, counted as
+    they are called: two for each product of two numbers.
+    """
+    with _FlopCounter() as counter:
+        function()
+    return counter.flops
 
 
 def measure(setting: Setting, names: list[str], rounds: int, learn2learn: Path | None) -> str:
@@ -283,7 +308,8 @@ def measure(setting: Setting, names: list[str], rounds: int, learn2learn: Path |
     for _ in range(rounds + 1):
         for process in processes:
             process.step()
-    flops, peak = count_flops(setting), matmul_peak(setting)
+    flops = count_flops(Contender("plain", setting, DTYPES[setting.dtype]).step)
+    peak = matmul_peak(setting)
     plain = processes[0].seconds[1:]
     lines = [
         f"### {setting.title()}",

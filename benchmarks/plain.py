@@ -9,6 +9,7 @@ query loss of one task, still attached to the model's parameters.
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -92,6 +93,25 @@ def plain_loss(network: PlainNetwork, task: Task) -> Tensor:
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
         }
     return task.query_loss(call)
+
+
+def plain_evaluation(network: PlainNetwork, task: Task) -> Tensor:
+    """The same loss by itself: no graph outlives its inner step."""
+    parameters = dict(network.named_parameters())
+    for _ in range(network.config.num_inner_steps):
+        with torch.enable_grad():
+            inner = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+            loss = task.support_loss(partial(_call, network, inner))
+            gradients = torch.autograd.grad(loss, list(inner.values()))
+        parameters = {
+            name: parameter.detach() - network.config.inner_lr * gradient
+            for (name, parameter), gradient in zip(inner.items(), gradients, strict=True)
+        }
+    return task.query_loss(partial(_call, network, parameters))
+
+
+def _call(network: PlainNetwork, parameters: dict[str, Tensor], *inputs) -> Tensor:
+    return torch.func.functional_call(network, parameters, inputs)
 
 
 def higher_loss(network: PlainNetwork, task: Task) -> Tensor:

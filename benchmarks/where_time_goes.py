@@ -1,21 +1,32 @@
 """
-Where the time of a meta-step goes, by kind of operation, on one thread.
+Where the time of a meta-step goes, and the least that it could take, on one thread.
 
-    python -m benchmarks.where_time_goes [--k_shot 5] [--evaluation] [--write docs/benchmarks.md]
+    python -m benchmarks.where_time_goes [--k_shot 5] [--write docs/benchmarks.md]
 
-One task of each modality, profiled several times; of each operation the least time counts, which on a busy machine is
+One task of each modality: training (loss and outer gradient) and evaluation of the same episode.
+
+By kind of operation: profiled several times; of each operation the least time counts, which on a busy machine is
 nearest to what it takes alone. What remains of the profiled time is Python, autograd and the dispatch of operations,
-the profiler's own share of it included. Then the step without the profiler (CPU time, the least), the floating-point
-operations of the plain loop, and the time they would take at the measured rate of a large matrix product.
+the profiler's own share of it included. Steps without the profiler are the least CPU time, ours and the plain loop's
+in alternation.
+
+The limit: the floating-point operations of all matrix products and convolutions, counted as they are called, at the
+measured rate of a large matrix product; and the bytes of passes that no arrangement avoids (`bytes_of_passes`), at the
+measured rate of copying an array that lies in the processor's cache. Both one after the other are the bound: Python,
+the dispatch of operations, windows, layouts, and that narrow products run below that rate, come on top.
 """
 
 import argparse
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from modeling_msmaml import MSMAMLConfig
 
 from .meta_step import Contender, Setting, count_flops, matmul_peak
 from .pages import replace_between
@@ -34,9 +45,19 @@ KINDS = {
 }  # fmt: skip
 KIND_OF = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
 REST = "Python, autograd, dispatch"
+# Of the array whose copying is timed: about what a layer makes of all queries of a task.
+COPIED_BYTES = 2**20
+# Passes over the output of a layer, in arrays of its size that are read or written beside the matrix products. Batch
+# norm needs sums over all samples before it can go on, so that what comes after them reads again.
+PASSES = {
+    "forward": 2,  # y -> outputs; the sums as the product makes y
+    "gradient": 5,  # (g, y) -> sums; (g, y) -> by y
+    "second": 8,  # (v, y, g) -> sums; (v, y, g) -> by g, by y
+    "joined": 6,  # the gradient, with the second derivative's part by y added
+}
 
 
-def milliseconds_of_kinds(step, repeats: int) -> dict[str, float]:
+def milliseconds_of_kinds(step: Callable[[], object], repeats: int) -> dict[str, float]:
     """Least milliseconds of each operation over the repeats, summed by kind."""
     least: dict[str, float] = {}
     for _ in range(repeats):
@@ -51,53 +72,206 @@ def milliseconds_of_kinds(step, repeats: int) -> dict[str, float]:
     return kinds
 
 
-def least_milliseconds(step, repeats: int) -> float:
-    """CPU time without the profiler."""
-    found = []
+def least_milliseconds(steps: list[Callable[[], object]], repeats: int) -> list[float]:
+    """CPU time of each, in alternation, without the profiler."""
+    found: list[list[float]] = [[] for _ in steps]
     for _ in range(repeats):
-        start = time.process_time()
-        step()
-        found.append(time.process_time() - start)
-    return 1e3 * min(found)
+        for step, times in zip(steps, found, strict=True):
+            start = time.process_time()
+            step()
+            times.append(time.process_time() - start)
+    return [1e3 * min(times) for times in found]
 
 
-def measure(modalities: list[str], k_shot: int, evaluation: bool, repeats: int) -> str:
-    """The table, as Markdown."""
-    kinds = [*KINDS, REST]
-    peak = matmul_peak(Setting(["image"], 5, 1, 1, 5, "cpu", "float32"))
-    lines = [
-        f"{'Evaluation' if evaluation else 'Training'}, 5-way {k_shot}-shot, one task, 5 inner steps, float32, "
-        f"1 thread; milliseconds; matrix product peak {peak / 1e9:.0f} Gflop/s:",
-        "",
-        f"| modality | {' | '.join(kinds)} | step without profiler | Gflop of a training step | at the peak |",
-        "| --- |" + " ---: |" * (len(kinds) + 3),
+def copy_rate(repeats: int = 200) -> float:
+    """Best measured rate of copying an array of `COPIED_BYTES`, in bytes/s, read and written."""
+    source = torch.ones(COPIED_BYTES // 4)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - start)
+    return 2 * COPIED_BYTES / best
+
+
+def layer_outputs(config: MSMAMLConfig, length: int) -> tuple[int, int]:
+    """Numbers that the layers of the task network and of the task encoder make of one sample, for its sequence's."""
+    network = encoder = 0
+    own, padding = length, config.task_encoder_kernel_size // 2
+    for layer, channels in enumerate(config.layer_channels):
+        kernel, stride, pad = (config.per_layer(name)[layer] for name in ("kernel_size", "stride", "padding"))
+        length = (length + 2 * pad - kernel) // stride + 1
+        own = own + 2 * padding - config.task_encoder_kernel_size + 1
+        network, encoder = network + channels * length, encoder + channels * own
+    return network, encoder
+
+
+def bytes_of_passes(contender: Contender, evaluation: bool) -> int:
+    """
+    Bytes that one step of one task reads and writes beside its matrix products, whatever it is written in: raw inputs
+    into floats, `PASSES` over the outputs of layers, and parameters and gradients into new parameters (training: as
+    much again for the way back).
+    """
+    ((modality, batch),) = contender.episodes.items()
+    model = contender.model
+    config, size = model.config, model.dtype.itemsize
+    maps = {part: model.frontends[modality](batch[part], model.dtype) for part in ("support", "query")}
+    support, query = (maps[part].shape[1] for part in ("support", "query"))
+    with torch.no_grad():
+        length = model.task_network.embed(maps["support"][:, :1], modality).shape[-1]
+    network, encoder = layer_outputs(config, length)
+    inner, outer = PASSES["forward"] + PASSES["gradient"], PASSES["forward"]
+    if not evaluation:
+        inner, outer = inner + PASSES["second"] + PASSES["joined"], outer + PASSES["gradient"]
+    numbers = network * (config.num_inner_steps * support * inner + query * outer) + encoder * support * outer
+    adapted = sum(value.numel() for value in model.task_network.task_parameters(modality, 1).values())
+    numbers += 3 * adapted * config.num_inner_steps * (1 if evaluation else 2)
+    inputs = sum(batch[part].nbytes + maps[part].nbytes for part in maps)
+    return inputs + size * numbers
+
+
+@dataclass
+class Found:
+    """Of training or evaluation of one task, or summed over several: milliseconds, operations and bytes."""
+
+    kinds: dict[str, float]
+    ours: float
+    plain: float
+    flops: int
+    plain_flops: int
+    passes: int
+
+    def __add__(self, other: "Found") -> "Found":
+        kinds = {name: spent + other.kinds[name] for name, spent in self.kinds.items()}
+        names = ("ours", "plain", "flops", "plain_flops", "passes")
+        return Found(kinds, *(getattr(self, name) + getattr(other, name) for name in names))
+
+    def bound(self, peak: float, rate: float) -> float:
+        """Milliseconds at the rates of a large product and of copying."""
+        return 1e3 * (self.flops / peak + self.passes / rate)
+
+    def within_reach(self, rate: float) -> float:
+        """The same with the matrix products as fast as they are."""
+        return self.kinds["matrix products"] + 1e3 * self.passes / rate
+
+
+def find(modality: str, k_shot: int, repeats: int) -> tuple[Found, Found]:
+    """Of training and of evaluation."""
+    setting = Setting([modality], 5, k_shot, 1, 5, "cpu", "float32")
+    contenders = [Contender(name, setting, torch.float32) for name in ("ours", "plain")]
+    found = []
+    for evaluation in (False, True):
+        ours, plain = steps = [one.evaluate if evaluation else one.step for one in contenders]
+        flops = [count_flops(step) for step in steps]
+        times = least_milliseconds([ours, plain], repeats)
+        kinds = milliseconds_of_kinds(ours, repeats)
+        kinds = {name: kinds.get(name, 0.0) for name in (*KINDS, REST)}
+        found.append(Found(kinds, *times, *flops, bytes_of_passes(contenders[0], evaluation)))
+    return found[0], found[1]
+
+
+def table(head: list[str], names: int, rows: list[list[str]]) -> list[str]:
+    """Markdown; the first `names` columns are words."""
+    lines = [head, ["---"] * names + ["---:"] * (len(head) - names), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def report(found: dict[str, tuple[Found, Found]], peak: float, rate: float) -> list[str]:
+    """The three tables, as Markdown, for modality -> training and evaluation."""
+    if len(found) > 1:
+        trainings, evaluations = zip(*found.values(), strict=True)
+        total = (sum(trainings[1:], trainings[0]), sum(evaluations[1:], evaluations[0]))
+        found = found | {"one of each": total}
+    runs = [
+        (name, run, one)
+        for name, pair in found.items()
+        for run, one in zip(("training", "evaluation"), pair, strict=True)
     ]
-    for modality in modalities:
-        setting = Setting([modality], 5, k_shot, 1, 5, "cpu", "float32")
-        contender = Contender("ours", setting, torch.float32)
-        step = contender.evaluate if evaluation else contender.step
-        step()
-        found = milliseconds_of_kinds(step, repeats)
-        flops = count_flops(setting)
-        cells = [f"{found[kind]:.1f}" for kind in kinds]
-        cells += [f"{least_milliseconds(step, repeats):.1f}", f"{flops / 1e9:.2f}", f"{1e3 * flops / peak:.1f}"]
-        lines.append(f"| {modality} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    kinds = [
+        [name, run, *(f"{spent:.1f}" for spent in one.kinds.values()), f"{one.ours:.1f}"] for name, run, one in runs
+    ]
+    limits = [
+        [
+            name,
+            run,
+            f"{one.flops / 1e9:.3f}",
+            f"{1e3 * one.flops / peak:.1f}",
+            f"{one.flops / max(one.kinds['matrix products'], 1e-9) / 1e6:.0f}",
+            f"{one.passes / 1e6:.1f}",
+            f"{1e3 * one.passes / rate:.1f}",
+            f"{one.bound(peak, rate):.1f}",
+            f"{one.ours:.1f}",
+            f"{one.plain_flops / 1e9:.3f}",
+            f"{one.plain:.1f}",
+        ]
+        for name, run, one in runs
+    ]
+    ratios = [
+        [
+            name,
+            f"{training.flops / evaluation.flops:.2f}",
+            f"{training.bound(peak, rate) / evaluation.bound(peak, rate):.2f}",
+            f"{training.ours / evaluation.ours:.2f}",
+            f"{training.plain_flops / evaluation.plain_flops:.2f}",
+            f"{training.plain / evaluation.plain:.2f}",
+            f"{training.plain / training.ours:.2f}",
+            f"{training.plain / training.within_reach(rate):.2f}",
+            f"{training.plain / training.bound(peak, rate):.2f}",
+        ]
+        for name, (training, evaluation) in found.items()
+    ]
+    return [
+        "Our step by kind of operation, milliseconds:",
+        "",
+        *table(["modality", "run", *KINDS, REST, "step without profiler"], 2, kinds),
+        "",
+        "Limits:",
+        "",
+        *table(
+            [
+                "modality", "run", "Gflop", "at the peak, ms", "rate of our products, Gflop/s", "passes, MB",
+                "at the rate of copies, ms", "bound, ms", "ours, ms", "plain loop, Gflop", "plain loop, ms",
+            ], 2, limits,
+        ),
+        "",
+        "Training in relation to evaluation, and the plain loop's training to ours:",
+        "",
+        *table(
+            [
+                "modality", "training : evaluation, flops", "bounds", "measured", "plain loop, flops",
+                "plain loop, measured", "plain loop : ours, measured", "our products and passes alone", "at the bound",
+            ], 1, ratios,
+        ),
+    ]  # fmt: skip
+
+
+def measure(modalities: list[str], k_shot: int, repeats: int) -> str:
+    """The tables, as Markdown."""
+    peak, rate = matmul_peak(Setting(["image"], 5, 1, 1, 5, "cpu", "float32")), copy_rate()
+    found = {modality: find(modality, k_shot, repeats) for modality in modalities}
+    return "\n".join(
+        [
+            f"5-way {k_shot}-shot, 15 queries a class, one task, 5 inner steps, float32, 1 thread, the least of "
+            f"{repeats}; matrix product peak {peak / 1e9:.0f} Gflop/s, copies {rate / 1e9:.0f} GB/s, read and written.",
+            "",
+            *report(found, peak, rate),
+        ]
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modalities", nargs="+", default=["audio", "text", "image"])
     parser.add_argument("--k_shot", type=int, default=1)
-    parser.add_argument("--evaluation", action="store_true")
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--write", type=Path, help="put the table into its place on this page")
+    parser.add_argument("--write", type=Path, help="put the tables into their place on this page")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    table = measure(arguments.modalities, arguments.k_shot, arguments.evaluation, arguments.repeats)
-    print(table)
+    tables = measure(arguments.modalities, arguments.k_shot, arguments.repeats)
+    print(tables)
     if arguments.write is not None:
-        replace_between(arguments.write, BEGIN, END, table)
+        replace_between(arguments.write, BEGIN, END, tables)
 
 
 if __name__ == "__main__":

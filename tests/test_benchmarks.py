@@ -1,12 +1,23 @@
 """The benchmarks' own checks, cut short."""
 
 import json
+import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import classifier, front_ends, held_out_classes, meta_step
+from benchmarks import (
+    bfloat16,
+    checkpointing,
+    classifier,
+    end_to_end,
+    front_ends,
+    held_out_classes,
+    meta_step,
+    where_time_goes,
+)
 from data_builders import load_few_shot
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 
@@ -108,3 +119,149 @@ def test_settings_are_compared_on_classes_that_training_has_not_seen(monkeypatch
     assert found["options"].endswith("--new_classes rotate")
     with pytest.raises(SystemExit):
         held_out_classes.main(["--data_dir", "DATA", "--fold", "4"])
+
+
+@pytest.fixture
+def page(tmp_path):
+    return shutil.copy(REPOSITORY / "docs" / "benchmarks.md", tmp_path / "page.md")
+
+
+def written(page, begin: str, end: str) -> str:
+    """What stands between two marks of a page, all else of which is as in the repository."""
+    original = (REPOSITORY / "docs" / "benchmarks.md").read_text()
+    before, rest = page.read_text().split(begin)
+    content, after = rest.split(end)
+    assert original.startswith(before) and original.endswith(after)
+    return content
+
+
+def cells_of(table: str, *names: str) -> list[list[str]]:
+    """The rows of all tables that begin with these cells, without them."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    return [row[len(names) :] for row in rows if tuple(row[: len(names)]) == names]
+
+
+def test_products_of_a_step_are_counted_as_the_formulas_say():
+    steps, support, query = 2, 5, 75
+    setting = meta_step.Setting(["text"], 5, 1, 1, steps, "cpu", "float32")
+    contenders = {name: meta_step.Contender(name, setting, torch.float32) for name in ("ours", "plain")}
+    config = contenders["ours"].model.config
+    channels = [config.num_channels, *config.layer_channels]
+    length = own = 600 // config.text_patch_size
+    layers, encoder = 0, 0
+    for layer, kernel in enumerate(config.per_layer("kernel_size")):
+        products = 2 * channels[layer] * channels[layer + 1]
+        stride, padding = config.per_layer("stride")[layer], config.per_layer("padding")[layer]
+        length = (length + 2 * padding - kernel) // stride + 1
+        layers += products * kernel * length
+        encoder += products * config.task_encoder_kernel_size * own
+    embedding = 2 * own * config.text_patch_size * config.word_vector_size * channels[0]
+    whole = layers + 2 * channels[-1] * config.n_way
+    hidden = config.task_encoder_hidden_size
+    encoder = support * (encoder + 2 * channels[-1] * hidden) + 2 * hidden * sum(config.modulation_sizes)
+    evaluation = steps * support * (3 * whole + 2 * embedding) + query * (whole + embedding)
+    assert meta_step.count_flops(contenders["ours"].evaluate) == evaluation + encoder + support * embedding
+    assert meta_step.count_flops(contenders["plain"].evaluate) == evaluation + encoder + support * embedding
+    training = steps * support * (9 * whole + 4 * embedding) + query * (3 * whole + 2 * embedding)
+    assert meta_step.count_flops(contenders["ours"].step) == training + 3 * encoder + 2 * support * embedding
+
+
+def test_evaluation_of_the_plain_loop_is_its_training_loss():
+    setting = meta_step.Setting(["text"], 5, 1, 1, 2, "cpu", "float64")
+    contender = meta_step.Contender("plain", setting, torch.float64)
+    with torch.no_grad():
+        (evaluation,) = contender._losses(meta_step.plain_evaluation)
+    assert not evaluation.requires_grad
+    torch.testing.assert_close(evaluation, contender.loss().detach(), rtol=1e-12, atol=0)
+
+
+def test_where_time_goes_reports_kinds_and_limits(page, monkeypatch):
+    monkeypatch.setattr(where_time_goes, "matmul_peak", lambda setting: 1e11)
+    monkeypatch.setattr(where_time_goes, "copy_rate", lambda: 1e10)
+    where_time_goes.main(["--modalities", "text", "--repeats", "1", "--write", str(page)])
+    tables = written(page, where_time_goes.BEGIN, where_time_goes.END)
+    assert "matrix product peak 100 Gflop/s, copies 10 GB/s" in tables
+    for run in ("training", "evaluation"):
+        kinds, limits = cells_of(tables, "text", run)
+        assert float(kinds[0]) > 0 and float(kinds[1]) > 0
+        gflop, at_peak, _, megabytes, at_rate, bound = map(float, limits[:6])
+        assert at_peak == pytest.approx(10 * gflop, abs=0.06) and at_rate == pytest.approx(megabytes / 10, abs=0.06)
+        assert bound == pytest.approx(at_peak + at_rate, abs=0.11)
+    ratios = cells_of(tables, "text")[-1]
+    # Products three times at most; those of embeddings, whose inputs need no derivative, fewer.
+    assert 2 < float(ratios[0]) < 3
+
+
+def test_bytes_of_passes_grow_by_those_of_an_inner_step():
+    def passes(steps, evaluation):
+        setting = meta_step.Setting(["image"], 5, 1, 1, steps, "cpu", "float32")
+        return where_time_goes.bytes_of_passes(meta_step.Contender("ours", setting, torch.float32), evaluation)
+
+    layers, _ = where_time_goes.layer_outputs(MSMAMLConfig(), 256)
+    step = passes(2, True) - passes(1, True)
+    parameters = sum(value.numel() for value in MSMAMLModel(MSMAMLConfig()).task_network.parameters())
+    assert 4 * 7 * 5 * layers < step < 4 * (7 * 5 * layers + 3 * parameters)
+    assert passes(2, False) - passes(1, False) > 2 * step
+
+
+def test_bfloat16_takes_the_difference_of_the_same_episodes(page, tmp_path, monkeypatch):
+    text = load_few_shot("synthetic:text", "test")
+    model = MSMAMLModel(MSMAMLConfig(modalities=["text"], num_channels=4, num_layers=2))
+    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
+    model.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(bfloat16, "N_QUERY", {"text": 3})
+    asked = []
+    exact = bfloat16.accuracies
+
+    def accuracies(model, episodes, bf16):
+        values, seconds = exact(model, episodes, bf16)
+        assert model(episodes).logits["text"].dtype == torch.float32
+        asked.append(bf16)
+        return [value - 0.25 * bf16 for value in values], seconds
+
+    monkeypatch.setattr(bfloat16, "accuracies", accuracies)
+    options = ["--datasets", "synthetic:text", "--episodes", "3", "--write", str(page)]
+    bfloat16.main(["--model", str(tmp_path / "model"), *options])
+    ((first, second, difference, speed),) = cells_of(written(page, bfloat16.BEGIN, bfloat16.END), "text")
+    assert asked == [False, True, False, True] and float(speed) > 0
+    mean, other, gap = (float(cell.split(" ± ")[0]) for cell in (first, second, difference))
+    assert other - mean == pytest.approx(gap, abs=0.011)
+
+
+def test_checkpointing_reports_less_memory_for_many_steps(page, monkeypatch):
+    monkeypatch.setattr(checkpointing, "STEPS", (1, 6))
+    checkpointing.main(["--modalities", "text", "--k_shot", "1", "--write", str(page)])
+    ((*cells, ratio),) = cells_of(written(page, checkpointing.BEGIN, checkpointing.END), "text")
+    few, many, _, many_with = (float(cell.split(" ")[0]) for cell in cells)
+    assert few < many and many_with < many and float(ratio) < many / few
+
+
+def test_end_to_end_trains_on_drawn_episodes_and_on_the_same_in_memory(page, monkeypatch):
+    small = partial(MSMAMLConfig, modalities=["text"], num_channels=4, num_layers=2)
+    monkeypatch.setattr(end_to_end, "MSMAMLConfig", small)
+    monkeypatch.setattr(end_to_end, "N_QUERY", {"text": 3})
+    seen = []
+    forward = MSMAMLModel.forward
+
+    def recorded(self, episodes, **rest):
+        seen.append(episodes["text"]["support"].clone())
+        return forward(self, episodes, **rest)
+
+    monkeypatch.setattr(MSMAMLModel, "forward", recorded)
+    end_to_end.main(["--datasets", "synthetic:text", "--steps", "2", "--rounds", "1", "--write", str(page)])
+    ((whole, alone, ratio, waiting),) = [
+        row for row in cells_of(written(page, end_to_end.BEGIN, end_to_end.END)) if row[0][:1].isdigit()
+    ]
+    # Training, then the computation alone, each of two steps on the same meta-batches.
+    assert len(seen) == 4 and all(torch.equal(seen[i], seen[i + 2]) for i in range(2))
+    assert float(alone) > 0 and 0 <= float(waiting) <= 100
+    low, high = (float(whole) - 5e-4) / (float(alone) + 5e-4), (float(whole) + 5e-4) / max(float(alone) - 5e-4, 1e-9)
+    assert low - 1e-3 <= float(ratio.split(" ")[0]) <= high + 1e-3
+    with pytest.raises(SystemExit):
+        end_to_end.main(["--steps", "1"])
+
+
+def test_waiting_is_the_time_between_steps():
+    clock = end_to_end.Clock()
+    clock.began, clock.ended = [0.0, 3.0, 6.5], [2.0, 6.0, 9.0]
+    assert clock.seconds_a_step() == 3.5 and clock.waiting_a_step() == 0.75
