@@ -23,7 +23,7 @@ from .few_shot import FewShotSplit
 FASTER = (3, 2)  # 3 samples become 2: 1.5 times as fast, a fifth higher; beyond the speeds of `augmentation.py`
 SLOWER = (2, 3)
 
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**28  # of changed rows that take long to make
 
 _Change = Callable[[np.ndarray], np.ndarray]
 
@@ -34,10 +34,12 @@ class NewClasses(NamedTuple):
     Attributes:
         modality: whose classes.
         changes: what stands behind a class's name -> what is done to its rows; one more class each.
+        slow: whether that takes so long that changed rows are kept.
     """
 
     modality: str
     changes: dict[str, _Change]
+    slow: bool = False
 
 
 def _turned(quarters: int) -> _Change:
@@ -66,7 +68,7 @@ def _reversed(rows: Int16[np.ndarray, "m samples"]) -> Int16[np.ndarray, "m samp
 
 NEW_CLASSES = {
     "rotate": NewClasses("image", {f"turned by {90 * n} degrees": _turned(n) for n in (1, 2, 3)}),
-    "speed": NewClasses("audio", {"faster": _at_speed(*FASTER), "slower": _at_speed(*SLOWER)}),
+    "speed": NewClasses("audio", {"faster": _at_speed(*FASTER), "slower": _at_speed(*SLOWER)}, slow=True),
     "reverse": NewClasses("audio", {"backwards": _reversed}),
 }
 
@@ -132,10 +134,10 @@ def _with_classes(split: FewShotSplit, names: list[str]) -> FewShotSplit:
 
 
 class ChangedRows:
-    """Rows of a split, then for every change all of them changed; made when they are first taken.
+    """Rows of a split, then for every change all of them changed; made when they are taken.
 
-    The changed rows that were taken first, as many as fit in `KEPT_BYTES`, are kept: a sound at another speed takes
-    longer to make than the rest of its way into a meta-batch.
+    Of slow changes, the rows that were taken first are kept, as many as fit in `KEPT_BYTES`: a sound at another speed
+    takes longer to make than the rest of its way into a meta-batch.
 
     Args:
         split: has the rows.
@@ -153,16 +155,23 @@ class ChangedRows:
         """See `Rows.take`."""
         which, numbers = np.divmod(indices, len(self.split))
         taken = self.split.rows(numbers)
-        kept = np.asarray([index in self._kept for index in indices.tolist()], dtype=bool)
-        for position in np.flatnonzero(kept):
-            taken[position] = self._kept[int(indices[position])]
-        known = {said: change for new in NEW_CLASSES.values() for said, change in new.changes.items()}
         for n, said in enumerate(self.changes, start=1):
-            chosen = np.flatnonzero((which == n) & ~kept)
+            chosen = np.flatnonzero(which == n)
             if len(chosen):
-                taken[chosen] = known[said](taken[chosen])
-                self._keep(indices[chosen], taken[chosen])
+                taken[chosen] = self._changed(said, indices[chosen], taken[chosen])
         return taken
+
+    def _changed(self, said: str, indices: Int64[np.ndarray, " m"], rows: np.ndarray) -> np.ndarray:
+        new = next(new for new in NEW_CLASSES.values() if said in new.changes)
+        if not new.slow:
+            return new.changes[said](rows)
+        missing = np.asarray([index not in self._kept for index in indices.tolist()])
+        for position in np.flatnonzero(~missing):
+            rows[position] = self._kept[int(indices[position])]
+        if missing.any():
+            rows[missing] = new.changes[said](rows[missing])
+            self._keep(indices[missing], rows[missing])
+        return rows
 
     def _keep(self, indices: Int64[np.ndarray, " m"], rows: np.ndarray) -> None:
         room = KEPT_BYTES // max(rows[:1].nbytes, 1) - len(self._kept)

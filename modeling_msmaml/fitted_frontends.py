@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration_msmaml import MSMAMLConfig
-from .modality_embeddings import ScaleIntegers, WordVectors
+from .modality_embeddings import ScaleIntegers, WordVectors, check_image_shape
 
 SAMPLING_RATE = 16_000  # Hz
 WINDOW_SAMPLES, HOP_SAMPLES = 512, 400
@@ -202,11 +202,7 @@ class PatchDictionaryFrontend(FittedFrontend):
     def maps(
         self, inputs: Shaped[Tensor, "batch colours height width"], dtype: torch.dtype
     ) -> Float[Tensor, "batch features rows columns"]:
-        if tuple(inputs.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"an image has shape {tuple(inputs.shape[1:])}, but this model takes {self.image_shape}: colours "
-                "first, in the size of its config; the processor that was saved with it resizes"
-            )
+        check_image_shape(tuple(inputs.shape[1:]), self.image_shape)
         # A few at a time stay in the processor's cache.
         parts = inputs.split(CACHED_IMAGES) if inputs.device.type == "cpu" else (inputs,)
         return torch.cat([self._responses(self.scale(part, dtype)) for part in parts])

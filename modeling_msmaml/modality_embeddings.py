@@ -47,13 +47,14 @@ class ImageSignals(ScaleIntegers):
     def forward(
         self, inputs: Shaped[Tensor, "*leading colours height width"], dtype: torch.dtype
     ) -> Float[Tensor, "*leading samples"]:
-        _check_image_shape(tuple(inputs.shape[-3:]), self.image_shape)
+        check_image_shape(tuple(inputs.shape[-3:]), self.image_shape)
         images = super().forward(inputs, dtype)
         resized = F.interpolate(images.flatten(0, -4), size=2 * (self.side,), mode="bicubic", align_corners=False)
         return resized.reshape(*inputs.shape[:-3], -1)
 
 
-def _check_image_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def check_image_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raises `ValueError` unless an image has the shape that a model takes."""
     if shape != expected:
         raise ValueError(
             f"an image has shape {shape}, but this model takes {expected}: colours first, in the size of its config; "
@@ -170,7 +171,7 @@ class ImageEmbedding(ModalityEmbedding):
         return ImageSignals(config) if config.image_signal_side else ScaleIntegers()
 
     def forward(self, inputs: Float[Tensor, "batch colours height width"]) -> Float[Tensor, "batch channels length"]:
-        _check_image_shape(tuple(inputs.shape[1:]), (self.patches.proj.in_channels, *self.patches.img_size))
+        check_image_shape(tuple(inputs.shape[1:]), (self.patches.proj.in_channels, *self.patches.img_size))
         # As one matrix product, which costs half of the convolution in `PatchEmbed.forward`.
         size = self.patches.patch_size[0]
         patches = inputs.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -431,13 +431,14 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         return shared and self.config.adapted_parameters != "all"
 
     @contextmanager
-    def rows_read(self, rows: Mapping[str, Iterable[Shaped[Tensor, "batch ..."]]]) -> Iterator[None]:
+    def rows_read(self, rows: Mapping[str, Sequence[Callable[[], Shaped[Tensor, "batch ..."]]]]) -> Iterator[None]:
         """
         Reads rows once for all tasks that they occur in: within, `forward`, `adapt` and `classify` take row numbers,
         int64 (T, samples), in place of raw inputs of these modalities. Nothing of it can be differentiated.
 
         Args:
-            rows: modality -> raw inputs in parts, whose rows are numbered through.
+            rows: modality -> functions that return raw inputs part by part, whose rows are numbered through. Not more
+                parts than there are threads are in memory at a time.
 
         Raises:
             `ValueError`: a model that `can_read_rows_once` says no to.
@@ -446,7 +447,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             raise ValueError("rows cannot be read once: this model adapts its embeddings, or modulates by others")
         read = {}
         for modality, parts in rows.items():
-            samples = map_chunks(partial(self._read_part, modality), list(parts), self.device)
+            samples = map_chunks(partial(self._read_part, modality), parts, self.device)
             described = None if samples[0].descriptors is None else torch.cat([s.descriptors[0] for s in samples])
             read[modality] = _ReadRows(torch.cat([s.sequences[0] for s in samples]), described)
         self._rows = read
@@ -457,12 +458,12 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
 
     def bytes_of_row_read(self, modality: str, row: Shaped[Tensor, "1 ..."]) -> int:
         """Memory that a row like this one takes within `rows_read`."""
-        samples = self._read_part(modality, row)
+        samples = self._read_part(modality, lambda: row)
         return sum(t.numel() * t.element_size() for t in (samples.sequences, samples.descriptors) if t is not None)
 
     @torch.no_grad()
-    def _read_part(self, modality: str, rows: Shaped[Tensor, "batch ..."]) -> "_Samples":
-        samples = self._read(modality, rows.to(self.device)[None])
+    def _read_part(self, modality: str, part: Callable[[], Shaped[Tensor, "batch ..."]]) -> "_Samples":
+        samples = self._read(modality, part().to(self.device)[None])
         return dataclasses.replace(samples, maps=None)
 
     def _auxiliary_losses(self, adaptation: "_Adaptation", query: "_Samples", batch: MetaBatch) -> Float[Tensor, " T"]:

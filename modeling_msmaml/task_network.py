@@ -242,7 +242,7 @@ class TaskNetwork(nn.Module):
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
     ) -> list[Statistics]:
-        """What batch norm finds in these samples, one pair a layer; as for `forward`."""
+        """What batch norm or task norm finds in these samples, one tuple a layer; as for `forward`."""
         found = []
         self._features(parameters, state, modality, modulation, found=found)
         return found

@@ -401,10 +401,13 @@ class EvaluationCollator:
         return {**self.collate(numbered), "modalities": modalities}
 
 
-def in_parts(split) -> Iterator[Tensor]:
-    """All raw rows of a split, `READ_ROWS` at a time."""
-    for start in range(0, len(split), READ_ROWS):
-        yield torch.from_numpy(split.rows(np.arange(start, min(start + READ_ROWS, len(split)))))
+def in_parts(split) -> list[Callable[[], Tensor]]:
+    """Functions that return the raw rows of a split, `READ_ROWS` at a time."""
+
+    def part(start: int) -> Tensor:
+        return torch.from_numpy(split.rows(np.arange(start, min(start + READ_ROWS, len(split)))))
+
+    return [partial(part, start) for start in range(0, len(split), READ_ROWS)]
 
 
 def in_order(results: list[EpisodeResult], modalities: list[str]) -> list[EpisodeResult]:

@@ -102,7 +102,7 @@ def test_rows_are_raw_again_afterwards_even_after_an_error(tmp_path):
     model = small_model()
     rows = raw("image", (2, 4), torch.Generator().manual_seed(0))
     before = model._read("image", rows).sequences
-    with pytest.raises(RuntimeError, match="stop"), model.rows_read({"image": [rows[0], rows[1]]}):
+    with pytest.raises(RuntimeError, match="stop"), model.rows_read({"image": [lambda: rows[0], lambda: rows[1]]}):
         numbered = model._read("image", torch.arange(8).view(2, 4))
         torch.testing.assert_close(numbered.sequences, before)
         raise RuntimeError("stop")
