@@ -35,26 +35,29 @@ def conv1d(
     Raises:
         `ValueError`: `inputs` are shorter than one window.
     """
-    return _Convolution.apply(*convolution_arguments(inputs, weight, bias, padding), stride, padding)
+    check_length(inputs.shape[3], weight.shape[3], padding)
+    inputs, weight, bias = in_autocast(inputs), in_autocast(weight), in_autocast(bias)
+    return _Convolution.apply(inputs.transpose(2, 3), weight, bias, stride, padding).transpose(2, 3)
 
 
-def convolution_arguments(inputs: Tensor, weight: Tensor, bias: Tensor, padding: int) -> tuple[Tensor, Tensor, Tensor]:
+def check_length(length: int, kernel: int, padding: int) -> None:
     """
-    The first three arguments of `conv1d` in the dtype of autocast.
-
     Raises:
-        `ValueError`: `inputs` are shorter than one window.
+        `ValueError`: a sequence of this length is shorter than one window.
     """
-    length, kernel = inputs.shape[3], weight.shape[3]
     if length + 2 * padding < kernel:
         raise ValueError(
             f"a sequence of {length} positions (padding {padding}) is shorter than kernel_size={kernel}: "
             "give longer inputs, or a model with fewer layers, smaller kernels or smaller strides"
         )
-    if torch.is_autocast_enabled(inputs.device.type) and inputs.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(inputs.device.type)
-        inputs, weight, bias = inputs.to(dtype), weight.to(dtype), bias.to(dtype)
-    return inputs, weight, bias
+
+
+def in_autocast(tensor: Tensor) -> Tensor:
+    """The same in the dtype of autocast, where that is on; float64 stays."""
+    device = tensor.device.type
+    if torch.is_autocast_enabled(device) and tensor.dtype != torch.float64:
+        return tensor.to(torch.get_autocast_dtype(device))
+    return tensor
 
 
 def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> Tensor:
@@ -62,18 +65,9 @@ def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> T
     return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
-# Parts of scripted functions. Shapes: sequences (T, batch, channels, length), rows (T, batch * length, channels),
+# Parts of scripted functions. Shapes: sequences (T, batch, length, channels), rows (T, batch * length, channels),
 # windows (T, batch * new_length, kernel * channels), weight (T, out_channels, in_channels, kernel), matrix (T, kernel *
-# in_channels, out_channels).
-
-
-def to_rows(sequences: Tensor) -> Tensor:
-    return sequences.transpose(2, 3).flatten(1, 2)
-
-
-def to_sequences(rows: Tensor, batch: int) -> Tensor:
-    tasks, number, channels = rows.shape
-    return rows.view(tasks, batch, number // batch, channels).transpose(2, 3)
+# in_channels, out_channels). What was just made lies without gaps, and is cut by strides: one operation for three.
 
 
 def to_matrix(weight: Tensor) -> Tensor:
@@ -85,62 +79,79 @@ def to_weight(matrix: Tensor, kernel: int) -> Tensor:
     return matrix.view(tasks, kernel, number // kernel, outputs).permute(0, 3, 2, 1)
 
 
+def number_of_windows(length: int, kernel: int, stride: int, padding: int) -> int:
+    return (length + 2 * padding - kernel) // stride + 1
+
+
 def windows(sequences: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """A row for each window, zero where it reaches beyond the sequence."""
-    tasks, batch, channels, length = sequences.shape
-    number = (length + 2 * padding - kernel) // stride + 1
-    result = torch.empty([tasks, batch, number, kernel, channels], dtype=sequences.dtype, device=sequences.device)
-    source = sequences.transpose(2, 3)
+    tasks, batch, length, channels = sequences.shape
+    number, width = number_of_windows(length, kernel, stride, padding), kernel * channels
+    result = torch.empty([tasks, batch, number, width], dtype=sequences.dtype, device=sequences.device)
     # Windows from `first` to before `end` lie within the sequence.
     first = min((padding + stride - 1) // stride, number)
     end = max(min((length + padding - kernel) // stride + 1, number), first)
     if length < kernel:
         end = first
+    sample = number * width
     if end > first:
-        inside = source.narrow(2, first * stride - padding, (end - 1 - first) * stride + kernel)
-        result.narrow(2, first, end - first).copy_(inside.unfold(2, kernel, stride).transpose(3, 4))
-    for index in range(number):
-        if index < first or index >= end:
-            start = index * stride - padding
-            before = min(max(-start, 0), kernel)
-            behind = max(min(length - start, kernel), before)
-            window = result.select(2, index)
-            if before > 0:
-                window.narrow(2, 0, before).zero_()
-            if behind > before:
-                window.narrow(2, before, behind - before).copy_(source.narrow(2, start + before, behind - before))
-            if behind < kernel:
-                window.narrow(2, behind, kernel - behind).zero_()
-    return result.view(tasks, batch * number, kernel * channels)
+        start = first * stride - padding
+        inside = torch.ops.aten.slice(sequences, 2, start, start + (end - 1 - first) * stride + kernel)
+        result.as_strided(
+            [tasks, batch, end - first, kernel, channels],
+            [batch * sample, sample, width, channels, 1],
+            first * width,
+        ).copy_(inside.unfold(2, kernel, stride).transpose(3, 4))
+    for edge in range(first + number - end):
+        index = edge if edge < first else edge - first + end
+        start, offset = index * stride - padding, index * width
+        before = min(max(-start, 0), kernel)
+        behind = max(min(length - start, kernel), before)
+        if before > 0:
+            result.as_strided([tasks * batch, before * channels], [sample, 1], offset).zero_()
+        if behind > before:
+            result.as_strided(
+                [tasks, batch, behind - before, channels],
+                [batch * sample, sample, channels, 1],
+                offset + before * channels,
+            ).copy_(torch.ops.aten.slice(sequences, 2, start + before, start + behind))
+        if behind < kernel:
+            rest = (kernel - behind) * channels
+            result.as_strided([tasks * batch, rest], [sample, 1], offset + behind * channels).zero_()
+    return result.view(tasks, batch * number, width)
 
 
-def fold(rows: Tensor, batch: int, channels: int, length: int, stride: int, padding: int) -> Tensor:
-    """Sequences that sum up windows: the transpose of `windows` as a linear map."""
-    tasks, number, window = rows.shape
-    number, width = number // batch, stride * channels
-    rows = rows.view(tasks, batch, number, window)
+def fold(rows: Tensor, shape: list[int], stride: int, padding: int) -> Tensor:
+    """Sequences of `shape` that sum up windows, which lie without gaps: the transpose of `windows` as a linear map."""
+    tasks, batch, length, channels = shape
+    window, width = rows.shape[2], stride * channels
+    samples, number = tasks * batch, rows.shape[1] // batch
     # `stride` positions a row: the windows' first, second, ... positions of as many lie in rows below each other.
     positions = (length + 2 * padding + stride - 1) // stride
-    result = torch.empty([tasks, batch, positions, width], dtype=rows.dtype, device=rows.device)
+    result = torch.empty([samples, positions, width], dtype=rows.dtype, device=rows.device)
+    sample = positions * width
     for row in range((window + width - 1) // width):
-        size = min(width, window - row * width)
-        part = rows.narrow(3, row * width, size)
-        target = result.narrow(2, row, number).narrow(3, 0, size)
+        offset = row * width
+        size = min(width, window - offset)
+        part = rows.as_strided([samples, number, size], [number * window, window, 1], offset)
+        target = result.as_strided([samples, number, size], [sample, width, 1], offset)
         if row == 0:
             target.copy_(part)
             if number < positions:
-                result.narrow(2, number, positions - number).zero_()
+                result.as_strided([samples, (positions - number) * width], [sample, 1], number * width).zero_()
             if size < width:
-                result.narrow(3, size, width - size).zero_()
+                result.as_strided([samples, number, width - size], [sample, width, 1], size).zero_()
         else:
             target.add_(part)
-    return result.view(tasks, batch, positions * stride, channels).narrow(2, padding, length).transpose(2, 3)
+    return result.as_strided(
+        [tasks, batch, length, channels], [batch * sample, sample, channels, 1], padding * channels
+    )
 
 
 @scripted
 def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    result = torch.baddbmm(bias.unsqueeze(1), windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
-    return to_sequences(result, inputs.shape[1])
+    rows = torch.baddbmm(bias.unsqueeze(1), windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
+    return rows.view(inputs.shape[0], inputs.shape[1], -1, weight.shape[1])
 
 
 @scripted
@@ -148,12 +159,10 @@ def _gradients(
     outer: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, by_inputs: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Derivatives by inputs (if asked for), weight and bias for the derivative by outputs."""
-    batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
-    rows = to_rows(outer)
+    kernel, rows = weight.shape[3], outer.flatten(1, 2)
     to_inputs: Tensor | None = None
     if by_inputs:
-        columns = torch.bmm(rows, to_matrix(weight).transpose(1, 2))
-        to_inputs = fold(columns, batch, channels, length, stride, padding)
+        to_inputs = fold(torch.bmm(rows, to_matrix(weight).transpose(1, 2)), inputs.shape, stride, padding)
     matrix = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), rows)
     return to_inputs, to_weight(matrix, kernel), rows.sum(dim=[1])
 
@@ -171,8 +180,7 @@ def _second_gradients(
     need_inputs: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Derivatives by the three arguments of `_gradients` for those by its three results."""
-    batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
-    rows = to_rows(outer)
+    kernel, rows = weight.shape[3], outer.flatten(1, 2)
     result = torch.zeros_like(rows) if by_bias is None else by_bias.unsqueeze(1).expand_as(rows)
     to_inputs: Tensor | None = None
     to_kernel: Tensor | None = None
@@ -184,8 +192,8 @@ def _second_gradients(
         matrix = to_matrix(by_weight)
         result = torch.baddbmm(result, windows(inputs, kernel, stride, padding), matrix)
         if need_inputs:
-            to_inputs = fold(torch.bmm(rows, matrix.transpose(1, 2)), batch, channels, length, stride, padding)
-    return to_sequences(result.contiguous(), batch), to_inputs, to_kernel
+            to_inputs = fold(torch.bmm(rows, matrix.transpose(1, 2)), inputs.shape, stride, padding)
+    return result.contiguous().view(outer.shape), to_inputs, to_kernel
 
 
 class _Convolution(torch.autograd.Function):

@@ -1,266 +1,275 @@
 """
-Convolution, batch norm, scale and shift, and ReLU of T tasks as one function, with its first and second derivatives
-written out: what a layer of both networks is.
+Layers of convolution, batch norm, scale and shift, and ReLU of T tasks as one function that can be differentiated
+twice: what both networks are made of.
 
-As one function it visits memory less often than as four, and autograd has one node where it would have nine. The
+Autograd has one node for all layers where it would have nine for each, and they visit memory less often. The
 convolution's bias has no part in the values, since batch norm subtracts it; its derivative is zero.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .convolution import convolution_arguments, fold, to_matrix, to_rows, to_sequences, to_weight, windows
+from .conv_norm_layer import forward_layer, layer_gradients, layer_second_gradients
+from .convolution import check_length, in_autocast, number_of_windows
 from .scripted import scripted
 
 
-def conv_norm_relu(
-    inputs: Float[Tensor, "T batch in_channels length"],
-    weight: Float[Tensor, "#T out_channels in_channels kernel"],
-    bias: Float[Tensor, "#T out_channels"],
-    scale: Float[Tensor, "#T out_channels"] | float,
-    shift: Float[Tensor, "#T out_channels"] | float,
-    eps: float,
-    stride: int = 1,
-    padding: int = 0,
-) -> tuple[Float[Tensor, "T batch out_channels new_length"], Float[Tensor, "T batch out_channels new_length"]]:
+class ConvNormLayer(NamedTuple):
     """
-    relu((y - mean) / sqrt(variance + eps) * scale + shift) with y = conv1d(inputs, weight), mean and biased variance
-    those of each task's channels over batch and length (Ioffe and Szegedy 2015, arXiv 1502.03167).
+    What one layer has for each of T tasks, or for all of them.
+
+    Args:
+        scale, shift: of what the norm gives, before the ReLU.
+        stride, padding: of the convolution.
+    """
+
+    weight: Float[Tensor, "#T out_channels in_channels kernel"]
+    bias: Float[Tensor, "#T out_channels"]
+    scale: Float[Tensor, "#T out_channels"] | float
+    shift: Float[Tensor, "#T out_channels"] | float
+    stride: int = 1
+    padding: int = 0
+
+
+def conv_norm_relu(
+    inputs: Float[Tensor, "T batch in_channels length"], layers: Sequence[ConvNormLayer], eps: float
+) -> tuple[Float[Tensor, "T batch out_channels new_length"], list[Float[Tensor, "T positions channels"]]]:
+    """
+    One layer after the other, each of which gives
+
+        relu((y - mean) / sqrt(variance + eps) * scale + shift)
+
+    with y = conv1d(inputs, weight) and mean and biased variance those of each task's channels over batch and length
+    (Ioffe and Szegedy 2015, arXiv 1502.03167).
 
     It can be differentiated twice; by way of y, which it returns too, once. Memory as for `conv1d`.
 
     Returns:
-        The result, and y, the convolution without its bias.
+        What the last layer gives, and y of each layer, one sample's positions after the other's.
 
     Raises:
-        `ValueError`: `inputs` are shorter than one window.
+        `ValueError`: a layer's inputs are shorter than one window.
     """
-    inputs, weight, bias = convolution_arguments(inputs, weight, bias, padding)
-    tasks, channels = len(inputs), weight.shape[1]
-    scale, shift = (
-        (value if isinstance(value, Tensor) else inputs.new_full((), value)).to(inputs.dtype).expand(tasks, channels)
-        for value in (scale, shift)
-    )
-    weight, bias = weight.expand(tasks, -1, -1, -1), bias.expand(tasks, -1)
-    outputs, convolved, _, _ = _Layer.apply(inputs, weight, bias, scale, shift, eps, stride, padding)
-    return outputs, convolved
+    tasks, length = len(inputs), inputs.shape[3]
+    inputs = in_autocast(inputs)
+    weights, biases, scales, shifts = [], [], [], []
+    for layer in layers:
+        kernel = layer.weight.shape[3]
+        check_length(length, kernel, layer.padding)
+        length = number_of_windows(length, kernel, layer.stride, layer.padding)
+        weights.append(in_autocast(layer.weight).expand(tasks, -1, -1, -1))
+        biases.append(in_autocast(layer.bias).expand(tasks, -1))
+        for values, value in ((scales, layer.scale), (shifts, layer.shift)):
+            value = value.to(inputs.dtype) if isinstance(value, Tensor) else inputs.new_full((), value)
+            values.append(value.expand(tasks, layer.weight.shape[1]))
+    settings = eps, [layer.stride for layer in layers], [layer.padding for layer in layers]
+    results = _Layers.apply(settings, inputs.transpose(2, 3), *weights, *biases, *scales, *shifts)
+    return results[len(layers) - 1].transpose(2, 3), list(results[len(layers) :])
 
 
-# Scripted functions see sequences as rows (T, batch * length, channels), summed over dimension 1, and what belongs to a
-# channel as (T, 1, channels).
-
-
-def _fused(rows: Tensor) -> bool:
-    """Whether PyTorch's own batch norm may do it, which is one function in fewer passes, but of one task."""
-    return rows.shape[0] == 1 and (rows.dtype == torch.float32 or rows.dtype == torch.float64)
-
-
-def _mean(rows: Tensor) -> Tensor:
-    return rows.mean(dim=[1], keepdim=True)
-
-
-def _project(
-    outer: Tensor, y: Tensor, scale: Tensor, mean: Tensor, rstd: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """k (g - mean(g) - n mean(g n)), mean(g n) and mean(g) of rows g, with n = (y - mean) r and k = r scale."""
-    if _fused(y):
-        projected, along, total = torch.ops.aten.native_batch_norm_backward(
-            outer[0], y[0], scale[0].contiguous(), None, None, mean[0, 0], rstd[0, 0], True, eps, [True, True, True]
-        )
-        number = y.shape[1]
-        return projected.unsqueeze(0), (along / number).view_as(mean), (total / number).view_as(mean)
-    n = (y - mean).mul_(rstd)
-    factor, average, along = rstd * scale.unsqueeze(1), _mean(outer), _mean(outer * n)
-    projected = torch.addcmul(-average * factor, outer, factor).addcmul_(n, along * factor, value=-1)
-    return projected, along, average
-
-
-def _where_positive(outer: Tensor, outputs: Tensor) -> Tensor:
-    """The derivative by what a ReLU made `outputs` of, as rows without gaps."""
-    return (
-        torch.ops.aten.threshold_backward(outer.transpose(2, 3), outputs.transpose(2, 3), 0).contiguous().flatten(1, 2)
-    )
+# Lists hold one tensor a layer. The formulas are in conv_norm_layer.py.
 
 
 @scripted
 def _forward(
-    inputs: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, eps: float, stride: int, padding: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Outputs, y, mean and r = 1 / sqrt(variance + eps)."""
-    batch, kernel = inputs.shape[1], weight.shape[3]
-    y = torch.bmm(windows(inputs, kernel, stride, padding), to_matrix(weight))
-    if _fused(y):
-        normalised, mean, rstd = torch.ops.aten.native_batch_norm(
-            y[0], scale[0].contiguous(), shift[0].contiguous(), None, None, True, 0.0, eps
-        )
-        outputs = normalised.relu_().unsqueeze(0)
-        mean, rstd = mean.view(1, 1, -1), rstd.view(1, 1, -1)
-    else:
-        mean = _mean(y)
-        centred = y - mean
-        rstd = torch.rsqrt(_mean(centred.square()) + eps)
-        outputs = torch.addcmul(shift.unsqueeze(1), centred, rstd * scale.unsqueeze(1)).relu_()
-    return to_sequences(outputs, batch), to_sequences(y, batch), mean, rstd
+    inputs: Tensor,
+    weights: list[Tensor],
+    scales: list[Tensor],
+    shifts: list[Tensor],
+    eps: float,
+    strides: list[int],
+    paddings: list[int],
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Outputs, y, mean and r."""
+    outputs: list[Tensor] = []
+    convolved: list[Tensor] = []
+    means: list[Tensor] = []
+    rstds: list[Tensor] = []
+    for i in range(len(weights)):
+        inputs, y, mean, rstd = forward_layer(inputs, weights[i], scales[i], shifts[i], eps, strides[i], paddings[i])
+        outputs.append(inputs)
+        convolved.append(y)
+        means.append(mean)
+        rstds.append(rstd)
+    return outputs, convolved, means, rstds
 
 
 @scripted
 def _gradients(
-    outer: Tensor | None,
-    to_y: Tensor | None,
-    outputs: Tensor,
-    convolved: Tensor,
+    to_outputs: list[Tensor | None],
+    to_convolved: list[Tensor | None],
     inputs: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
+    outputs: list[Tensor],
+    convolved: list[Tensor],
+    weights: list[Tensor],
+    scales: list[Tensor],
+    means: list[Tensor],
+    rstds: list[Tensor],
     eps: float,
-    stride: int,
-    padding: int,
+    strides: list[int],
+    paddings: list[int],
     need_inputs: bool,
-) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """
-    Derivatives by inputs (if needed), weight, scale and shift for those by outputs and by y; then the one by what the
-    ReLU saw, g, the one by y in all, and the means of g n and of g.
-    """
-    batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
-    y = to_rows(convolved)
-    if outer is None:
-        g, along, average = torch.zeros_like(y), torch.zeros_like(mean), torch.zeros_like(mean)
-        by_y = torch.zeros_like(y)
-    else:
-        g = _where_positive(outer, outputs)
-        by_y, along, average = _project(g, y, scale, mean, rstd, eps)
-    if to_y is not None:
-        by_y.add_(to_rows(to_y))
-    by_inputs: Tensor | None = None
-    if need_inputs:
-        by_inputs = fold(torch.bmm(by_y, to_matrix(weight).transpose(1, 2)), batch, channels, length, stride, padding)
-    by_weight = to_weight(torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), by_y), kernel)
-    number = y.shape[1]
-    return by_inputs, by_weight, (along * number).squeeze(1), (average * number).squeeze(1), g, by_y, along, average
+    need_g: bool,
+) -> tuple[Tensor | None, list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Derivatives by inputs (if needed), weight, scale and shift for those by outputs and y; and g (if needed)."""
+    outer: Tensor | None = None
+    by_weights: list[Tensor] = []
+    by_scales: list[Tensor] = []
+    by_shifts: list[Tensor] = []
+    gs: list[Tensor] = []
+    for back in range(1, len(weights) + 1):
+        i = len(weights) - back
+        more = to_outputs[i]
+        if more is not None:
+            outer = more if outer is None else outer + more
+        outer, by_weight, by_scale, by_shift, g = layer_gradients(
+            outer,
+            to_convolved[i],
+            outputs[i],
+            convolved[i],
+            outputs[i - 1] if i > 0 else inputs,
+            weights[i],
+            scales[i],
+            means[i],
+            rstds[i],
+            eps,
+            strides[i],
+            paddings[i],
+            need_inputs or i > 0,
+        )
+        by_weights.append(by_weight)
+        by_scales.append(by_scale)
+        by_shifts.append(by_shift)
+        if need_g:
+            gs.append(g)
+    return outer, by_weights[::-1], by_scales[::-1], by_shifts[::-1], gs[::-1]
 
 
 @scripted
 def _second_gradients(
-    g: Tensor,
-    by_y: Tensor,
-    along: Tensor,
-    average: Tensor,
-    outputs: Tensor,
-    convolved: Tensor,
+    outer: Tensor | None,
+    to_weights: list[Tensor | None],
+    to_scales: list[Tensor | None],
+    to_shifts: list[Tensor | None],
+    gs: list[Tensor],
     inputs: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    to_inputs: Tensor | None,
-    to_kernel: Tensor | None,
-    to_scale: Tensor | None,
-    to_shift: Tensor | None,
+    outputs: list[Tensor],
+    convolved: list[Tensor],
+    weights: list[Tensor],
+    scales: list[Tensor],
+    means: list[Tensor],
+    rstds: list[Tensor],
     eps: float,
-    stride: int,
-    padding: int,
+    strides: list[int],
+    paddings: list[int],
     need_inputs: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor]:
-    """Derivatives by outer, y, inputs, weight and scale for those by the first four results of `_gradients`."""
-    batch, channels, length, kernel = inputs.shape[1], inputs.shape[2], inputs.shape[3], weight.shape[3]
-    y = to_rows(convolved)
-    number = y.shape[1]
-    # v, the derivative by `by_y`
-    v: Tensor | None = None
-    by_inputs: Tensor | None = None
-    by_weight: Tensor | None = None
-    if to_inputs is not None:
-        moved = windows(to_inputs, kernel, stride, padding)
-        v = torch.bmm(moved, to_matrix(weight))
-        by_weight = to_weight(torch.bmm(moved.transpose(1, 2), by_y), kernel)
-    if to_kernel is not None:
-        matrix, patches = to_matrix(to_kernel), windows(inputs, kernel, stride, padding)
-        v = torch.bmm(patches, matrix) if v is None else v.baddbmm_(patches, matrix)
-        if need_inputs:
-            by_inputs = fold(torch.bmm(by_y, matrix.transpose(1, 2)), batch, channels, length, stride, padding)
-    if v is None:
-        v_projected, v_along, sums = torch.zeros_like(y), torch.zeros_like(mean), torch.zeros_like(mean)
-    else:
-        v_projected, v_along, v_average = _project(v, y, scale, mean, rstd, eps)
-        # sum(v u) with u = g - mean(g) - n mean(g n)
-        sums = (_mean(v.mul_(g)) - v_average * average - v_along * along) * number
-    s = scale.unsqueeze(1)
-    # Through n, then through r, which is in n too: by_r d r / d y = -scale sum(v u) r^2 n / number.
-    at_n = s * sums * rstd.square() / -number
-    to_convolved = torch.addcmul(-mean * rstd * at_n, y, rstd * at_n)
-    to_convolved.addcmul_(v_projected, along * rstd, value=-1).addcmul_(by_y, v_along * rstd, value=-1)
-    by_scale = rstd * sums
-    if to_scale is not None or to_shift is not None:
-        n = (y - mean).mul_(rstd)
-        if to_scale is not None:
-            p = to_scale.unsqueeze(1)
-            v_projected = torch.addcmul(v_projected, n, p)
-            u = (g - average).addcmul_(n, along, value=-1)
-            to_convolved.addcmul_(u, p * rstd)
-        if to_shift is not None:
-            v_projected = v_projected + to_shift.unsqueeze(1)
-    to_outer = _where_positive(to_sequences(v_projected, batch), outputs)
-    return to_sequences(to_outer, batch), to_sequences(to_convolved, batch), by_inputs, by_weight, by_scale.squeeze(1)
-
-
-class _Layer(torch.autograd.Function):
+) -> tuple[Tensor | None, list[Tensor | None], list[Tensor], list[Tensor | None], list[Tensor]]:
     """
-    (outputs, y, mean, r) with y = conv1d(inputs, weight), n = (y - mean) r, outputs = relu(n scale + shift). With g the
-    derivative by what the ReLU sees and k = r scale, the derivative by y is
+    Derivatives by the one by the last outputs, by the inputs of each layer, y, weight and scale, for those by the
+    first four results of `_gradients`: `outer` by the one by the inputs.
+    """
+    by_inputs: list[Tensor | None] = []
+    by_convolved: list[Tensor] = []
+    by_weights: list[Tensor | None] = []
+    by_scales: list[Tensor] = []
+    for i in range(len(weights)):
+        # What a layer gave as derivative by its inputs, the one before it read.
+        outer, by_y, by_layer_inputs, by_weight, by_scale = layer_second_gradients(
+            outer,
+            to_weights[i],
+            to_scales[i],
+            to_shifts[i],
+            gs[i],
+            outputs[i],
+            convolved[i],
+            outputs[i - 1] if i > 0 else inputs,
+            weights[i],
+            scales[i],
+            means[i],
+            rstds[i],
+            eps,
+            strides[i],
+            paddings[i],
+            need_inputs or i > 0,
+        )
+        by_inputs.append(by_layer_inputs)
+        by_convolved.append(by_y)
+        by_weights.append(by_weight)
+        by_scales.append(by_scale)
+    return outer, by_inputs, by_convolved, by_weights, by_scales
+
+
+def _lists(tensors: Sequence[Tensor | None], length: int) -> list[list[Tensor | None]]:
+    """Lists of `length` each."""
+    return [list(tensors[start : start + length]) for start in range(0, len(tensors), length)]
+
+
+class _Layers(torch.autograd.Function):
+    """
+    Outputs and y of every layer: y = conv1d(inputs, weight), n = (y - mean) r, outputs = relu(n scale + shift). With g
+    the derivative by what a ReLU sees and k = r scale, the derivative by y is
 
         k (g - mean(g) - n mean(g n))
 
-    This is a function of y, inputs, weight and scale, so that the second derivative comes back here as one by y.
+    This is a function of y, weight and scale, and of the outputs that are the next layer's inputs, so that the second
+    derivative comes back here as one by these.
     """
 
     @staticmethod
-    def forward(ctx, inputs, weight, bias, scale, shift, eps, stride, padding):
+    def forward(ctx, settings, inputs, *parameters):
         ctx.set_materialize_grads(False)
-        outputs, convolved, mean, rstd = _forward(inputs, weight, scale, shift, eps, stride, padding)
-        ctx.save_for_backward(outputs, convolved, inputs, weight, scale, mean, rstd)
-        ctx.geometry, ctx.bias_shape = (eps, stride, padding), bias.shape
-        ctx.mark_non_differentiable(mean, rstd)
-        return outputs, convolved, mean, rstd
+        weights, biases, scales, shifts = _lists(parameters, len(parameters) // 4)
+        outputs, convolved, means, rstds = _forward(inputs, weights, scales, shifts, *settings)
+        ctx.save_for_backward(inputs, *outputs, *convolved, *weights, *scales, *means, *rstds)
+        ctx.settings, ctx.bias_shapes = settings, [bias.shape for bias in biases]
+        return *outputs, *convolved
 
     @staticmethod
-    def backward(ctx, outer, to_y, *_):
-        outputs, convolved, inputs, weight, scale, mean, rstd = ctx.saved_tensors
-        rest = mean, rstd, *ctx.geometry, ctx.needs_input_grad[0]
-        if to_y is None and outer is not None:
-            gradients = _LayerGradient.apply(outer, outputs.detach(), convolved, inputs, weight, scale, *rest)
+    def backward(ctx, *outer):
+        (inputs, *saved), number = ctx.saved_tensors, len(ctx.bias_shapes)
+        settings, need_inputs = ctx.settings, ctx.needs_input_grad[1]
+        to_last, others = outer[number - 1], (*outer[: number - 1], *outer[number:])
+        if torch.is_grad_enabled() and to_last is not None and all(gradient is None for gradient in others):
+            by_inputs, *by_parameters = _LayersGradient.apply(settings, need_inputs, number, to_last, inputs, *saved)
         else:
-            gradients = _gradients(outer, to_y, outputs, convolved, inputs, weight, scale, *rest)[:4]
-        by_inputs, by_weight, by_scale, by_shift = gradients
-        return by_inputs, by_weight, weight.new_zeros(ctx.bias_shape), by_scale, by_shift, None, None, None
+            parts = *_lists(outer, number), inputs, *_lists(saved, number)
+            by_inputs, *results, _ = _gradients(*parts, *settings, need_inputs, False)
+            by_parameters = [gradient for gradients in results for gradient in gradients]
+        by_biases = [inputs.new_zeros(shape) for shape in ctx.bias_shapes]
+        return None, by_inputs, *by_parameters[:number], *by_biases, *by_parameters[number:]
 
 
-class _LayerGradient(torch.autograd.Function):
+class _LayersGradient(torch.autograd.Function):
     """
-    The derivatives by inputs, weight, scale and shift as functions of the one by the outputs, and of y, inputs, weight
-    and scale. With v, p, q the derivatives by the one by y, by scale and by shift, those by g, n, r and scale are sums
-    over few products an element:
-
-        k (v - mean(v) - n mean(v n)) + n p + q
-        -k (v mean(g n) + g mean(v n)) + g p
-        scale sum(v u), r sum(v u)                                with u = g - mean(g) - n mean(g n)
+    The derivatives by inputs, weights, scales and shifts as functions of the one by the last outputs, and of inputs,
+    outputs (where the next layer reads them), y, weights and scales.
     """
 
     @staticmethod
-    def forward(ctx, outer, outputs, convolved, inputs, weight, scale, mean, rstd, eps, stride, padding, need_inputs):
+    def forward(ctx, settings, need_inputs, number, outer, inputs, *saved):
         ctx.set_materialize_grads(False)
-        *results, g, by_y, along, average = _gradients(
-            outer, None, outputs, convolved, inputs, weight, scale, mean, rstd, eps, stride, padding, need_inputs
+        to_outputs, to_convolved = [None] * (number - 1) + [outer], [None] * number
+        by_inputs, *results, gs = _gradients(
+            to_outputs, to_convolved, inputs, *_lists(saved, number), *settings, need_inputs, True
         )
-        ctx.save_for_backward(g, by_y, along, average, outputs, convolved, inputs, weight, scale, mean, rstd)
-        ctx.geometry = eps, stride, padding
-        return tuple(results)
+        ctx.save_for_backward(inputs, *gs, *saved)
+        ctx.settings, ctx.number = settings, number
+        return by_inputs, *(gradient for gradients in results for gradient in gradients)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *outer):
-        by_outer, *others = _second_gradients(*ctx.saved_tensors, *outer, *ctx.geometry, ctx.needs_input_grad[3])
-        return by_outer, None, *others, *[None] * 6
+    def backward(ctx, to_inputs, *to_parameters):
+        (inputs, *saved), number = ctx.saved_tensors, ctx.number
+        gs, *saved = _lists(saved, number)
+        by_outer, by_layer_inputs, by_convolved, by_weights, by_scales = _second_gradients(
+            to_inputs, *_lists(to_parameters, number), gs, inputs, *saved, *ctx.settings, ctx.needs_input_grad[4]
+        )
+        by_inputs, *by_outputs = by_layer_inputs
+        by_statistics = [None] * 2 * number  # mean and r; what goes through them is in the derivative by y
+        by_saved = *by_outputs, None, *by_convolved, *by_weights, *by_scales, *by_statistics
+        return None, None, None, by_outer, by_inputs, *by_saved

@@ -9,7 +9,7 @@ from transformers import initialization as init
 from .configuration_msmaml import MSMAMLConfig
 from .convolution import conv1d
 from .modality_embeddings import build_embeddings
-from .normalised_convolution import conv_norm_relu
+from .normalised_convolution import ConvNormLayer, conv_norm_relu
 from .task_network import group_norm
 
 
@@ -82,15 +82,18 @@ class TaskEncoder(nn.Module):
         if self.embeddings is not None:
             embedding = self.embeddings[self.embedding_of[modality]]
             hidden = embedding(support.flatten(0, 1)).unflatten(0, (tasks, samples))
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            weight, bias, padding = convolution.weight[None], convolution.bias[None], convolution.padding[0]
-            factors = norm.weight[None], norm.bias[None], self.norm_eps
-            if self.norm == "batch":
-                hidden, _ = conv_norm_relu(hidden, weight, bias, *factors, padding=padding)
-                continue
-            # All tasks share the kernel, so that they are one batch to it; to the norm each is its own.
-            hidden = conv1d(hidden.flatten(0, 1)[None], weight, bias, padding=padding)
-            hidden = F.relu_(group_norm(hidden[0].unflatten(0, (tasks, samples)), *factors))
+        layers = [
+            ConvNormLayer(conv.weight[None], conv.bias[None], norm.weight[None], norm.bias[None], 1, conv.padding[0])
+            for conv, norm in zip(self.convolutions, self.norms, strict=True)
+        ]
+        if self.norm == "batch":
+            hidden, _ = conv_norm_relu(hidden, layers, self.norm_eps)
+        else:
+            for layer in layers:
+                # All tasks share the kernel, so that they are one batch to it; to the norm each is its own.
+                hidden = conv1d(hidden.flatten(0, 1)[None], layer.weight, layer.bias, padding=layer.padding)
+                hidden = hidden[0].unflatten(0, (tasks, samples))
+                hidden = F.relu_(group_norm(hidden, layer.scale, layer.shift, self.norm_eps))
         task = self._pool(F.relu(self.projection(hidden.transpose(2, 3).mean(dim=2))), labels, n_way)
         return tuple(modulation(task) for modulation in self.modulations)
 

@@ -13,7 +13,7 @@ from .configuration_msmaml import MSMAMLConfig
 from .convolution import conv1d, kernel_layout
 from .modality_embeddings import build_embeddings
 from .normalisation import affine_norm, batch_statistics
-from .normalised_convolution import conv_norm_relu
+from .normalised_convolution import ConvNormLayer, conv_norm_relu
 from .stems import GROUP_SIZE
 
 
@@ -253,30 +253,30 @@ class TaskNetwork(nn.Module):
 
     def _features(self, parameters, state, modality, modulation, statistics=None, found=None):
         hidden = self._embed(parameters, state[0], modality) if self.adapted == "all" else state[0]
-        for layer, convolution in enumerate(self.convolutions):
-            weight, bias = parameters[f"convolutions.{layer}.weight"], parameters[f"convolutions.{layer}.bias"]
-            if self.conditioning == "kernel":
-                weight = modulated_kernel(weight, modulation[layer])
-            geometry = convolution.stride[0], convolution.padding[0]
-            factors = modulation_factors(modulation[layer], self.conditioning) if modulation else (1.0, 0.0)
-            if self.norm == "batch" and statistics is None:
-                hidden, convolved = conv_norm_relu(hidden, weight, bias, *factors, self.norm_eps, *geometry)
-                if found is not None:
-                    mean, variance = batch_statistics(convolved)
-                    found.append((mean + bias[:, None, :, None], variance))
-                continue
-            hidden = conv1d(hidden, weight, bias, *geometry)
-            if self.norm == "group":
-                hidden = group_norm(hidden, *factors, self.norm_eps)
-            elif self.norm == "task":
-                own = self._task_statistics(parameters, layer, hidden) if statistics is None else statistics[layer]
-                if found is not None:
-                    found.append(own)
-                *of_set, share = own
-                hidden = affine_norm(hidden, mixed_statistics(hidden, of_set, share), *factors, self.norm_eps)
-            else:
-                hidden = affine_norm(hidden, statistics[layer], *factors, self.norm_eps)
-            hidden = F.relu_(hidden)
+        layers = self._layers(parameters, modulation)
+        if self.norm == "batch" and statistics is None:
+            hidden, convolved = conv_norm_relu(hidden, layers, self.norm_eps)
+            if found is not None:
+                for layer, rows in zip(layers, convolved, strict=True):
+                    mean, variance = batch_statistics(rows.transpose(1, 2)[:, None])
+                    found.append((mean + layer.bias[:, None, :, None], variance))
+        else:
+            for number, layer in enumerate(layers):
+                hidden = conv1d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
+                factors = layer.scale, layer.shift, self.norm_eps
+                if self.norm == "group":
+                    hidden = group_norm(hidden, *factors)
+                elif self.norm == "task":
+                    own = (
+                        self._task_statistics(parameters, number, hidden) if statistics is None else statistics[number]
+                    )
+                    if found is not None:
+                        found.append(own)
+                    *of_set, share = own
+                    hidden = affine_norm(hidden, mixed_statistics(hidden, of_set, share), *factors)
+                else:
+                    hidden = affine_norm(hidden, statistics[number], *factors)
+                hidden = F.relu_(hidden)
         # With channels last its derivative has them last too.
         pooled = hidden.transpose(2, 3).mean(dim=2)
         if self.pools_maximum:
@@ -285,6 +285,16 @@ class TaskNetwork(nn.Module):
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
         return self._beside_descriptor(pooled, *state[1:], gain=self.gains[modality])
+
+    def _layers(self, parameters, modulation) -> list[ConvNormLayer]:
+        layers = []
+        for number, convolution in enumerate(self.convolutions):
+            weight, bias = parameters[f"convolutions.{number}.weight"], parameters[f"convolutions.{number}.bias"]
+            if self.conditioning == "kernel":
+                weight = modulated_kernel(weight, modulation[number])
+            factors = modulation_factors(modulation[number], self.conditioning) if modulation else (1.0, 0.0)
+            layers.append(ConvNormLayer(weight, bias, *factors, convolution.stride[0], convolution.padding[0]))
+        return layers
 
     @staticmethod
     def _task_statistics(parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]) -> Statistics:

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from benchmarks.memory import peak_of_tensors, resident_memory
 from modeling_msmaml.convolution import conv1d
 from modeling_msmaml.normalisation import affine_norm, batch_statistics
-from modeling_msmaml.normalised_convolution import conv_norm_relu
+from modeling_msmaml.normalised_convolution import ConvNormLayer, conv_norm_relu
 from modeling_msmaml.recomputation import recomputed
 
 from .test_outer_gradient import gradients
@@ -40,28 +40,43 @@ def test_convolution_of_constant_inputs_has_right_derivatives():
     assert gradgradcheck(lambda *tensors: conv1d(inputs, *tensors, 2, 1), (weight, bias))
 
 
-def layer_arguments(tasks: int, length: int = 9):
+# (inputs, outputs, kernel, stride, padding) of layers on top of each other.
+LAYERS = [(2, 4, 5, 2, 1), (4, 3, 3, 1, 1), (3, 2, 3, 2, 0)]
+
+
+def layer_arguments(tasks: int, layers: int, length: int = 12):
+    """Inputs, then weight, bias, scale and shift of each layer."""
     torch.manual_seed(0)
-    return sample(tasks, 3, 2, length), sample(tasks, 4, 2, 5), sample(tasks, 4), sample(tasks, 4), sample(tasks, 4)
+    arguments = [sample(tasks, 3, 2, length)]
+    for inputs, outputs, kernel, _, _ in LAYERS[:layers]:
+        arguments += [sample(tasks, outputs, inputs, kernel), *(sample(tasks, outputs) for _ in range(3))]
+    return tuple(arguments)
 
 
-def written_layer(inputs, weight, bias, scale, shift):
-    """The formula of a layer for autograd."""
-    hidden = torch.stack([F.conv1d(*one, 2, 1) for one in zip(inputs, weight, bias, strict=True)])
-    return F.relu(affine_norm(hidden, batch_statistics(hidden), scale, shift, eps=0.1))
+def our_layers(inputs, *parameters):
+    layers = [
+        ConvNormLayer(*parameters[4 * number : 4 * number + 4], *LAYERS[number][3:])
+        for number in range(len(parameters) // 4)
+    ]
+    return conv_norm_relu(inputs, layers, eps=0.1)
+
+
+def written_layers(hidden, *parameters):
+    """The formula of layers for autograd."""
+    for number in range(len(parameters) // 4):
+        weight, bias, scale, shift = parameters[4 * number : 4 * number + 4]
+        geometry = LAYERS[number][3:]
+        hidden = torch.stack([F.conv1d(*one, *geometry) for one in zip(hidden, weight, bias, strict=True)])
+        hidden = F.relu(affine_norm(hidden, batch_statistics(hidden), scale, shift, eps=0.1))
+    return hidden
 
 
 # One task takes PyTorch's own batch norm, several a written one.
 @pytest.mark.parametrize("tasks", [1, 2])
-def test_layer_is_the_written_formula_with_right_first_and_second_derivatives(tasks):
-    arguments = layer_arguments(tasks)
-
-    def layer(*tensors):
-        return conv_norm_relu(*tensors, eps=0.1, stride=2, padding=1)[0]
-
-    torch.testing.assert_close(layer(*arguments), written_layer(*arguments))
-    assert gradcheck(layer, arguments)
-    assert gradgradcheck(layer, arguments)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_layers_are_the_written_formula_with_right_first_and_second_derivatives(tasks, layers):
+    arguments = layer_arguments(tasks, layers)
+    torch.testing.assert_close(our_layers(*arguments)[0], written_layers(*arguments))
 
     def moments(function):
         output = function(*arguments)
@@ -70,30 +85,48 @@ def test_layer_is_the_written_formula_with_right_first_and_second_derivatives(ta
         second = torch.autograd.grad(sum(g.square().sum() for g in first), arguments, materialize_grads=True)
         return *first, *second
 
-    for actual, expected in zip(moments(layer), moments(written_layer), strict=True):
+    ours, written = moments(lambda *tensors: our_layers(*tensors)[0]), moments(written_layers)
+    for actual, expected in zip(ours, written, strict=True):
         torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
-def test_layer_of_constant_inputs_and_without_scale_has_right_derivatives(tasks):
-    inputs, weight, bias, *_ = layer_arguments(tasks)
-
-    def layer(*tensors):
-        return conv_norm_relu(inputs.detach(), *tensors, 1.0, 0.0, eps=0.1, stride=2, padding=1)[0]
-
-    assert gradgradcheck(layer, (weight, bias))
+@pytest.mark.parametrize("layers", [1, 2])
+def test_layers_have_the_derivatives_of_finite_differences(tasks, layers):
+    arguments = layer_arguments(tasks, layers)
+    assert gradcheck(lambda *tensors: our_layers(*tensors)[0], arguments)
+    assert gradgradcheck(lambda *tensors: our_layers(*tensors)[0], arguments)
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
-def test_layer_can_be_differentiated_by_the_statistics_of_its_convolution(tasks):
-    arguments = layer_arguments(tasks)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_layers_of_constant_inputs_and_without_scale_have_right_derivatives(tasks, layers):
+    inputs, *parameters = layer_arguments(tasks, layers)
+    convolutions = [tensor for number, tensor in enumerate(parameters) if number % 4 < 2]
 
-    def both(*tensors):
-        outputs, convolved = conv_norm_relu(*tensors, eps=0.1, stride=2, padding=1)
-        return outputs, *batch_statistics(convolved)
+    def without_scale(*tensors):
+        pairs = zip(tensors[::2], tensors[1::2], strict=True)
+        return our_layers(inputs.detach(), *(part for pair in pairs for part in (*pair, 1.0, 0.0)))[0]
 
-    assert gradcheck(both, arguments)
-    assert gradcheck(lambda *tensors: both(*tensors)[1:], arguments)
+    assert gradgradcheck(without_scale, convolutions)
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_layers_can_be_differentiated_by_the_statistics_of_their_convolutions(tasks, layers):
+    arguments = layer_arguments(tasks, layers)
+
+    def statistics(*tensors):
+        _, convolved = our_layers(*tensors)
+        return [value for rows in convolved for value in (rows.mean(dim=1), rows.square().mean(dim=1))]
+
+    assert gradcheck(lambda *tensors: (our_layers(*tensors)[0], *statistics(*tensors)), arguments)
+    assert gradcheck(lambda *tensors: tuple(statistics(*tensors)), arguments)
+
+
+def test_layers_refuse_sequences_that_become_shorter_than_a_window():
+    with pytest.raises(ValueError, match=r"2 positions.*kernel_size=3"):
+        our_layers(*layer_arguments(1, 3, length=5))
 
 
 def test_recomputed_functions_nest_and_may_differentiate_inside():
