@@ -125,9 +125,9 @@ RUNS: dict[str, Run] = {
         seeds=(0, 1),
         **ALL,
     ),
-    "audio": _default("audio", "modalities", options={"datasets": ["esc50"]}, shots=BOTH),
-    "text": _default("text", "modalities", options={"datasets": ["brown"]}, shots=BOTH),
-    "image": _default("image", "modalities", options={"datasets": ["cifar100"]}, shots=BOTH),
+    "audio": _default("audio", "modalities", options={"datasets": ["esc50"]}, seeds=(0, 1), shots=BOTH),
+    "text": _default("text", "modalities", options={"datasets": ["brown"]}, seeds=(0, 1), shots=BOTH),
+    "image": _default("image", "modalities", options={"datasets": ["cifar100"]}, seeds=(0, 1), shots=BOTH),
     "audio_text": _default("audio, text", "modalities", options={"datasets": ["esc50", "brown"]}, shots=BOTH),
     "audio_image": _default("audio, image", "modalities", options={"datasets": ["esc50", "cifar100"]}, shots=BOTH),
     "text_image": _default("text, image", "modalities", options={"datasets": ["brown", "cifar100"]}, shots=BOTH),
@@ -136,6 +136,7 @@ RUNS: dict[str, Run] = {
             f"{modality}, as many tasks of it as the model of three",
             "baselines",
             options={"datasets": [name], "per_device_train_batch_size": "1"},
+            seeds=(0, 1),
             shots=BOTH,
         )
         for modality, name in DATA_SET_OF.items()
@@ -149,7 +150,7 @@ RUNS: dict[str, Run] = {
     "original_text": _reference("text", "original", config="configs/text.yaml", options=ORIGINAL),
     "reference_text": _reference("text", "original", config="configs/text.yaml"),
     "original": _reference("audio, text, image", "original", options=ORIGINAL),
-    "first_order": _default("first order", "baselines", "ablation", options={"first_order": "true"}),
+    "first_order": _default("first order", "baselines", "ablation", options={"first_order": "true"}, seeds=(0, 1)),
     "all_parameters": _default(
         "all parameters adapted, not the head alone (ANIL)",
         *("baselines", "ablation"),
