@@ -76,8 +76,8 @@ class Setting:
         )
         return MSMAMLModel(config).to(self.device, dtype)
 
-    def episodes(self) -> dict[str, dict[str, Tensor]]:
-        generator = torch.Generator().manual_seed(0)
+    def episodes(self, seed: int = 0) -> dict[str, dict[str, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
         return {name: self._tasks(name, number, generator) for name, number in self._tasks_of_each().items()}
 
     def _tasks_of_each(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ from benchmarks import (
     classifier,
     end_to_end,
     front_ends,
+    gradient_error,
     held_out_classes,
     meta_step,
     where_time_goes,
@@ -234,6 +235,22 @@ def test_checkpointing_reports_less_memory_for_many_steps(page, monkeypatch):
     ((*cells, ratio),) = cells_of(written(page, checkpointing.BEGIN, checkpointing.END), "text")
     few, many, _, many_with = (float(cell.split(" ")[0]) for cell in cells)
     assert few < many and many_with < many and float(ratio) < many / few
+
+
+def test_gradient_error_is_that_of_rounding_and_none_in_float64(page, monkeypatch):
+    gradient_error.main(["--modalities", "text", "--num_inner_steps", "1", "--seeds", "1", "--write", str(page)])
+    ((ours, plain),) = cells_of(written(page, gradient_error.BEGIN, gradient_error.END), "text")
+    for cell in (ours, plain):
+        least, median, greatest = map(float, cell.split(", "))
+        assert least == median == greatest and 1e-8 < least < 1e-1
+    exact = gradient_error.gradient
+
+    def in_float64(name, setting, seed, dtype):
+        return exact(name, setting, seed, torch.float64)
+
+    monkeypatch.setattr(gradient_error, "gradient", in_float64)
+    setting = meta_step.Setting(["text"], 5, 1, 1, 1, "cpu", "float32")
+    assert max(gradient_error.errors("plain", setting, 1)) < 1e-12
 
 
 def test_end_to_end_trains_on_drawn_episodes_and_on_the_same_in_memory(page, monkeypatch):
