@@ -679,7 +679,7 @@ def _check_labels(name: str, labels: Tensor, n_way: int) -> None:
 
 # With code from the Hub, transformers fetches what a module imports itself, and misses in some orders what only those
 # modules import: so this one, which the auto classes load, names them all.
-from .conv_norm_layer import forward_layer as _forward_layer  # noqa: E402, F401
+from .conv_norm_layer import activate as _activate  # noqa: E402, F401
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
 from .encoder_descriptions import check_embeddings as _check_embeddings  # noqa: E402, F401
 from .fitted_frontends import FittedFrontend as _FittedFrontend  # noqa: E402, F401

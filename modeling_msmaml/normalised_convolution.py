@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .conv_norm_layer import forward_layer, layer_gradients, layer_second_gradients
+from .conv_norm_layer import activate, convolve, second_gradients, through_convolution, through_relu_and_norm
 from .convolution import check_length, in_autocast, number_of_windows
 from .scripted import scripted
 
@@ -38,7 +38,7 @@ class ConvNormLayer(NamedTuple):
 
 def conv_norm_relu(
     inputs: Float[Tensor, "T batch in_channels length"], layers: Sequence[ConvNormLayer], eps: float
-) -> tuple[Float[Tensor, "T batch out_channels new_length"], list[Float[Tensor, "T positions channels"]]]:
+) -> Float[Tensor, "T batch out_channels new_length"]:
     """
     One layer after the other, each of which gives
 
@@ -47,10 +47,8 @@ def conv_norm_relu(
     with y = conv1d(inputs, weight) and mean and biased variance those of each task's channels over batch and length
     (Ioffe and Szegedy 2015, arXiv 1502.03167).
 
-    It can be differentiated twice; by way of y, which it returns too, once. Memory as for `conv1d`.
-
-    Returns:
-        What the last layer gives, and y of each layer, one sample's positions after the other's.
+    It can be differentiated twice. Memory as for `conv1d`. Of what a layer makes of its inputs, y alone is kept until
+    the way back.
 
     Raises:
         `ValueError`: a layer's inputs are shorter than one window.
@@ -68,11 +66,11 @@ def conv_norm_relu(
             value = value.to(inputs.dtype) if isinstance(value, Tensor) else inputs.new_full((), value)
             values.append(value.expand(tasks, layer.weight.shape[1]))
     settings = eps, [layer.stride for layer in layers], [layer.padding for layer in layers]
-    results = _Layers.apply(settings, inputs.transpose(2, 3), *weights, *biases, *scales, *shifts)
-    return results[len(layers) - 1].transpose(2, 3), list(results[len(layers) :])
+    outputs, *_ = _Layers.apply(settings, inputs.transpose(2, 3), *weights, *biases, *scales, *shifts)
+    return outputs.transpose(2, 3)
 
 
-# Lists hold one tensor a layer. The formulas are in conv_norm_layer.py.
+# Lists hold one tensor a layer. Shapes and formulas are those of conv_norm_layer.py.
 
 
 @scripted
@@ -84,67 +82,59 @@ def _forward(
     eps: float,
     strides: list[int],
     paddings: list[int],
-) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-    """Outputs, y, mean and r."""
-    outputs: list[Tensor] = []
-    convolved: list[Tensor] = []
-    means: list[Tensor] = []
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Outputs of the last layer, y and r."""
+    ys: list[Tensor] = []
     rstds: list[Tensor] = []
     for i in range(len(weights)):
-        inputs, y, mean, rstd = forward_layer(inputs, weights[i], scales[i], shifts[i], eps, strides[i], paddings[i])
-        outputs.append(inputs)
-        convolved.append(y)
-        means.append(mean)
+        y, rstd = convolve(inputs, weights[i], eps, strides[i], paddings[i])
+        inputs = activate(y, rstd, scales[i], shifts[i], inputs.shape[1])
+        ys.append(y)
         rstds.append(rstd)
-    return outputs, convolved, means, rstds
+    return inputs, ys, rstds
 
 
 @scripted
 def _gradients(
-    to_outputs: list[Tensor | None],
-    to_convolved: list[Tensor | None],
+    outer: Tensor | None,
+    to_ys: list[Tensor | None],
     inputs: Tensor,
-    outputs: list[Tensor],
-    convolved: list[Tensor],
+    ys: list[Tensor],
+    rstds: list[Tensor],
     weights: list[Tensor],
     scales: list[Tensor],
-    means: list[Tensor],
-    rstds: list[Tensor],
+    shifts: list[Tensor],
     eps: float,
     strides: list[int],
     paddings: list[int],
     need_inputs: bool,
     need_g: bool,
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-    """Derivatives by inputs (if needed), weight, scale and shift for those by outputs and y; and g (if needed)."""
-    outer: Tensor | None = None
+    """
+    Derivatives by inputs (if needed), weight, scale and shift for those by the last outputs and by y; and g (if
+    needed).
+    """
+    batch = inputs.shape[1]
     by_weights: list[Tensor] = []
     by_scales: list[Tensor] = []
     by_shifts: list[Tensor] = []
     gs: list[Tensor] = []
+    outputs = activate(ys[-1], rstds[-1], scales[-1], shifts[-1], batch)
     for back in range(1, len(weights) + 1):
         i = len(weights) - back
-        more = to_outputs[i]
-        if more is not None:
-            outer = more if outer is None else outer + more
-        outer, by_weight, by_scale, by_shift, g = layer_gradients(
-            outer,
-            to_convolved[i],
-            outputs[i],
-            convolved[i],
-            outputs[i - 1] if i > 0 else inputs,
-            weights[i],
-            scales[i],
-            means[i],
-            rstds[i],
-            eps,
-            strides[i],
-            paddings[i],
-            need_inputs or i > 0,
-        )
+        if outer is None:
+            g, by_y = torch.zeros_like(ys[i]), torch.zeros_like(ys[i])
+            by_scale, by_shift = torch.zeros_like(rstds[i]), torch.zeros_like(rstds[i])
+        else:
+            g, by_y, by_scale, by_shift = through_relu_and_norm(outer, outputs, ys[i], rstds[i], scales[i], eps)
+        to_y = to_ys[i]
+        if to_y is not None:
+            by_y = by_y.add_(to_y)
+        outputs = activate(ys[i - 1], rstds[i - 1], scales[i - 1], shifts[i - 1], batch) if i > 0 else inputs
+        outer, by_weight = through_convolution(by_y, outputs, weights[i], strides[i], paddings[i], need_inputs or i > 0)
         by_weights.append(by_weight)
-        by_scales.append(by_scale)
-        by_shifts.append(by_shift)
+        by_scales.append(by_scale.squeeze(1))
+        by_shifts.append(by_shift.squeeze(1))
         if need_g:
             gs.append(g)
     return outer, by_weights[::-1], by_scales[::-1], by_shifts[::-1], gs[::-1]
@@ -158,50 +148,60 @@ def _second_gradients(
     to_shifts: list[Tensor | None],
     gs: list[Tensor],
     inputs: Tensor,
-    outputs: list[Tensor],
-    convolved: list[Tensor],
+    ys: list[Tensor],
+    rstds: list[Tensor],
     weights: list[Tensor],
     scales: list[Tensor],
-    means: list[Tensor],
-    rstds: list[Tensor],
+    shifts: list[Tensor],
     eps: float,
     strides: list[int],
     paddings: list[int],
     need_inputs: bool,
-) -> tuple[Tensor | None, list[Tensor | None], list[Tensor], list[Tensor | None], list[Tensor]]:
+) -> tuple[Tensor | None, Tensor | None, list[Tensor], list[Tensor | None], list[Tensor], list[Tensor | None]]:
     """
-    Derivatives by the one by the last outputs, by the inputs of each layer, y, weight and scale, for those by the
+    Derivatives by the one by the last outputs, by inputs (if needed), y, weight, scale and shift, for those by the
     first four results of `_gradients`: `outer` by the one by the inputs.
     """
-    by_inputs: list[Tensor | None] = []
-    by_convolved: list[Tensor] = []
+    by_inputs: Tensor | None = None
+    by_ys: list[Tensor] = []
     by_weights: list[Tensor | None] = []
     by_scales: list[Tensor] = []
+    by_shifts: list[Tensor | None] = []
+    outputs = inputs
     for i in range(len(weights)):
+        before = outputs
+        outputs = activate(ys[i], rstds[i], scales[i], shifts[i], inputs.shape[1])
         # What a layer gave as derivative by its inputs, the one before it read.
-        outer, by_y, by_layer_inputs, by_weight, by_scale = layer_second_gradients(
+        outer, by_y, by_before, by_weight, by_scale = second_gradients(
             outer,
             to_weights[i],
             to_scales[i],
             to_shifts[i],
             gs[i],
-            outputs[i],
-            convolved[i],
-            outputs[i - 1] if i > 0 else inputs,
+            outputs,
+            ys[i],
+            rstds[i],
+            before,
             weights[i],
             scales[i],
-            means[i],
-            rstds[i],
             eps,
             strides[i],
             paddings[i],
             need_inputs or i > 0,
         )
-        by_inputs.append(by_layer_inputs)
-        by_convolved.append(by_y)
+        by_ys.append(by_y)
         by_weights.append(by_weight)
         by_scales.append(by_scale)
-    return outer, by_inputs, by_convolved, by_weights, by_scales
+        by_shifts.append(None)
+        if i == 0:
+            by_inputs = by_before
+        elif by_before is not None:
+            j = i - 1
+            _, more_y, more_scale, by_shift = through_relu_and_norm(by_before, before, ys[j], rstds[j], scales[j], eps)
+            by_ys[j].add_(more_y)
+            by_scales[j].add_(more_scale)
+            by_shifts[j] = by_shift.squeeze(1)
+    return outer, by_inputs, by_ys, by_weights, [by_scale.squeeze(1) for by_scale in by_scales], by_shifts
 
 
 def _lists(tensors: Sequence[Tensor | None], length: int) -> list[list[Tensor | None]]:
@@ -211,34 +211,32 @@ def _lists(tensors: Sequence[Tensor | None], length: int) -> list[list[Tensor | 
 
 class _Layers(torch.autograd.Function):
     """
-    Outputs and y of every layer: y = conv1d(inputs, weight), n = (y - mean) r, outputs = relu(n scale + shift). With g
-    the derivative by what a ReLU sees and k = r scale, the derivative by y is
+    Outputs of the last layer, and y of every layer: y = conv1d(inputs, weight) less its mean, n = y r, outputs = relu(n
+    scale + shift). With g the derivative by what a ReLU sees and k = r scale, the derivative by y is
 
         k (g - mean(g) - n mean(g n))
 
-    This is a function of y, weight and scale, and of the outputs that are the next layer's inputs, so that the second
-    derivative comes back here as one by these.
+    This is a function of y, weight, scale and shift, so that the second derivative comes back here as one by these.
     """
 
     @staticmethod
     def forward(ctx, settings, inputs, *parameters):
         ctx.set_materialize_grads(False)
         weights, biases, scales, shifts = _lists(parameters, len(parameters) // 4)
-        outputs, convolved, means, rstds = _forward(inputs, weights, scales, shifts, *settings)
-        ctx.save_for_backward(inputs, *outputs, *convolved, *weights, *scales, *means, *rstds)
+        outputs, ys, rstds = _forward(inputs, weights, scales, shifts, *settings)
+        ctx.save_for_backward(inputs, *ys, *rstds, *weights, *scales, *shifts)
         ctx.settings, ctx.bias_shapes = settings, [bias.shape for bias in biases]
-        return *outputs, *convolved
+        return outputs, *ys
 
     @staticmethod
-    def backward(ctx, *outer):
-        (inputs, *saved), number = ctx.saved_tensors, len(ctx.bias_shapes)
+    def backward(ctx, outer, *to_ys):
+        (inputs, *saved), number = ctx.saved_tensors, len(to_ys)
         settings, need_inputs = ctx.settings, ctx.needs_input_grad[1]
-        to_last, others = outer[number - 1], (*outer[: number - 1], *outer[number:])
-        if torch.is_grad_enabled() and to_last is not None and all(gradient is None for gradient in others):
-            by_inputs, *by_parameters = _LayersGradient.apply(settings, need_inputs, number, to_last, inputs, *saved)
+        if torch.is_grad_enabled() and outer is not None and all(to_y is None for to_y in to_ys):
+            by_inputs, *by_parameters = _LayersGradient.apply(settings, need_inputs, outer, inputs, *saved)
         else:
-            parts = *_lists(outer, number), inputs, *_lists(saved, number)
-            by_inputs, *results, _ = _gradients(*parts, *settings, need_inputs, False)
+            arguments = outer, list(to_ys), inputs, *_lists(saved, number), *settings, need_inputs
+            by_inputs, *results, _ = _gradients(*arguments, False)
             by_parameters = [gradient for gradients in results for gradient in gradients]
         by_biases = [inputs.new_zeros(shape) for shape in ctx.bias_shapes]
         return None, by_inputs, *by_parameters[:number], *by_biases, *by_parameters[number:]
@@ -246,19 +244,17 @@ class _Layers(torch.autograd.Function):
 
 class _LayersGradient(torch.autograd.Function):
     """
-    The derivatives by inputs, weights, scales and shifts as functions of the one by the last outputs, and of inputs,
-    outputs (where the next layer reads them), y, weights and scales.
+    The derivatives by inputs, weights, scales and shifts as functions of the one by the last outputs, and of inputs, y,
+    weights, scales and shifts.
     """
 
     @staticmethod
-    def forward(ctx, settings, need_inputs, number, outer, inputs, *saved):
+    def forward(ctx, settings, need_inputs, outer, inputs, *saved):
         ctx.set_materialize_grads(False)
-        to_outputs, to_convolved = [None] * (number - 1) + [outer], [None] * number
-        by_inputs, *results, gs = _gradients(
-            to_outputs, to_convolved, inputs, *_lists(saved, number), *settings, need_inputs, True
-        )
+        ctx.settings, ctx.number = settings, len(saved) // 5
+        lists = _lists(saved, ctx.number)
+        by_inputs, *results, gs = _gradients(outer, [None] * ctx.number, inputs, *lists, *settings, need_inputs, True)
         ctx.save_for_backward(inputs, *gs, *saved)
-        ctx.settings, ctx.number = settings, number
         return by_inputs, *(gradient for gradients in results for gradient in gradients)
 
     @staticmethod
@@ -266,10 +262,9 @@ class _LayersGradient(torch.autograd.Function):
     def backward(ctx, to_inputs, *to_parameters):
         (inputs, *saved), number = ctx.saved_tensors, ctx.number
         gs, *saved = _lists(saved, number)
-        by_outer, by_layer_inputs, by_convolved, by_weights, by_scales = _second_gradients(
-            to_inputs, *_lists(to_parameters, number), gs, inputs, *saved, *ctx.settings, ctx.needs_input_grad[4]
+        by_outer, by_inputs, by_ys, *by_parameters = _second_gradients(
+            to_inputs, *_lists(to_parameters, number), gs, inputs, *saved, *ctx.settings, ctx.needs_input_grad[3]
         )
-        by_inputs, *by_outputs = by_layer_inputs
-        by_statistics = [None] * 2 * number  # mean and r; what goes through them is in the derivative by y
-        by_saved = *by_outputs, None, *by_convolved, *by_weights, *by_scales, *by_statistics
-        return None, None, None, by_outer, by_inputs, *by_saved
+        by_rstds = [None] * number  # what goes through r is in the derivative by y
+        by_parameters = [gradient for gradients in by_parameters for gradient in gradients]
+        return None, None, by_outer, by_inputs, *by_ys, *by_rstds, *by_parameters

@@ -87,7 +87,7 @@ class TaskEncoder(nn.Module):
             for conv, norm in zip(self.convolutions, self.norms, strict=True)
         ]
         if self.norm == "batch":
-            hidden, _ = conv_norm_relu(hidden, layers, self.norm_eps)
+            hidden = conv_norm_relu(hidden, layers, self.norm_eps)
         else:
             for layer in layers:
                 # All tasks share the kernel, so that they are one batch to it; to the norm each is its own.

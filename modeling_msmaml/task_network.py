@@ -254,29 +254,22 @@ class TaskNetwork(nn.Module):
     def _features(self, parameters, state, modality, modulation, statistics=None, found=None):
         hidden = self._embed(parameters, state[0], modality) if self.adapted == "all" else state[0]
         layers = self._layers(parameters, modulation)
-        if self.norm == "batch" and statistics is None:
-            hidden, convolved = conv_norm_relu(hidden, layers, self.norm_eps)
-            if found is not None:
-                for layer, rows in zip(layers, convolved, strict=True):
-                    mean, variance = batch_statistics(rows.transpose(1, 2)[:, None])
-                    found.append((mean + layer.bias[:, None, :, None], variance))
+        if self.norm == "batch" and statistics is None and found is None:
+            hidden = conv_norm_relu(hidden, layers, self.norm_eps)
         else:
             for number, layer in enumerate(layers):
                 hidden = conv1d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
                 factors = layer.scale, layer.shift, self.norm_eps
                 if self.norm == "group":
-                    hidden = group_norm(hidden, *factors)
-                elif self.norm == "task":
-                    own = (
-                        self._task_statistics(parameters, number, hidden) if statistics is None else statistics[number]
-                    )
-                    if found is not None:
-                        found.append(own)
+                    hidden = F.relu_(group_norm(hidden, *factors))
+                    continue
+                own = self._own_statistics(parameters, number, hidden) if statistics is None else statistics[number]
+                if found is not None:
+                    found.append(own)
+                if self.norm == "task":
                     *of_set, share = own
-                    hidden = affine_norm(hidden, mixed_statistics(hidden, of_set, share), *factors)
-                else:
-                    hidden = affine_norm(hidden, statistics[number], *factors)
-                hidden = F.relu_(hidden)
+                    own = mixed_statistics(hidden, of_set, share)
+                hidden = F.relu_(affine_norm(hidden, own, *factors))
         # With channels last its derivative has them last too.
         pooled = hidden.transpose(2, 3).mean(dim=2)
         if self.pools_maximum:
@@ -296,11 +289,13 @@ class TaskNetwork(nn.Module):
             layers.append(ConvNormLayer(weight, bias, *factors, convolution.stride[0], convolution.padding[0]))
         return layers
 
-    @staticmethod
-    def _task_statistics(parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]) -> Statistics:
-        """Of a support set: its mean and variance, and how far queries rest on them."""
+    def _own_statistics(self, parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]) -> Statistics:
+        """Mean and variance of a set of samples; with task norm also how far queries rest on them."""
+        statistics = batch_statistics(hidden)
+        if self.norm == "batch":
+            return statistics
         scale, offset = (parameters[f"task_norms.{layer}.{name}"] for name in ("scale", "offset"))
-        return *batch_statistics(hidden), torch.sigmoid(scale * hidden.shape[1] + offset)
+        return *statistics, torch.sigmoid(scale * hidden.shape[1] + offset)
 
     def _beside_descriptor(
         self,
