@@ -6,6 +6,7 @@ Writes the tables of docs/results.md and their pictures from the JSONs of `resul
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -109,16 +110,19 @@ def specialist_rows(results: Results, k_shot: int) -> Rows:
     rows = []
     kinds = {"": "as many meta-steps", "_third": "as many tasks of it"}
     for end, as_many in kinds.items():
-        found = {modality: results.of(f"{modality}{end}", k_shot=k_shot) for modality in MODALITIES}
-        if all(found.values()):
-            merged = {
-                key: value
-                for modality, own in found.items()
-                for key, value in own[0].items()
-                if key.startswith(f"test_{modality}")
-            }
-            title = f"a specialist a modality (Multi-MAML), {as_many}"
-            rows.append([title, str(found["audio"][0]["seed"]), *accuracies(merged)])
+        by_seed: dict[int, dict[str, dict]] = defaultdict(dict)
+        for modality in MODALITIES:
+            for result in results.of(f"{modality}{end}", k_shot=k_shot):
+                by_seed[result["seed"]][modality] = result
+        for seed, found in sorted(by_seed.items()):
+            if len(found) == len(MODALITIES):
+                merged = {
+                    key: value
+                    for modality, own in found.items()
+                    for key, value in own.items()
+                    if key.startswith(f"test_{modality}")
+                }
+                rows.append([f"a specialist a modality (Multi-MAML), {as_many}", str(seed), *accuracies(merged)])
     return rows
 
 
