@@ -98,7 +98,7 @@ ALL = {"shots": BOTH, "test_episodes": 1000}
 # In the order in which they run: the most informative first.
 RUNS: dict[str, Run] = {
     "nearest_centroid": Run("nearest centroid, nothing learned", ("baselines", "ablation"), None, **ALL),
-    "flagship": _default("default architecture", *("modalities", "baselines", "ablation"), seeds=(0, 1), **ALL),
+    "flagship": _default("default architecture", *("modalities", "baselines", "ablation"), seeds=(0, 1, 2, 3), **ALL),
     "no_modulation": _default(
         "without modulation (plain MAML)", "baselines", "ablation", options=WITHOUT_MODULATION, seeds=(0, 1)
     ),
