@@ -38,8 +38,8 @@ KINDS = {
     "batch norm": ("native_batch_norm", "native_batch_norm_backward"),
     "copies (windows, layouts, dtypes)": ("copy_", "cat", "stack"),
     "element by element": (
-        "add", "add_", "sub", "mul", "mul_", "div", "div_", "addcmul", "addcmul_", "relu_", "threshold_backward",
-        "clamp", "abs", "gt", "masked_fill_", "fill_", "zero_", "neg", "square",
+        "add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "addcmul", "addcmul_", "relu_",
+        "threshold_backward", "clamp", "abs", "gt", "masked_fill_", "fill_", "zero_", "neg", "square", "rsqrt",
     ),
     "sums and means": ("sum", "mean"),
 }  # fmt: skip

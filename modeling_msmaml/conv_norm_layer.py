@@ -3,8 +3,8 @@ One layer of T tasks: convolution, batch norm, scale and shift, ReLU; its deriva
 of scripted functions.
 
 Shapes: inputs and outputs (T, batch, length, channels); y, the convolution less its mean, and what belongs to it as
-rows (T, batch * length, channels); r and sums over rows (T, 1, channels); weight (T, out_channels, in_channels,
-kernel); scale and shift (T, out_channels). With n = y r, g the derivative by what the ReLU sees, N rows.
+rows (T, batch * length, channels); r and means over rows (T, 1, channels); weight (T, out_channels, in_channels,
+kernel); scale and shift (T, out_channels). With n = y r and g the derivative by what the ReLU sees.
 """
 
 import torch
@@ -31,10 +31,10 @@ def activate(y: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, batch: int) 
 def through_relu_and_norm(
     outer: Tensor, outputs: Tensor, y: Tensor, rstd: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """g, and for the derivative by outputs those by y, scale and shift, the latter two as sums (T, 1, channels)."""
+    """g, and for the derivative by outputs those by y, scale and shift, the latter two (T, 1, channels)."""
     g = _where_positive(outer, outputs)
-    by_y, by_scale, by_shift = _through_norm(g, y, rstd, scale, eps)
-    return g, by_y, by_scale, by_shift
+    by_y, g_n, g_1 = _through_norm(g, y, rstd, scale, eps)
+    return g, by_y, g_n * y.shape[1], g_1 * y.shape[1]
 
 
 def through_convolution(
@@ -77,7 +77,7 @@ def second_gradients(
         -k (v mean(g n) + g mean(v n)) + g p
         scale sum(v u), r sum(v u)                                with u = g - mean(g) - n mean(g n)
     """
-    kernel, part = weight.shape[3], 1.0 / y.shape[1]
+    kernel = weight.shape[3]
     by_y, g_n, g_1 = _through_norm(g, y, rstd, scale, eps)
     v: Tensor | None = None
     by_inputs: Tensor | None = None
@@ -95,36 +95,38 @@ def second_gradients(
         to_g, v_n, v_u = torch.zeros_like(y), torch.zeros_like(rstd), torch.zeros_like(rstd)
     else:
         to_g, v_n, v_1 = _through_norm(v, y, rstd, scale, eps)
-        v_u = v.mul_(g).sum(dim=[1], keepdim=True)
-        v_u.addcmul_(v_1, g_1, value=-part).addcmul_(v_n, g_n, value=-part)
-    # Through n, then through r, which is in n too: by_r d r / d y = -scale sum(v u) r^2 n / N.
+        v_u = v.mul_(g).mean(dim=[1], keepdim=True)
+        v_u.addcmul_(v_1, g_1, value=-1).addcmul_(v_n, g_n, value=-1)
+    # Through n, then through r, which is in n too: by_r d r / d y = -scale mean(v u) r^2 n.
     by_scale = rstd * v_u
-    second = y * (scale.unsqueeze(1) * by_scale * rstd.square()).mul_(-part)
-    second.addcmul_(to_g, g_n * rstd, value=-part).addcmul_(by_y, v_n * rstd, value=-part)
+    second = y * -(scale.unsqueeze(1) * by_scale * rstd * rstd)
+    second.addcmul_(to_g, g_n * rstd, value=-1).addcmul_(by_y, v_n * rstd, value=-1)
     if to_scale is not None:
         p = to_scale.unsqueeze(1) * rstd
         to_g = torch.addcmul(to_g, y, p)
-        u = torch.sub(g, g_1, alpha=part).addcmul_(y, g_n * rstd, value=-part)
+        u = (g - g_1).addcmul_(y, g_n * rstd, value=-1)
         second.addcmul_(u, p)
     if to_shift is not None:
         to_g = to_g + to_shift.unsqueeze(1)
     to_outer = _where_positive(to_g.view(outputs.shape), outputs).view(outputs.shape)
-    return to_outer, second, by_inputs, by_weight, by_scale
+    return to_outer, second, by_inputs, by_weight, by_scale * y.shape[1]
 
 
 def _through_norm(rows: Tensor, y: Tensor, rstd: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """k (x - sum(x) / N - n sum(x n) / N), sum(x n) and sum(x) of rows x, with k = r scale."""
-    if rows.shape[0] == 1 and (rows.dtype == torch.float32 or rows.dtype == torch.float64):
+    """k (x - mean(x) - n mean(x n)), mean(x n) and mean(x) of rows x, with k = r scale."""
+    single = rows.dtype == torch.float32 or rows.dtype == torch.float64
+    if rows.shape[0] == 1 and single and y.dtype == rows.dtype:
         # One function in fewer passes, but of one task.
-        r = rstd[0, 0]
+        r, part = rstd[0, 0], 1.0 / y.shape[1]
         through, sum_n, sum_1 = torch.ops.aten.native_batch_norm_backward(
             rows[0], y[0], scale[0].contiguous(), None, None, torch.zeros_like(r), r, True, eps, [True, True, True]
         )
-        return through.unsqueeze(0), sum_n.view_as(rstd), sum_1.view_as(rstd)
-    part, factor = 1.0 / y.shape[1], rstd * scale.unsqueeze(1)
-    sum_1, sum_n = rows.sum(dim=[1], keepdim=True), (rows * y).sum(dim=[1], keepdim=True).mul_(rstd)
-    through = torch.addcmul(sum_1 * factor * -part, rows, factor).addcmul_(y, sum_n * factor * rstd, value=-part)
-    return through, sum_n, sum_1
+        return through.unsqueeze(0), sum_n.mul_(part).view_as(rstd), sum_1.mul_(part).view_as(rstd)
+    # Means, since sums over many rows could leave the range of float16.
+    factor = rstd * scale.unsqueeze(1)
+    mean_1, mean_n = rows.mean(dim=[1], keepdim=True), (rows * y).mean(dim=[1], keepdim=True).mul_(rstd)
+    through = torch.addcmul(-mean_1 * factor, rows, factor).addcmul_(y, mean_n * rstd * factor, value=-1)
+    return through, mean_n, mean_1
 
 
 def _where_positive(outer: Tensor, outputs: Tensor) -> Tensor:

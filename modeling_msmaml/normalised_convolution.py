@@ -47,11 +47,12 @@ def conv_norm_relu(
     with y = conv1d(inputs, weight) and mean and biased variance those of each task's channels over batch and length
     (Ioffe and Szegedy 2015, arXiv 1502.03167).
 
-    It can be differentiated twice. Memory as for `conv1d`. Of what a layer makes of its inputs, y alone is kept until
-    the way back.
+    It can be differentiated twice. Layouts in memory as for `conv1d`. Of what a layer makes of its inputs, y (less its
+    mean) is kept until the way back, and of its derivatives the one by what the ReLU sees.
 
     Raises:
         `ValueError`: a layer's inputs are shorter than one window.
+        `NotImplementedError`: a third derivative is asked for.
     """
     tasks, length = len(inputs), inputs.shape[3]
     inputs = in_autocast(inputs)
@@ -66,8 +67,18 @@ def conv_norm_relu(
             value = value.to(inputs.dtype) if isinstance(value, Tensor) else inputs.new_full((), value)
             values.append(value.expand(tasks, layer.weight.shape[1]))
     settings = eps, [layer.stride for layer in layers], [layer.padding for layer in layers]
-    outputs, *_ = _Layers.apply(settings, inputs.transpose(2, 3), *weights, *biases, *scales, *shifts)
+    inputs = inputs.transpose(2, 3)
+    if torch.is_grad_enabled():
+        outputs, *_ = _Layers.apply(settings, inputs, *weights, *biases, *scales, *shifts)
+    else:
+        with _without_autocast(inputs):
+            outputs, *_ = _forward(inputs, weights, scales, shifts, *settings, False)
     return outputs.transpose(2, 3)
+
+
+def _without_autocast(inputs: Tensor) -> torch.autocast:
+    """On CUDA it would make some of these operations float32, and those behind them fail; on the CPU it does not."""
+    return torch.autocast(inputs.device.type, enabled=False)
 
 
 # Lists hold one tensor a layer. Shapes and formulas are those of conv_norm_layer.py.
@@ -82,15 +93,17 @@ def _forward(
     eps: float,
     strides: list[int],
     paddings: list[int],
+    keep: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Outputs of the last layer, y and r."""
+    """Outputs of the last layer, y and r (if they are to be kept)."""
     ys: list[Tensor] = []
     rstds: list[Tensor] = []
     for i in range(len(weights)):
         y, rstd = convolve(inputs, weights[i], eps, strides[i], paddings[i])
         inputs = activate(y, rstd, scales[i], shifts[i], inputs.shape[1])
-        ys.append(y)
-        rstds.append(rstd)
+        if keep:
+            ys.append(y)
+            rstds.append(rstd)
     return inputs, ys, rstds
 
 
@@ -223,7 +236,8 @@ class _Layers(torch.autograd.Function):
     def forward(ctx, settings, inputs, *parameters):
         ctx.set_materialize_grads(False)
         weights, biases, scales, shifts = _lists(parameters, len(parameters) // 4)
-        outputs, ys, rstds = _forward(inputs, weights, scales, shifts, *settings)
+        with _without_autocast(inputs):
+            outputs, ys, rstds = _forward(inputs, weights, scales, shifts, *settings, True)
         ctx.save_for_backward(inputs, *ys, *rstds, *weights, *scales, *shifts)
         ctx.settings, ctx.bias_shapes = settings, [bias.shape for bias in biases]
         return outputs, *ys
@@ -232,11 +246,15 @@ class _Layers(torch.autograd.Function):
     def backward(ctx, outer, *to_ys):
         (inputs, *saved), number = ctx.saved_tensors, len(to_ys)
         settings, need_inputs = ctx.settings, ctx.needs_input_grad[1]
-        if torch.is_grad_enabled() and outer is not None and all(to_y is None for to_y in to_ys):
+        if torch.is_grad_enabled():
+            if outer is None or any(to_y is not None for to_y in to_ys):
+                raise NotImplementedError("layers can be differentiated twice, not three times")
             by_inputs, *by_parameters = _LayersGradient.apply(settings, need_inputs, outer, inputs, *saved)
         else:
-            arguments = outer, list(to_ys), inputs, *_lists(saved, number), *settings, need_inputs
-            by_inputs, *results, _ = _gradients(*arguments, False)
+            with _without_autocast(inputs):
+                by_inputs, *results, _ = _gradients(
+                    outer, list(to_ys), inputs, *_lists(saved, number), *settings, need_inputs, False
+                )
             by_parameters = [gradient for gradients in results for gradient in gradients]
         by_biases = [inputs.new_zeros(shape) for shape in ctx.bias_shapes]
         return None, by_inputs, *by_parameters[:number], *by_biases, *by_parameters[number:]
@@ -253,7 +271,10 @@ class _LayersGradient(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.settings, ctx.number = settings, len(saved) // 5
         lists = _lists(saved, ctx.number)
-        by_inputs, *results, gs = _gradients(outer, [None] * ctx.number, inputs, *lists, *settings, need_inputs, True)
+        with _without_autocast(inputs):
+            by_inputs, *results, gs = _gradients(
+                outer, [None] * ctx.number, inputs, *lists, *settings, need_inputs, True
+            )
         ctx.save_for_backward(inputs, *gs, *saved)
         return by_inputs, *(gradient for gradients in results for gradient in gradients)
 
@@ -262,9 +283,10 @@ class _LayersGradient(torch.autograd.Function):
     def backward(ctx, to_inputs, *to_parameters):
         (inputs, *saved), number = ctx.saved_tensors, ctx.number
         gs, *saved = _lists(saved, number)
-        by_outer, by_inputs, by_ys, *by_parameters = _second_gradients(
-            to_inputs, *_lists(to_parameters, number), gs, inputs, *saved, *ctx.settings, ctx.needs_input_grad[3]
-        )
+        with _without_autocast(inputs):
+            by_outer, by_inputs, by_ys, *by_parameters = _second_gradients(
+                to_inputs, *_lists(to_parameters, number), gs, inputs, *saved, *ctx.settings, ctx.needs_input_grad[3]
+            )
         by_rstds = [None] * number  # what goes through r is in the derivative by y
         by_parameters = [gradient for gradients in by_parameters for gradient in gradients]
         return None, None, by_outer, by_inputs, *by_ys, *by_rstds, *by_parameters

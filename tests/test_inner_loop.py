@@ -111,6 +111,29 @@ def test_layers_of_constant_inputs_and_without_scale_have_right_derivatives(task
     assert gradgradcheck(without_scale, convolutions)
 
 
+def test_layers_refuse_a_third_derivative():
+    arguments = layer_arguments(1, 2)
+    first = torch.autograd.grad(our_layers(*arguments).square().sum(), arguments[1], create_graph=True)[0]
+    with pytest.raises(NotImplementedError, match="twice"):
+        torch.autograd.grad(first.square().sum(), arguments[1], create_graph=True)
+
+
+def test_layers_of_half_precision_and_many_rows_have_finite_derivatives():
+    inputs, *parameters = (tensor.detach().half() for tensor in layer_arguments(2, 1, length=4800))
+    weight = parameters[0].requires_grad_()
+    outputs = our_layers(1e-3 * inputs, weight, *parameters[1:])
+    (gradient,) = torch.autograd.grad(outputs, weight, torch.full_like(outputs, 64.0))
+    assert gradient.isfinite().all()
+
+
+def test_layers_without_gradients_are_the_same_and_keep_nothing():
+    arguments = layer_arguments(2, 3)
+    with torch.no_grad():
+        outputs = our_layers(*arguments)
+    torch.testing.assert_close(outputs, our_layers(*arguments).detach(), rtol=0, atol=0)
+    assert outputs.grad_fn is None
+
+
 def test_layers_refuse_sequences_that_become_shorter_than_a_window():
     with pytest.raises(ValueError, match=r"2 positions.*kernel_size=3"):
         our_layers(*layer_arguments(1, 3, length=5))
