@@ -26,12 +26,14 @@ def gradient(name: str, setting: Setting, seed: int, dtype: torch.dtype) -> dict
     return contender.gradient()
 
 
-def errors(name: str, setting: Setting, seeds: int) -> list[float]:
-    """Of each draw."""
-    return [
-        difference(gradient(name, setting, seed, torch.float32), gradient("ours", setting, seed, torch.float64))
-        for seed in range(seeds)
-    ]
+def errors(setting: Setting, seeds: int) -> dict[str, list[float]]:
+    """Of each draw, by name."""
+    found: dict[str, list[float]] = {name: [] for name in NAMES}
+    for seed in range(seeds):
+        exact = gradient("ours", setting, seed, torch.float64)
+        for name, values in found.items():
+            values.append(difference(gradient(name, setting, seed, torch.float32), exact))
+    return found
 
 
 def table(modalities: list[str], k_shot: int, num_inner_steps: int, seeds: int) -> str:
@@ -44,10 +46,10 @@ def table(modalities: list[str], k_shot: int, num_inner_steps: int, seeds: int) 
     ]
     for modality in modalities:
         setting = Setting([modality], 5, k_shot, 1, num_inner_steps, "cpu", "float32")
-        cells = []
-        for name in NAMES:
-            found = errors(name, setting, seeds)
-            cells.append(", ".join(f"{value:.1e}" for value in (min(found), statistics.median(found), max(found))))
+        cells = [
+            ", ".join(f"{value:.1e}" for value in (min(found), statistics.median(found), max(found)))
+            for found in errors(setting, seeds).values()
+        ]
         lines.append(f"| {modality} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

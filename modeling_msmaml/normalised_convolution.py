@@ -107,19 +107,25 @@ def _forward(
     return inputs, ys, rstds
 
 
+class _Kept(NamedTuple):
+    """Of the way forward."""
+
+    inputs: Tensor
+    ys: list[Tensor]
+    rstds: list[Tensor]
+    weights: list[Tensor]
+    scales: list[Tensor]
+    shifts: list[Tensor]
+    eps: float
+    strides: list[int]
+    paddings: list[int]
+
+
 @scripted
 def _gradients(
     outer: Tensor | None,
     to_ys: list[Tensor | None],
-    inputs: Tensor,
-    ys: list[Tensor],
-    rstds: list[Tensor],
-    weights: list[Tensor],
-    scales: list[Tensor],
-    shifts: list[Tensor],
-    eps: float,
-    strides: list[int],
-    paddings: list[int],
+    kept: _Kept,
     need_inputs: bool,
     need_g: bool,
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
@@ -127,6 +133,7 @@ def _gradients(
     Derivatives by inputs (if needed), weight, scale and shift for those by the last outputs and by y; and g (if
     needed).
     """
+    inputs, ys, rstds, weights, scales, shifts, eps, strides, paddings = kept
     batch = inputs.shape[1]
     by_weights: list[Tensor] = []
     by_scales: list[Tensor] = []
@@ -160,21 +167,14 @@ def _second_gradients(
     to_scales: list[Tensor | None],
     to_shifts: list[Tensor | None],
     gs: list[Tensor],
-    inputs: Tensor,
-    ys: list[Tensor],
-    rstds: list[Tensor],
-    weights: list[Tensor],
-    scales: list[Tensor],
-    shifts: list[Tensor],
-    eps: float,
-    strides: list[int],
-    paddings: list[int],
+    kept: _Kept,
     need_inputs: bool,
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor], list[Tensor | None], list[Tensor], list[Tensor | None]]:
     """
     Derivatives by the one by the last outputs, by inputs (if needed), y, weight, scale and shift, for those by the
     first four results of `_gradients`: `outer` by the one by the inputs.
     """
+    inputs, ys, rstds, weights, scales, shifts, eps, strides, paddings = kept
     by_inputs: Tensor | None = None
     by_ys: list[Tensor] = []
     by_weights: list[Tensor | None] = []
@@ -252,9 +252,8 @@ class _Layers(torch.autograd.Function):
             by_inputs, *by_parameters = _LayersGradient.apply(settings, need_inputs, outer, inputs, *saved)
         else:
             with _without_autocast(inputs):
-                by_inputs, *results, _ = _gradients(
-                    outer, list(to_ys), inputs, *_lists(saved, number), *settings, need_inputs, False
-                )
+                kept = _Kept(inputs, *_lists(saved, number), *settings)
+                by_inputs, *results, _ = _gradients(outer, list(to_ys), kept, need_inputs, False)
             by_parameters = [gradient for gradients in results for gradient in gradients]
         by_biases = [inputs.new_zeros(shape) for shape in ctx.bias_shapes]
         return None, by_inputs, *by_parameters[:number], *by_biases, *by_parameters[number:]
@@ -270,11 +269,9 @@ class _LayersGradient(torch.autograd.Function):
     def forward(ctx, settings, need_inputs, outer, inputs, *saved):
         ctx.set_materialize_grads(False)
         ctx.settings, ctx.number = settings, len(saved) // 5
-        lists = _lists(saved, ctx.number)
+        kept = _Kept(inputs, *_lists(saved, ctx.number), *settings)
         with _without_autocast(inputs):
-            by_inputs, *results, gs = _gradients(
-                outer, [None] * ctx.number, inputs, *lists, *settings, need_inputs, True
-            )
+            by_inputs, *results, gs = _gradients(outer, [None] * ctx.number, kept, need_inputs, True)
         ctx.save_for_backward(inputs, *gs, *saved)
         return by_inputs, *(gradient for gradients in results for gradient in gradients)
 
@@ -283,9 +280,10 @@ class _LayersGradient(torch.autograd.Function):
     def backward(ctx, to_inputs, *to_parameters):
         (inputs, *saved), number = ctx.saved_tensors, ctx.number
         gs, *saved = _lists(saved, number)
+        kept = _Kept(inputs, *saved, *ctx.settings)
         with _without_autocast(inputs):
             by_outer, by_inputs, by_ys, *by_parameters = _second_gradients(
-                to_inputs, *_lists(to_parameters, number), gs, inputs, *saved, *ctx.settings, ctx.needs_input_grad[3]
+                to_inputs, *_lists(to_parameters, number), gs, kept, ctx.needs_input_grad[3]
             )
         by_rstds = [None] * number  # what goes through r is in the derivative by y
         by_parameters = [gradient for gradients in by_parameters for gradient in gradients]

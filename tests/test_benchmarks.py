@@ -250,7 +250,7 @@ def test_gradient_error_is_that_of_rounding_and_none_in_float64(page, monkeypatc
 
     monkeypatch.setattr(gradient_error, "gradient", in_float64)
     setting = meta_step.Setting(["text"], 5, 1, 1, 1, "cpu", "float32")
-    assert max(gradient_error.errors("plain", setting, 1)) < 1e-12
+    assert max(gradient_error.errors(setting, 1)["plain"]) < 1e-12
 
 
 def test_end_to_end_trains_on_drawn_episodes_and_on_the_same_in_memory(page, monkeypatch):

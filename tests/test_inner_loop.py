@@ -71,7 +71,7 @@ def written_layers(hidden, *parameters):
     return hidden
 
 
-# One task takes PyTorch's own batch norm, several a written one.
+# One task takes the derivative of PyTorch's own batch norm, several a written one.
 @pytest.mark.parametrize("tasks", [1, 2])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_layers_are_the_written_formula_with_right_first_and_second_derivatives(tasks, layers):
