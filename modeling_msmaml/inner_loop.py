@@ -1,17 +1,20 @@
 """The inner loop of MAML (Finn et al. 2017, arXiv 1703.03400, algorithm 1) as a pure function."""
 
-import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .recomputation import recomputed
+from .recomputation import recomputed, segments
 from .scripted import scripted
 
 Parameters = dict[str, Tensor]
+Steps = Callable[..., tuple[Tensor, ...]]
+# Steps whose parameters `checkpointing` keeps beside the first; up to 6, 21, 56 steps then run forwards 2, 3, 4 times.
+KEPT_STEPS = 5
 
 
 def adapt(
@@ -45,9 +48,9 @@ def adapt(
         inner_grad_clip: `None` clamps nothing. Where a gradient is clamped, its own derivative is zero.
         first_order: treat the inner gradients, and the losses that are returned, as constants (arXiv 1703.03400,
             section 5.2).
-        checkpointing: keep the graph of one step at a time instead of all, and the parameters of about
-            2 sqrt(num_inner_steps) steps (Chen et al. 2016, arXiv 1604.06174); every step runs up to three times
-            forwards. The values and gradients are the same.
+        checkpointing: keep the graph of one step at a time instead of all, and the parameters of `KEPT_STEPS`
+            however many there are; a step runs forwards again and again instead (`segments`). The values and
+            gradients are the same.
 
     Returns:
         The adapted parameters, and the support losses before each step.
@@ -56,7 +59,7 @@ def adapt(
     last = -len(names) if rates is not None else None  # where the rates of a step begin in its tensors
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
-        """(parameters, others, rates of this step) -> (parameters after a step, losses before it)."""
+        """(parameters, others, rates of this step) -> (parameters after a step, losses before it (T, 1))."""
         before, others = tensors[: len(names)], tensors[len(names) : last]
         graph = torch.is_grad_enabled() and not first_order
         with torch.enable_grad():
@@ -65,43 +68,53 @@ def adapt(
             gradients = torch.autograd.grad(losses.sum(), inner, create_graph=graph, materialize_grads=True)
         # Where there is no graph, the step is still one for the parameters themselves.
         start = inner if graph else before
+        losses = (losses if graph else losses.detach())[:, None]
         if rates is not None:
             after = [
                 p - rate * (g if inner_grad_clip is None else g.clamp(-inner_grad_clip, inner_grad_clip))
                 for p, rate, g in zip(start, tensors[last:], gradients, strict=True)
             ]
-            return *after, losses if graph else losses.detach()
-        return *_Descent.apply(inner_lr, inner_grad_clip, *start, *gradients), losses if graph else losses.detach()
+            return *after, losses
+        return *_Descent.apply(inner_lr, inner_grad_clip, *start, *gradients), losses
 
-    def steps(number: int, step: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
-        """(parameters, others, rates of each step) -> (parameters after `number` steps, their losses (T, number))."""
+    def one_after_the_other(parts: list[tuple[int, Steps]]) -> Steps:
+        """
+        Of parts and how many steps each has:
+        (parameters, others, rates of all steps) -> (parameters after all, their losses (T, steps)).
+        """
+        number = sum(steps for steps, _ in parts)
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             values, trace = tensors[: len(names)], []
             end = len(tensors) - (number * len(names) if rates is not None else 0)
             others, own_rates = tensors[len(names) : end], tensors[end:]
-            for index in range(number):
-                *values, losses = step(*values, *others, *own_rates[index * len(names) : (index + 1) * len(names)])
+            for steps, part in parts:
+                *values, losses = part(*values, *others, *own_rates[: steps * len(names)])
+                own_rates = own_rates[steps * len(names) :]
                 trace.append(losses)
-            return *values, torch.stack(trace, dim=1)
+            return *values, torch.cat(trace, dim=1)
 
         return run
 
-    some = next(iter(parameters.values()))
+    def checkpointed(number: int, kept: int) -> Steps:
+        """`number` steps that keep the parameters of at most `kept` beside the first."""
+        if number == 1:
+            return step
+        parts = enumerate(segments(number, kept))
+        return one_after_the_other(
+            [(steps, partial(recomputed, checkpointed(steps, kept - before))) for before, steps in parts]
+        )
+
     # A parameter may have been computed from others, as prototypes are: views keep the inner gradient of each partial.
-    values, trace = [value.view_as(value) for value in parameters.values()], [some.new_zeros(len(some), 0)]
-    outer_graph = torch.is_grad_enabled() and not first_order
-    length = math.isqrt(max(num_inner_steps - 1, 0)) + 1 if checkpointing and outer_graph else num_inner_steps
-    for done in range(0, num_inner_steps, max(length, 1)):
-        segment = min(length, num_inner_steps - done)
-        own = [rate for step_rates in (rates or [])[done : done + segment] for rate in step_rates]
-        if checkpointing and outer_graph:
-            several = steps(segment, lambda *tensors: recomputed(step, *tensors))
-            *values, losses = recomputed(several, *values, *others, *own)
-        else:
-            *values, losses = steps(segment, step)(*values, *others, *own)
-        trace.append(losses)
-    return dict(zip(names, values, strict=True)), torch.cat(trace[1:] or trace, dim=1)
+    start = [value.view_as(value) for value in parameters.values()]
+    if not num_inner_steps:
+        return dict(zip(names, start, strict=True)), start[0].new_zeros(len(start[0]), 0)
+    if checkpointing and torch.is_grad_enabled() and not first_order:
+        run = checkpointed(num_inner_steps, KEPT_STEPS)
+    else:
+        run = one_after_the_other([(1, step)] * num_inner_steps)
+    *values, losses = run(*start, *others, *(rate for of_a_step in rates or [] for rate in of_a_step))
+    return dict(zip(names, values, strict=True)), losses
 
 
 @scripted

@@ -5,13 +5,16 @@ import gc
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from benchmarks.memory import peak_of_tensors, resident_memory
 from modeling_msmaml.convolution import conv1d
+from modeling_msmaml.inner_loop import KEPT_STEPS, adapt
 from modeling_msmaml.normalisation import affine_norm, batch_statistics
 from modeling_msmaml.normalised_convolution import ConvNormLayer, conv_norm_relu
-from modeling_msmaml.recomputation import recomputed
+from modeling_msmaml.recomputation import longest, recomputed, segments
 
 from .test_outer_gradient import gradients
 from .toys import tiny_episodes, tiny_model
@@ -160,11 +163,49 @@ def test_recomputed_functions_nest_and_may_differentiate_inside():
     torch.testing.assert_close(actual, expected)
 
 
+def forward_runs(number: int, kept: int) -> list[int]:
+    """How often each step of a chain runs forwards in all."""
+    if number == 1:
+        return [1]
+    return [1 + runs for i, part in enumerate(segments(number, kept)) for runs in forward_runs(part, kept - i)]
+
+
+def inputs_kept(number: int, kept: int) -> int:
+    """Inputs of parts that are held at most at once beside the chain's own, going through the parts backwards."""
+    if number == 1:
+        return 0
+    return max(i + inputs_kept(part, kept - i) for i, part in enumerate(segments(number, kept)))
+
+
+@given(st.integers(1, 400), st.integers(1, 7))
+def test_divided_chains_keep_few_inputs_and_run_forwards_a_bounded_number_of_times(number, kept):
+    assert sum(segments(number, kept)) == number
+    assert inputs_kept(number, kept) <= kept
+    repeats = max(forward_runs(number, kept)) - 1
+    assert repeats == 0 if number == 1 else longest(kept, repeats - 1) < number <= longest(kept, repeats)
+
+
+@pytest.mark.parametrize("number", [1, 6, 7, 23])
+def test_checkpointing_runs_steps_forwards_as_often_as_its_schedule_says(number):
+    runs = 0
+
+    def loss(parameters):
+        nonlocal runs
+        runs += 1
+        return (parameters["a"] ** 3).sum(1)
+
+    start = sample(2, 3)
+    after, _ = adapt(loss, {"a": start}, num_inner_steps=number, inner_lr=0.01, checkpointing=True)
+    after["a"].sum().backward()
+    assert runs == sum(forward_runs(number, KEPT_STEPS))
+
+
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(
     "changes",
     [
         {},
+        {"num_inner_steps": 23},
         {"num_inner_steps": 7, "inner_grad_clip": 0.01},
         {"norm_statistics": "support", "train_word_vectors": True},
         {"first_order": True},
@@ -200,7 +241,10 @@ def wide_episodes(n_query: int = 12):
 
 
 def peak_of_a_step(episodes, **changes) -> int:
-    model = wide_model(**changes)
+    return peak_of_a_step_of(wide_model(**changes), episodes)
+
+
+def peak_of_a_step_of(model, episodes) -> int:
 
     def step():
         model.zero_grad()
@@ -215,6 +259,15 @@ def test_with_checkpointing_memory_does_not_grow_with_the_number_of_inner_steps(
     few, many = (peak_of_a_step(episodes, num_inner_steps=n, inner_loop_checkpointing=True) for n in (5, 50))
     assert many < 1.1 * few
     assert peak_of_a_step(episodes, num_inner_steps=50) > 3 * many
+
+
+def test_checkpointing_of_50_steps_holds_the_parameters_of_two_steps_more_than_of_5():
+    episodes = tiny_episodes(["text"], tasks=1)
+    changes = {"num_channels": 64, "modalities": ["text"], "inner_loop_checkpointing": True}
+    models = [tiny_model(torch.float32, num_inner_steps=n, **changes) for n in (5, 50)]
+    few, many = (peak_of_a_step_of(model, episodes) for model in models)
+    parameters = sum(p.numel() for p in models[0].task_network.parameters()) * 4
+    assert many - few < 2.5 * parameters
 
 
 def test_evaluation_keeps_one_step_s_graph_at_a_time():
