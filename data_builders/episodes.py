@@ -158,14 +158,16 @@ def _provenance(rows: EpisodeRows, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def collate_episodes(
-    episodes: Sequence[dict], class_ids: bool = False
-) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
+    episodes: Sequence[dict], class_ids: bool = False, n_way: bool = False
+) -> dict[str, dict[str, dict[str, torch.Tensor | int]]]:
     """Groups episodes by modality into one meta-batch, as `MSMAMLModel.forward` takes it.
 
     Args:
         episodes: items of an `EpisodeDataset`; at least one.
         class_ids: also keep which classes the labels stand for, `"class_ids"` (T, N); a model with
             `auxiliary_classes` needs it.
+        n_way: also say how many classes the episodes of a modality have, `"n_way"`, an integer. A model with prototypes
+            must read it off the labels otherwise, for which an accelerator has to finish what it is doing.
 
     Returns:
         `{"episodes": {modality: {"support" (T, S, ...), "support_labels" (T, S), "query" (T, Q, ...),
@@ -180,12 +182,14 @@ def collate_episodes(
     by_modality: dict[str, list[dict]] = {}
     for episode in episodes:
         by_modality.setdefault(episode["modality"], []).append(episode)
-    return {
-        "episodes": {
-            modality: {key: _stacked([episode[key] for episode in group], modality, key) for key in keys}
-            for modality, group in by_modality.items()
-        }
+    batches = {
+        modality: {key: _stacked([episode[key] for episode in group], modality, key) for key in keys}
+        for modality, group in by_modality.items()
     }
+    if n_way:
+        for batch in batches.values():
+            batch["n_way"] = int(batch["support_labels"].max()) + 1
+    return {"episodes": batches}
 
 
 def _stacked(tensors: list[torch.Tensor], modality: str, key: str) -> torch.Tensor:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .autocast import in_autocast
 from .scripted import scripted
 
 
@@ -50,14 +51,6 @@ def check_length(length: int, kernel: int, padding: int) -> None:
             f"a sequence of {length} positions (padding {padding}) is shorter than kernel_size={kernel}: "
             "give longer inputs, or a model with fewer layers, smaller kernels or smaller strides"
         )
-
-
-def in_autocast(tensor: Tensor) -> Tensor:
-    """The same in the dtype of autocast, where that is on; float64 stays."""
-    device = tensor.device.type
-    if torch.is_autocast_enabled(device) and tensor.dtype != torch.float64:
-        return tensor.to(torch.get_autocast_dtype(device))
-    return tensor
 
 
 def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> Tensor:

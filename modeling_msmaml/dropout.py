@@ -1,10 +1,10 @@
 """Dropout for an inner loop: one mask a sample for all inner steps, and a function of the task alone."""
 
-import torch
-from jaxtyping import Float, Shaped
-from torch import Tensor
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, arange, uint8
 
 _BYTES_OF_A_SEED = 4096
+_32_BITS = 0xFFFFFFFF
 
 
 def drop_channels(
@@ -15,16 +15,29 @@ def drop_channels(
     1 / (1 - rate) (Srivastava et al. 2014; of whole channels: Tompson et al. 2015, arXiv 1411.4280).
 
     The sequences are those that every inner step starts from, so that all inner gradients are of one function. What is
-    dropped is drawn from a generator that the raw samples seed, not from a global state: neither chunks, processes nor
-    a resume change it.
+    dropped follows from the raw samples, not from a global state: neither chunks, processes nor a resume change it, and
+    no device makes another choice.
     """
-    shape = sequences.shape[1:3]
-    kept = [torch.rand(shape, generator=torch.Generator().manual_seed(seed)) >= rate for seed in task_seeds(raw)]
-    return sequences * (torch.stack(kept).to(sequences) / (1 - rate))[..., None]
+    return sequences * (_kept(sequences, rate, task_seeds(raw)).to(sequences) / (1 - rate))[..., None]
 
 
-def task_seeds(raw: Shaped[Tensor, "T samples ..."]) -> list[int]:
-    """A number for each task, exact integer arithmetic on (at most 4096) bytes of its samples."""
-    content = raw.detach().flatten(1).contiguous().view(torch.uint8)
+def task_seeds(raw: Shaped[Tensor, "T samples ..."]) -> Int[Tensor, " T"]:
+    """A number from 0 to 2^32 - 1 for each task, exact integer arithmetic on (at most 8192) bytes of its samples."""
+    content = raw.detach().flatten(1).contiguous().view(uint8)
     content = content[:, :: max(1, content.shape[1] // _BYTES_OF_A_SEED)].long()
-    return (content * torch.arange(1, content.shape[1] + 1, device=content.device)).sum(dim=1).tolist()
+    return _mixed(content + 256 * arange(content.shape[1], device=content.device)).sum(dim=1) & _32_BITS
+
+
+def _kept(sequences: Tensor, rate: float, seeds: Int[Tensor, " T"]) -> Bool[Tensor, "T samples channels"]:
+    """Which channels stay: each with a number from 0 to 2^32 - 1 of its own that is not below `rate` of them."""
+    samples, channels = sequences.shape[1:3]
+    places = _mixed(arange(samples * channels, device=sequences.device))
+    numbers = _mixed((_mixed(seeds)[:, None] + places) & _32_BITS)
+    return (numbers >= int(rate * 2**32)).unflatten(1, (samples, channels))
+
+
+def _mixed(numbers: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """A permutation of 0 to 2^32 - 1 without visible order: MurmurHash3's last step (Appleby 2011, fmix32)."""
+    numbers = ((numbers ^ (numbers >> 16)) * 0x85EBCA6B) & _32_BITS
+    numbers = ((numbers ^ (numbers >> 13)) * 0xC2B2AE35) & _32_BITS
+    return numbers ^ (numbers >> 16)

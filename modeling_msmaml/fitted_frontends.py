@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .autocast import autocast
 from .configuration_msmaml import MSMAMLConfig
 from .modality_embeddings import ScaleIntegers, WordVectors, check_image_shape
 
@@ -87,7 +88,7 @@ class LogMelFrontend(FittedFrontend):
     def maps(self, inputs: Shaped[Tensor, "batch samples"], dtype: torch.dtype) -> Float[Tensor, "batch mels frames"]:
         # Spectra and their logarithms need float32 whatever the model computes in.
         precision = torch.promote_types(dtype, torch.float32)
-        with torch.autocast(inputs.device.type, enabled=False):
+        with autocast(inputs.device.type, enabled=False):
             spectrum = torchaudio.functional.spectrogram(
                 self.scale(inputs, precision),
                 pad=0,

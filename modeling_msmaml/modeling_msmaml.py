@@ -43,6 +43,7 @@ class MetaBatch(TypedDict, total=False):
     query: Shaped[Tensor, "T Q ..."]
     query_labels: Int[Tensor, "T Q"]
     class_ids: Int[Tensor, "T N"]  # the training class behind each label; only with `auxiliary_classes`
+    n_way: int  # classes of these tasks; else read off the support labels, which makes an accelerator's host wait
 
 
 @dataclass
@@ -336,7 +337,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             episodes: modality -> `{"support": (T, S, ...), "support_labels": int64 (T, S), "query": (T, Q, ...),
                 "query_labels": int64 (T, Q)}`; without `"query_labels"` there is no loss. Raw inputs: audio int16 or
                 float (.., samples) at 16 kHz; text integer token ids (.., tokens), 0 = padding; image uint8 or float in
-                [0, 1] (.., 3, H, W). T, S and Q may differ by modality.
+                [0, 1] (.., 3, H, W). T, S and Q may differ by modality. With prototypes, `"n_way"` may say how many
+                classes the tasks have; else the labels are read, for which an accelerator's host waits.
 
         Raises:
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors.
@@ -362,7 +364,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             tasks = len(batch["support"])
             step = size or (1 if self.device.type == "cpu" else tasks)
             for start in range(0, tasks, step):
-                yield modality, {name: tensor[start : start + step] for name, tensor in batch.items()}
+                parts = {name: tensor[start : start + step] for name, tensor in batch.items() if name != "n_way"}
+                yield modality, parts
 
     def _solve(
         self,
@@ -405,9 +408,13 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 total = total + weight * task_losses(after, labels, smoothing)
         return total
 
-    def _n_way(self, support_labels: Int[Tensor, "T S"]) -> int:
+    def _n_way(self, support_labels: Int[Tensor, "T S"], given: int | None = None) -> int:
         # A linear classifier has its number of classes. Else it is that of the labels, which the host must read.
-        return self.config.n_way if self.config.head == "linear" else int(support_labels.max()) + 1
+        if self.config.head == "linear":
+            return self.config.n_way
+        if given is not None:
+            return given
+        return int(support_labels.max()) + 1 if support_labels.numel() else 0
 
     def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float = 0.0) -> "_Samples":
         """Raw inputs, or within `rows_read` rows by number, as far as no modulation or adaptation changes their way."""
@@ -644,14 +651,19 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             known = MetaBatch.__annotations__.keys() - (set() if self.config.auxiliary_classes else {"class_ids"})
             if unknown := batch.keys() - known:
                 raise ValueError(f"episodes[{modality!r}] has {sorted(unknown)}, of which the model knows nothing")
-            n_ways[modality] = self._n_way(batch["support_labels"]) if batch["support_labels"].numel() else 0
+            n_ways[modality] = self._n_way(batch["support_labels"], batch.get("n_way"))
+            if batch.get("n_way", n_ways[modality]) != n_ways[modality]:
+                raise ValueError(
+                    f"episodes[{modality!r}]['n_way'] is {batch['n_way']}, but this model's linear classifier has "
+                    f"n_way={n_ways[modality]}"
+                )
             tasks = batch["support"].shape[0]
             if not tasks:
                 raise ValueError(f"episodes[{modality!r}] holds no task: leave the modality out")
             if modality in self.auxiliary and self.training and "query_labels" in batch and "class_ids" not in batch:
                 raise ValueError(f"episodes[{modality!r}] lacks 'class_ids', which auxiliary_classes needs in training")
             for name, tensor in batch.items():
-                if name == "class_ids":
+                if name in ("class_ids", "n_way"):
                     continue
                 samples = batch["query" if name.startswith("query") else "support"].shape[1]
                 if tuple(tensor.shape[:2]) != (tasks, samples):
@@ -679,6 +691,7 @@ def _check_labels(name: str, labels: Tensor, n_way: int) -> None:
 
 # With code from the Hub, transformers fetches what a module imports itself, and misses in some orders what only those
 # modules import: so this one, which the auto classes load, names them all.
+from .autocast import autocast as _autocast  # noqa: E402, F401
 from .conv_norm_layer import activate as _activate  # noqa: E402, F401
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
 from .encoder_descriptions import check_embeddings as _check_embeddings  # noqa: E402, F401

@@ -7,6 +7,7 @@ convolution's bias has no part in the values, since batch norm subtracts it; its
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .autocast import autocast, in_autocast
 from .conv_norm_layer import activate, convolve, second_gradients, through_convolution, through_relu_and_norm
-from .convolution import check_length, in_autocast, number_of_windows
+from .convolution import check_length, number_of_windows
 from .scripted import scripted
 
 
@@ -76,9 +78,9 @@ def conv_norm_relu(
     return outputs.transpose(2, 3)
 
 
-def _without_autocast(inputs: Tensor) -> torch.autocast:
+def _without_autocast(inputs: Tensor) -> AbstractContextManager:
     """On CUDA it would make some of these operations float32, and those behind them fail; on the CPU it does not."""
-    return torch.autocast(inputs.device.type, enabled=False)
+    return autocast(inputs.device.type, enabled=False)
 
 
 # Lists hold one tensor a layer. Shapes and formulas are those of conv_norm_layer.py.

@@ -14,6 +14,7 @@ from jaxtyping import Float, Float16, Int, Shaped
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from .autocast import autocast
 from .configuration_msmaml import MSMAMLConfig
 from .encoder_sources import feature_extractor, timm_name
 from .modality_embeddings import ScaleIntegers
@@ -95,7 +96,7 @@ class PretrainedFrontend(nn.Module):
         device = next(self.encoder.parameters()).device
         size = BATCH_SIZE if device.type == "cpu" else ACCELERATOR_BATCH_SIZE
         for part in inputs.split(size):
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            with torch.no_grad(), autocast(device.type, enabled=False):
                 features = self.encode(part.to(device))
             if features.dim() != 3 or features.shape[1] != self.num_features:
                 raise ValueError(

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
+from .autocast import autocast, autocast_of
+
 
 def recomputed(function: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
     """
@@ -48,7 +50,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
         ctx.function, ctx.device = function, tensors[0].device.type
-        ctx.autocast = torch.is_autocast_enabled(ctx.device), torch.get_autocast_dtype(ctx.device)
+        ctx.autocast = autocast_of(ctx.device)
         return function(*(tensor.detach() for tensor in tensors))
 
     @staticmethod
@@ -57,7 +59,7 @@ class _Recomputed(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:]
         tensors = [t.detach().requires_grad_(needed) for t, needed in zip(ctx.saved_tensors, wanted, strict=True)]
         enabled, dtype = ctx.autocast
-        with torch.enable_grad(), torch.autocast(ctx.device, dtype=dtype, enabled=enabled):
+        with torch.enable_grad(), autocast(ctx.device, enabled, dtype):
             outputs = ctx.function(*tensors)
         pairs = [
             (get_gradient_edge(output), gradient)

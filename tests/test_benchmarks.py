@@ -16,6 +16,7 @@ from benchmarks import (
     front_ends,
     gradient_error,
     held_out_classes,
+    launches,
     meta_step,
     where_time_goes,
 )
@@ -229,8 +230,18 @@ def test_bfloat16_takes_the_difference_of_the_same_episodes(page, tmp_path, monk
     assert other - mean == pytest.approx(gap, abs=0.011)
 
 
+def test_launches_of_a_loop_grow_with_the_tasks_and_ours_do_not(page):
+    launches.main(["--modalities", "text", "--meta_batch", "2", "8", "--write", str(page)])
+    table = written(page, launches.BEGIN, launches.END)
+    few, many = (cells_of(table, tasks)[0] for tasks in ("2", "8"))
+    (plain, ours), (more, same) = ([int(number.replace(",", "")) for number in cells[:2]] for cells in (few, many))
+    assert ours == same
+    assert more == pytest.approx(4 * plain, rel=0.05)
+    assert float(many[2]) == pytest.approx(more / same, abs=0.05)
+
+
 def test_checkpointing_reports_less_memory_for_many_steps(page, monkeypatch):
-    monkeypatch.setattr(checkpointing, "STEPS", (1, 6))
+    monkeypatch.setattr(checkpointing, "STEPS", (6, 21))
     checkpointing.main(["--modalities", "text", "--k_shot", "1", "--write", str(page)])
     ((*cells, ratio),) = cells_of(written(page, checkpointing.BEGIN, checkpointing.END), "text")
     few, many, _, many_with = (float(cell.split(" ")[0]) for cell in cells)

@@ -10,7 +10,7 @@ from torch import Tensor
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.descriptors import Descriptor, Statistics
-from modeling_msmaml.dropout import drop_channels
+from modeling_msmaml.dropout import _mixed, drop_channels
 from modeling_msmaml.fitted_frontends import (
     ACTIVATION_THRESHOLD,
     DEVIATION_FLOOR,
@@ -199,6 +199,23 @@ def test_dropped_channels_differ_by_sample_and_keep_the_mean():
     assert dropped.mean().item() == pytest.approx(1, abs=0.03)
     assert len({tuple(sample.tolist()) for sample in dropped[..., 0].flatten(0, 1)}) == 150
     assert torch.equal(drop_channels(ones[1:2], 0.25, raw_rows[1:2]), dropped[1:2])
+
+
+def test_dropped_channels_are_those_of_independent_draws():
+    rows = torch.arange(400, dtype=torch.int16)[:, None, None]  # tasks as alike as can be
+    kept = drop_channels(torch.ones(400, 10, 20, 1), 0.5, rows)[..., 0].flatten(1) > 0
+    shares = kept.double()
+    assert (shares.mean(dim=0) - 0.5).abs().max() < 5 * 0.5 / 400**0.5
+    assert (shares.mean(dim=1) - 0.5).abs().max() < 5 * 0.5 / 200**0.5
+    between_places, between_tasks = torch.corrcoef(shares.T), torch.corrcoef(shares)
+    for correlations, size in ((between_places, 400), (between_tasks, 200)):
+        assert correlations.fill_diagonal_(0).abs().max() < 6 / size**0.5
+
+
+def test_mixed_numbers_are_those_of_murmur_hash():
+    # fmix32 in C, of 0, 1, 2 and 2^32 - 1.
+    numbers = torch.tensor([0, 1, 2, 2**32 - 1])
+    assert _mixed(numbers).tolist() == [0, 0x514E28B7, 0x30F4C306, 0x81F16F39]
 
 
 @pytest.mark.parametrize("norm", ["group", "task"])

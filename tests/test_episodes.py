@@ -356,6 +356,12 @@ def test_collate_groups_by_modality_and_keeps_types(dtype):
     assert batch["episodes"]["audio"]["query"].shape == (1, 15, 3)
 
 
+def test_collate_can_say_the_number_of_classes():
+    splits = [spread(5, 9)]
+    batch = collate_episodes([EpisodeDataset(splits, 4, 1, 2, 3)[i] for i in range(3)], n_way=True)["episodes"]
+    assert [part["n_way"] for part in batch.values()] == [4]
+
+
 def test_collate_refuses_what_it_cannot_stack():
     short, long = (EpisodeDataset([spread(5, 9)], 5, 1, n_query, 1)[0] for n_query in (2, 3))
     with pytest.raises(ValueError, match="differ in the shape of 'query'"):

@@ -1,0 +1,76 @@
+"""
+What an accelerator is given, on PyTorch's meta device: it runs the operations of one on shapes alone, and refuses to
+give a value to the host, which is where a real one would make the host wait.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks.launches import count_launches
+
+from . import test_default_architecture as default
+from .toys import tiny_episodes, tiny_model
+
+
+def on_meta(episodes):
+    return {
+        name: {part: value.to("meta") if torch.is_tensor(value) else value for part, value in batch.items()}
+        for name, batch in episodes.items()
+    }
+
+
+def run(model, episodes) -> None:
+    """A meta-step in training, and an evaluation."""
+    model.train().zero_grad()
+    model(episodes).loss.backward()
+    with torch.no_grad():
+        model.eval()(episodes)
+
+
+@pytest.mark.parametrize("name", default.VARIANTS)
+def test_default_architecture_never_waits_for_the_device(name):
+    model = default.small_model(torch.float32, **default.VARIANTS[name])
+    batch = default.episodes()
+    for modality in model.auxiliary:
+        batch[modality] |= {"class_ids": default.episodes([modality], class_ids=True)[modality]["class_ids"]}
+    if model.config.head == "prototype":
+        for part in batch.values():
+            part["n_way"] = default.N_WAY  # as the trainer's collator gives it
+    run(model.to("meta"), on_meta(batch))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"first_order": True},
+        {"norm_statistics": "support", "inner_grad_clip": None},
+        {"inner_loop_checkpointing": True},
+        {"conditioning": "none", "train_word_vectors": True},
+    ],
+    ids=str,
+)
+def test_reference_architecture_never_waits_for_the_device(changes):
+    run(tiny_model(torch.float32, **changes).to("meta"), on_meta(tiny_episodes()))
+
+
+def test_a_value_that_the_host_reads_is_found():
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        torch.ones((), device="meta").item()
+
+
+def test_the_number_of_operations_does_not_depend_on_the_number_of_tasks():
+    model = tiny_model(torch.float32).to("meta")
+    batches = [on_meta(tiny_episodes(tasks=tasks)) for tasks in (2, 9)]
+    few, many = (count_launches(partial(run, model, batch)) for batch in batches)
+    assert few == many > 0
+
+
+def test_views_and_empty_tensors_launch_nothing():
+    def function():
+        tensor = torch.empty(2, 3, device="meta").view(3, 2).T[:1].expand(5, 3)
+        tensor.new_empty(4).relu_().add(1).as_strided((2,), (1,)).copy_(tensor[0, :2])
+
+    assert count_launches(function) == 3
