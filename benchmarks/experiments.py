@@ -136,7 +136,7 @@ RUNS: dict[str, Run] = {
             f"{modality}, as many tasks of it as the model of three",
             "baselines",
             options={"datasets": [name], "per_device_train_batch_size": "1"},
-            seeds=(0, 1),
+            seeds=(0, 1, 2, 3),
             shots=BOTH,
         )
         for modality, name in DATA_SET_OF.items()

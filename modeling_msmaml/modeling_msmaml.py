@@ -412,7 +412,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         # A linear classifier has its number of classes. Else it is that of the labels, which the host must read.
         if self.config.head == "linear":
             return self.config.n_way
-        if given is not None:
+        if given is not None and support_labels.device.type != "cpu":
             return given
         return int(support_labels.max()) + 1 if support_labels.numel() else 0
 
@@ -654,8 +654,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             n_ways[modality] = self._n_way(batch["support_labels"], batch.get("n_way"))
             if batch.get("n_way", n_ways[modality]) != n_ways[modality]:
                 raise ValueError(
-                    f"episodes[{modality!r}]['n_way'] is {batch['n_way']}, but this model's linear classifier has "
-                    f"n_way={n_ways[modality]}"
+                    f"episodes[{modality!r}]['n_way'] is {batch['n_way']}, but "
+                    f"{'the classifier has' if self.config.head == 'linear' else 'the labels are of'} "
+                    f"{n_ways[modality]} classes"
                 )
             tasks = batch["support"].shape[0]
             if not tasks:

@@ -185,6 +185,17 @@ def test_divided_chains_keep_few_inputs_and_run_forwards_a_bounded_number_of_tim
     assert repeats == 0 if number == 1 else longest(kept, repeats - 1) < number <= longest(kept, repeats)
 
 
+def test_recomputed_functions_may_give_back_an_argument_and_constants():
+    x, y = sample(3), sample(3)
+
+    def function(x, y):
+        return x, x * y, torch.ones(2)
+
+    outputs = recomputed(function, x, y)
+    actual = torch.autograd.grad(outputs[0].sum() + outputs[1].sum(), (x, y))
+    torch.testing.assert_close(actual, (1 + y.detach(), x.detach()))
+
+
 @pytest.mark.parametrize("number", [1, 6, 7, 23])
 def test_checkpointing_runs_steps_forwards_as_often_as_its_schedule_says(number):
     runs = 0

@@ -178,6 +178,15 @@ def test_without_query_labels_there_are_logits_and_no_loss():
     assert torch.equal(output.logits["audio"], with_labels.logits["audio"])
 
 
+@pytest.mark.parametrize("head", ["linear", "prototype"])
+def test_a_given_number_of_classes_changes_nothing_and_must_be_right(head):
+    model, episodes = tiny_model(head=head), tiny_episodes(["image"])
+    expected = model(episodes).loss
+    assert torch.equal(model({"image": {**episodes["image"], "n_way": N_WAY}}).loss, expected)
+    with pytest.raises(ValueError, match=rf"'n_way'\] is {N_WAY + 1}, but the .* {N_WAY} classes"):
+        model({"image": {**episodes["image"], "n_way": N_WAY + 1}})
+
+
 def test_evaluation_keeps_no_outer_graph():
     with torch.no_grad():
         output = tiny_model()(tiny_episodes())
