@@ -171,7 +171,8 @@ def collate_episodes(
 
     Returns:
         `{"episodes": {modality: {"support" (T, S, ...), "support_labels" (T, S), "query" (T, Q, ...),
-        "query_labels" (T, Q)}}}`; modalities in order of first appearance, integer types kept.
+        "query_labels" (T, Q)}}}`, with what is asked for beside these; modalities in order of first
+        appearance, integer types kept.
 
     Raises:
         ValueError: no episodes, or episodes of one modality that differ in shape.

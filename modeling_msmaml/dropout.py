@@ -24,7 +24,9 @@ def drop_channels(
 def task_seeds(raw: Shaped[Tensor, "T samples ..."]) -> Int[Tensor, " T"]:
     """A number from 0 to 2^32 - 1 for each task, exact integer arithmetic on (at most 8192) bytes of its samples."""
     content = raw.detach().flatten(1).contiguous().view(uint8)
-    content = content[:, :: max(1, content.shape[1] // _BYTES_OF_A_SEED)].long()
+    content = content[
+        :, :: max(1, content.shape[1] // _BYTES_OF_A_SEED) | 1
+    ].long()  # odd, to meet every byte of a number
     return _mixed(content + 256 * arange(content.shape[1], device=content.device)).sum(dim=1) & _32_BITS
 
 

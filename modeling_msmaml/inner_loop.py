@@ -49,8 +49,8 @@ def adapt(
         first_order: treat the inner gradients, and the losses that are returned, as constants (arXiv 1703.03400,
             section 5.2).
         checkpointing: keep the graph of one step at a time instead of all, and the parameters of `KEPT_STEPS`
-            however many there are; a step runs forwards again and again instead (`segments`). The values and
-            gradients are the same.
+            beside the first's however many there are, with one set more for each level of their division; a step
+            runs forwards again and again instead (`segments`). The values and gradients are the same.
 
     Returns:
         The adapted parameters, and the support losses before each step.
@@ -102,7 +102,7 @@ def adapt(
             return step
         parts = enumerate(segments(number, kept))
         return one_after_the_other(
-            [(steps, partial(recomputed, checkpointed(steps, kept - before))) for before, steps in parts]
+            [(steps, partial(recomputed, checkpointed(steps, kept - index))) for index, steps in parts]
         )
 
     # A parameter may have been computed from others, as prototypes are: views keep the inner gradient of each partial.
@@ -110,10 +110,11 @@ def adapt(
     if not num_inner_steps:
         return dict(zip(names, start, strict=True)), start[0].new_zeros(len(start[0]), 0)
     if checkpointing and torch.is_grad_enabled() and not first_order:
-        run = checkpointed(num_inner_steps, KEPT_STEPS)
+        # One step alone too: a multi-step loss asks for one after the other.
+        run = partial(recomputed, step) if num_inner_steps == 1 else checkpointed(num_inner_steps, KEPT_STEPS)
     else:
         run = one_after_the_other([(1, step)] * num_inner_steps)
-    *values, losses = run(*start, *others, *(rate for of_a_step in rates or [] for rate in of_a_step))
+    *values, losses = run(*start, *others, *(rate for own in (rates or [])[:num_inner_steps] for rate in own))
     return dict(zip(names, values, strict=True)), losses
 
 

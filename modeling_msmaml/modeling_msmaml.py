@@ -338,10 +338,11 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 "query_labels": int64 (T, Q)}`; without `"query_labels"` there is no loss. Raw inputs: audio int16 or
                 float (.., samples) at 16 kHz; text integer token ids (.., tokens), 0 = padding; image uint8 or float in
                 [0, 1] (.., 3, H, W). T, S and Q may differ by modality. With prototypes, `"n_way"` may say how many
-                classes the tasks have; else the labels are read, for which an accelerator's host waits.
+                classes the tasks have; else the labels are read, for which an accelerator's host waits. On the CPU it
+                must be that of the labels; on an accelerator it is trusted.
 
         Raises:
-            `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors.
+            `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `"n_way"`.
         """
         n_ways = self._check(episodes)
         tasks = sum(len(batch["support"]) for batch in episodes.values())
@@ -413,6 +414,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         if self.config.head == "linear":
             return self.config.n_way
         if given is not None and support_labels.device.type != "cpu":
+            if type(given) is not int or not 2 <= given <= support_labels.shape[-1]:
+                raise ValueError(f"n_way={given!r} must be an integer from 2 to the number of support samples")
             return given
         return int(support_labels.max()) + 1 if support_labels.numel() else 0
 

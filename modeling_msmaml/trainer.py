@@ -124,8 +124,11 @@ class MetaTrainer(TrainerHooks):
             # Imported late: the data layer stands on this package's processor.
             from data_builders import collate_episodes
 
-            class_ids, n_way = bool(model.config.auxiliary_classes), model.config.head == "prototype"
-            data_collator = partial(collate_episodes, class_ids=class_ids, n_way=n_way)
+            data_collator = partial(
+                collate_episodes,
+                class_ids=bool(model.config.auxiliary_classes),
+                n_way=model.config.head == "prototype",
+            )
         for name in WITHOUT_EFFECT & kwargs.keys():
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)

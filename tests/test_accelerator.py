@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from benchmarks.launches import count_launches
+from modeling_msmaml import MetaTrainer, MetaTrainingArguments
 
 from . import test_default_architecture as default
-from .toys import tiny_episodes, tiny_model
+from .toys import tiny_dataset, tiny_episodes, tiny_model
 
 
 def on_meta(episodes):
@@ -57,8 +58,24 @@ def test_reference_architecture_never_waits_for_the_device(changes):
 
 
 def test_a_value_that_the_host_reads_is_found():
-    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
-        torch.ones((), device="meta").item()
+    with pytest.raises(RuntimeError, match="item.* cannot be called on meta"):
+        run(default.small_model(torch.float32).to("meta"), on_meta(default.episodes()))
+
+
+@pytest.mark.parametrize("n_way", [0, 1, 7, True, 3.0])
+def test_a_number_of_classes_that_cannot_be_is_refused_without_reading_the_labels(n_way):
+    batch = on_meta(default.episodes(["image"]))
+    with pytest.raises(ValueError, match="must be an integer from 2"):
+        run(default.small_model(torch.float32).to("meta"), {"image": {**batch["image"], "n_way": n_way}})
+
+
+def test_the_trainer_s_batches_say_the_number_of_classes_where_a_model_would_read_it(tmp_path):
+    dataset = tiny_dataset(2, ["image"])
+    for head in ("prototype", "linear"):
+        args = MetaTrainingArguments(output_dir=str(tmp_path), max_steps=1, use_cpu=True, report_to="none")
+        trainer = MetaTrainer(tiny_model(head=head, n_way=args.n_way), args, train_dataset=dataset)
+        batch = trainer.data_collator([dataset[0], dataset[1]])["episodes"]["image"]
+        assert batch.get("n_way") == (int(batch["support_labels"].max()) + 1 if head == "prototype" else None)
 
 
 def test_the_number_of_operations_does_not_depend_on_the_number_of_tasks():

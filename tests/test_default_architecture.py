@@ -10,7 +10,7 @@ from torch import Tensor
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.descriptors import Descriptor, Statistics
-from modeling_msmaml.dropout import _mixed, drop_channels
+from modeling_msmaml.dropout import _mixed, drop_channels, task_seeds
 from modeling_msmaml.fitted_frontends import (
     ACTIVATION_THRESHOLD,
     DEVIATION_FLOOR,
@@ -210,6 +210,12 @@ def test_dropped_channels_are_those_of_independent_draws():
     between_places, between_tasks = torch.corrcoef(shares.T), torch.corrcoef(shares)
     for correlations, size in ((between_places, 400), (between_tasks, 200)):
         assert correlations.fill_diagonal_(0).abs().max() < 6 / size**0.5
+
+
+def test_samples_that_differ_in_some_bytes_of_their_numbers_alone_have_seeds_of_their_own():
+    rows = torch.randint(256, (2, 25, 3, 84, 84), generator=torch.Generator().manual_seed(0)) / 256
+    first, second = task_seeds(rows.float()).tolist()
+    assert first != second
 
 
 def test_mixed_numbers_are_those_of_murmur_hash():

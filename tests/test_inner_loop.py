@@ -208,7 +208,8 @@ def test_checkpointing_runs_steps_forwards_as_often_as_its_schedule_says(number)
     start = sample(2, 3)
     after, _ = adapt(loss, {"a": start}, num_inner_steps=number, inner_lr=0.01, checkpointing=True)
     after["a"].sum().backward()
-    assert runs == sum(forward_runs(number, KEPT_STEPS))
+    # A step alone is made again too, since others may follow it.
+    assert runs == (2 if number == 1 else sum(forward_runs(number, KEPT_STEPS)))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -256,7 +257,6 @@ def peak_of_a_step(episodes, **changes) -> int:
 
 
 def peak_of_a_step_of(model, episodes) -> int:
-
     def step():
         model.zero_grad()
         model(episodes).loss.backward()
@@ -272,7 +272,16 @@ def test_with_checkpointing_memory_does_not_grow_with_the_number_of_inner_steps(
     assert peak_of_a_step(episodes, num_inner_steps=50) > 3 * many
 
 
-def test_checkpointing_of_50_steps_holds_the_parameters_of_two_steps_more_than_of_5():
+def test_checkpointing_spares_graphs_under_a_multi_step_loss_too():
+    episodes, peaks = wide_episodes(), {}
+    for checkpointing in (False, True):
+        model = wide_model(num_inner_steps=20, inner_loop_checkpointing=checkpointing)
+        model.multi_step_weights = [1 / 20] * 20
+        peaks[checkpointing] = peak_of_a_step_of(model, episodes)
+    assert peaks[True] < 0.6 * peaks[False]
+
+
+def test_checkpointing_of_50_steps_holds_hardly_more_parameters_than_of_5():
     episodes = tiny_episodes(["text"], tasks=1)
     changes = {"num_channels": 64, "modalities": ["text"], "inner_loop_checkpointing": True}
     models = [tiny_model(torch.float32, num_inner_steps=n, **changes) for n in (5, 50)]
