@@ -4,8 +4,8 @@ they come.
 
     python -m benchmarks.launches [--meta_batch 6 32 128] [--write docs/benchmarks.md]
 
-Counted on PyTorch's meta device, which needs no accelerator: it runs the same operations as one on shapes alone, all
-tasks of a modality at once, and refuses to give a value to the host. Views and empty tensors launch nothing and do not
+Counted on PyTorch's meta device, which needs no accelerator: the code of one runs on shapes alone there, all tasks of a
+modality at once, and no value can be given to the host. Views and empty tensors launch nothing and do not
 count; one operation can be several kernels.
 """
 

@@ -58,7 +58,7 @@ class MSMAMLConfig(PreTrainedConfig):
             spread over threads, and all on an accelerator. No result depends on it.
         inner_loop_checkpointing (`bool`, defaults to `False`):
             Whether training keeps the graph of one inner step at a time instead of all, at the cost of running the
-            steps forwards twice (up to 6 of them), three times (up to 21), four times (up to 56), and so on. No result
+            steps forwards twice (up to 5 of them), three times (up to 15), four times (up to 35), and so on. No result
             depends on it. For many inner steps, or little memory.
         first_order (`bool`, defaults to `False`):
             Whether the outer gradient ignores how the inner gradients depend on the parameters (FOMAML).

@@ -1,7 +1,8 @@
 """Dropout for an inner loop: one mask a sample for all inner steps, and a function of the task alone."""
 
+import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor, arange, uint8
+from torch import Tensor
 
 _BYTES_OF_A_SEED = 4096
 _32_BITS = 0xFFFFFFFF
@@ -23,17 +24,16 @@ def drop_channels(
 
 def task_seeds(raw: Shaped[Tensor, "T samples ..."]) -> Int[Tensor, " T"]:
     """A number from 0 to 2^32 - 1 for each task, exact integer arithmetic on (at most 8192) bytes of its samples."""
-    content = raw.detach().flatten(1).contiguous().view(uint8)
-    content = content[
-        :, :: max(1, content.shape[1] // _BYTES_OF_A_SEED) | 1
-    ].long()  # odd, to meet every byte of a number
-    return _mixed(content + 256 * arange(content.shape[1], device=content.device)).sum(dim=1) & _32_BITS
+    content = raw.detach().flatten(1).contiguous().view(torch.uint8)
+    every = max(1, content.shape[1] // _BYTES_OF_A_SEED) | 1  # odd, to meet each byte of a number
+    content = content[:, ::every].long()
+    return _mixed(content + 256 * torch.arange(content.shape[1], device=content.device)).sum(dim=1) & _32_BITS
 
 
 def _kept(sequences: Tensor, rate: float, seeds: Int[Tensor, " T"]) -> Bool[Tensor, "T samples channels"]:
     """Which channels stay: each with a number from 0 to 2^32 - 1 of its own that is not below `rate` of them."""
     samples, channels = sequences.shape[1:3]
-    places = _mixed(arange(samples * channels, device=sequences.device))
+    places = _mixed(torch.arange(samples * channels, device=sequences.device))
     numbers = _mixed((_mixed(seeds)[:, None] + places) & _32_BITS)
     return (numbers >= int(rate * 2**32)).unflatten(1, (samples, channels))
 

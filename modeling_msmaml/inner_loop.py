@@ -13,8 +13,8 @@ from .scripted import scripted
 
 Parameters = dict[str, Tensor]
 Steps = Callable[..., tuple[Tensor, ...]]
-# Steps whose parameters `checkpointing` keeps beside the first; up to 6, 21, 56 steps then run forwards 2, 3, 4 times.
-KEPT_STEPS = 5
+# Steps whose parameters `checkpointing` keeps beside the first; up to 5, 15, 35 steps then run forwards 2, 3, 4 times.
+KEPT_STEPS = 4
 
 
 def adapt(
@@ -97,21 +97,19 @@ def adapt(
         return run
 
     def checkpointed(number: int, kept: int) -> Steps:
-        """`number` steps that keep the parameters of at most `kept` beside the first."""
-        if number == 1:
-            return step
-        parts = enumerate(segments(number, kept))
-        return one_after_the_other(
-            [(steps, partial(recomputed, checkpointed(steps, kept - index))) for index, steps in parts]
-        )
+        """`number` steps that keep the parameters of at most `kept` beside the first, and no graph."""
+        parts = []
+        for index, steps in enumerate(segments(number, kept)):
+            part = step if steps == 1 else checkpointed(steps, kept - index)
+            parts.append((steps, partial(recomputed, part)))
+        return one_after_the_other(parts)
 
     # A parameter may have been computed from others, as prototypes are: views keep the inner gradient of each partial.
     start = [value.view_as(value) for value in parameters.values()]
     if not num_inner_steps:
         return dict(zip(names, start, strict=True)), start[0].new_zeros(len(start[0]), 0)
     if checkpointing and torch.is_grad_enabled() and not first_order:
-        # One step alone too: a multi-step loss asks for one after the other.
-        run = partial(recomputed, step) if num_inner_steps == 1 else checkpointed(num_inner_steps, KEPT_STEPS)
+        run = checkpointed(num_inner_steps, KEPT_STEPS)
     else:
         run = one_after_the_other([(1, step)] * num_inner_steps)
     *values, losses = run(*start, *others, *(rate for own in (rates or [])[:num_inner_steps] for rate in own))

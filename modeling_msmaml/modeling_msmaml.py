@@ -414,8 +414,6 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         if self.config.head == "linear":
             return self.config.n_way
         if given is not None and support_labels.device.type != "cpu":
-            if type(given) is not int or not 2 <= given <= support_labels.shape[-1]:
-                raise ValueError(f"n_way={given!r} must be an integer from 2 to the number of support samples")
             return given
         return int(support_labels.max()) + 1 if support_labels.numel() else 0
 
@@ -655,12 +653,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             if unknown := batch.keys() - known:
                 raise ValueError(f"episodes[{modality!r}] has {sorted(unknown)}, of which the model knows nothing")
             n_ways[modality] = self._n_way(batch["support_labels"], batch.get("n_way"))
-            if batch.get("n_way", n_ways[modality]) != n_ways[modality]:
-                raise ValueError(
-                    f"episodes[{modality!r}]['n_way'] is {batch['n_way']}, but "
-                    f"{'the classifier has' if self.config.head == 'linear' else 'the labels are of'} "
-                    f"{n_ways[modality]} classes"
-                )
+            if "n_way" in batch:
+                name = f"episodes[{modality!r}]['n_way']"
+                _check_n_way(name, batch["n_way"], batch["support_labels"].shape[-1], n_ways[modality])
             tasks = batch["support"].shape[0]
             if not tasks:
                 raise ValueError(f"episodes[{modality!r}] holds no task: leave the modality out")
@@ -683,6 +678,15 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
 def _differentiable(tensor: Tensor) -> Tensor:
     """A copy of tensors of inference mode, which autograd refuses."""
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _check_n_way(name: str, given: int, support_samples: int, n_way: int) -> None:
+    if type(given) is not int or not 2 <= given <= support_samples:
+        raise ValueError(
+            f"{name} is {given!r}, but must be an integer from 2 to {support_samples}, the support samples"
+        )
+    if given != n_way:
+        raise ValueError(f"{name} is {given}, but the labels or a linear classifier have {n_way} classes")
 
 
 def _check_labels(name: str, labels: Tensor, n_way: int) -> None:

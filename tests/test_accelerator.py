@@ -1,6 +1,6 @@
 """
-What an accelerator is given, on PyTorch's meta device: it runs the operations of one on shapes alone, and refuses to
-give a value to the host, which is where a real one would make the host wait.
+What an accelerator is given, on PyTorch's meta device: the code of one runs on shapes alone there, and no value can be
+given to the host, which is where a real one would make the host wait.
 """
 
 from functools import partial
@@ -55,6 +55,12 @@ def test_default_architecture_never_waits_for_the_device(name):
 )
 def test_reference_architecture_never_waits_for_the_device(changes):
     run(tiny_model(torch.float32, **changes).to("meta"), on_meta(tiny_episodes()))
+
+
+def test_multi_step_loss_never_waits_for_the_device():
+    model = tiny_model(torch.float32, inner_loop_checkpointing=True)
+    model.multi_step_weights = [0.2, 0.3, 0.5]
+    run(model.to("meta"), on_meta(tiny_episodes()))
 
 
 def test_a_value_that_the_host_reads_is_found():
