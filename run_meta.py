@@ -36,6 +36,7 @@ from modeling_msmaml import (
     plot_learning_curves,
     write_model_card,
 )
+from modeling_msmaml.configuration_msmaml import DESCRIPTOR_WHITENINGS
 from modeling_msmaml.hub_command import command_line
 
 logger = logging.getLogger("run_meta")
@@ -74,6 +75,11 @@ class ModelArguments:
     )
     descriptor_size: int | None = field(
         default=None, metadata={"help": "Size of the fitted descriptor beside the network's features; 0 for none."}
+    )
+    # A dict once parsed, if it is one.
+    descriptor_whitening: str | None = field(
+        default=None,
+        metadata={"help": "Of the descriptor: by 'total', 'source' or 'class' variance; or JSON, one a modality."},
     )
     feature_size: int | None = field(default=None, metadata={"help": "Size of the network's features; 0 as pooled."})
     pooling: str | None = field(default=None, metadata={"help": "'mean' or 'mean_max' over a sequence."})
@@ -118,20 +124,17 @@ class ModelArguments:
     )
 
     def __post_init__(self):
-        try:
-            gain = json.loads(self.network_gain) if isinstance(self.network_gain, str) else self.network_gain
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f'network_gain={self.network_gain!r} is neither a number nor JSON such as {{"text": 0.3}}'
-            ) from error
-        self.network_gain = gain
-        try:
-            given = self.embeddings
-            self.embeddings = json.loads(given) if isinstance(given, str) else given
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f'embeddings={self.embeddings!r} is not JSON such as {{"image": {{"timm": "resnet18"}}}}'
-            ) from error
+        for name, wrong in (
+            ("network_gain", 'neither a number nor JSON such as {"text": 0.3}'),
+            ("embeddings", 'not JSON such as {"image": {"timm": "resnet18"}}'),
+            ("descriptor_whitening", 'neither total, source or class nor JSON such as {"audio": "class"}'),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in DESCRIPTOR_WHITENINGS:
+                try:
+                    setattr(self, name, json.loads(value))
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{name}={value!r} is {wrong}") from error
         if self.auxiliary_weight is not None and not self.auxiliary:
             raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary")
 
@@ -345,10 +348,18 @@ def store_features(
     return datasets
 
 
-def rows_to_fit_to(split: FewShotSplit) -> torch.Tensor:
-    """Up to `ROWS_TO_FIT_TO` raw training samples, evenly from the whole split as it was loaded."""
-    loaded = plain_rows(split)
-    return torch.from_numpy(split.rows(np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)))
+def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
+    """To at most `ROWS_TO_FIT_TO` samples of each training split, evenly from all of it as it was loaded."""
+    rows, groups = {}, {}
+    for split in splits:
+        loaded = plain_rows(split)
+        chosen = np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)
+        rows[split.modality] = torch.from_numpy(split.rows(chosen))
+        whitening = model.config.descriptor_whitenings[split.modality]
+        if whitening != "total":
+            names = split.source_ids if whitening == "source" else split.labels
+            groups[split.modality] = torch.from_numpy(np.unique(names[chosen], return_inverse=True)[1])
+    model.fit_front_ends(rows, seed, groups)
 
 
 def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
@@ -438,7 +449,7 @@ def run(
         datasets = store_features(datasets, model, data, args.device)
     splits = next(iter(datasets.values())).splits
     if arguments.model_name_or_path is None:
-        model.fit_front_ends({split.modality: rows_to_fit_to(split) for split in splits}, args.seed)
+        fit_front_ends(model, splits, args.seed)
     trainer = MetaTrainer(
         model=model,
         args=args,

@@ -46,7 +46,7 @@ def measure(fold: int, data_dir: str, episodes: int, options: list[str]) -> dict
     training = run_meta.make_training_episodes([half for half, _ in splits.values()], data, args)
     set_seed(args.seed)
     model = run_meta.make_model(arguments, args, training.splits)
-    model.fit_front_ends({half.modality: run_meta.rows_to_fit_to(half) for half in training.splits}, args.seed)
+    run_meta.fit_front_ends(model, training.splits, args.seed)
     trainer = MetaTrainer(model=model, args=args, train_dataset=training)
     trainer.train()
     accuracies = {}

@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
             args.seed = seed
             set_seed(seed)
             model = run_meta.make_model(arguments, args, raw[:1])
-            model.fit_front_ends({"text": run_meta.rows_to_fit_to(training)}, seed)
+            run_meta.fit_front_ends(model, [training], seed)
             untrained = untrained or MetaTrainer(copy.deepcopy(model), copy.copy(args))
             episodes = run_meta.make_training_episodes([training], data, args)
             trainers[seed] = MetaTrainer(model, copy.copy(args), train_dataset=episodes)

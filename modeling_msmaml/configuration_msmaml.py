@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from typing import Any
 
 from transformers import PreTrainedConfig
 
@@ -10,6 +11,7 @@ from .encoder_descriptions import check_embeddings
 CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none", "kernel")
 NORM_STATISTICS = ("transductive", "support")
 FRONT_ENDS = ("raw", "fitted")
+DESCRIPTOR_WHITENINGS = ("total", "source", "class")
 NORMS = ("batch", "group", "task")
 HEADS = ("linear", "prototype")
 POOLINGS = ("mean", "mean_max")
@@ -107,6 +109,10 @@ class MSMAMLConfig(PreTrainedConfig):
         descriptor_size (`int`, defaults to 0):
             Size of the fitted descriptor of a sample (see [`Descriptor`]), that stands beside the network's features;
             0 for none. Needs fitted front ends.
+        descriptor_whitening (`str` or `dict[str, str]`, defaults to `"total"`):
+            What [`MSMAMLModel.fit_front_ends`] divides the descriptor's components by: `"total"`, a power of what they
+            vary over all training samples; `"source"` or `"class"`, what they vary between samples of one source
+            (recording, document) or of one class. One for all modalities or one a modality. Needs a descriptor.
         feature_size (`int`, defaults to 0):
             Size to which the task network's pooled features are projected; 0 projects nothing.
         pooling (`str`, defaults to `"mean"`):
@@ -201,6 +207,7 @@ class MSMAMLConfig(PreTrainedConfig):
         patch_dictionary_size: int = 128,
         dictionary_patch_size: int = 6,
         descriptor_size: int = 0,
+        descriptor_whitening: str | dict[str, str] = "total",
         feature_size: int = 0,
         pooling: str = "mean",
         network_gain: float | dict[str, float] = 1.0,
@@ -252,6 +259,7 @@ class MSMAMLConfig(PreTrainedConfig):
         self.patch_dictionary_size = patch_dictionary_size
         self.dictionary_patch_size = dictionary_patch_size
         self.descriptor_size = descriptor_size
+        self.descriptor_whitening = descriptor_whitening
         self.feature_size = feature_size
         self.pooling = pooling
         self.network_gain = network_gain
@@ -384,8 +392,12 @@ class MSMAMLConfig(PreTrainedConfig):
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
-        if isinstance(self.network_gain, dict) and (unknown := self.network_gain.keys() - set(self.modalities)):
-            raise ValueError(f"network_gain names {sorted(unknown)}, but modalities={self.modalities}")
+        for name in ("network_gain", "descriptor_whitening"):
+            value = getattr(self, name)
+            if isinstance(value, dict) and (unknown := value.keys() - set(self.modalities)):
+                raise ValueError(f"{name} names {sorted(unknown)}, but modalities={self.modalities}")
+        for whitening in self.descriptor_whitenings.values():
+            _check_choice("descriptor_whitening", whitening, DESCRIPTOR_WHITENINGS)
         if self.front_ends == "fitted" and self.image_size < self.dictionary_patch_size + 2:
             raise ValueError(
                 f"image_size={self.image_size} must be at least dictionary_patch_size + 2 = "
@@ -399,9 +411,18 @@ class MSMAMLConfig(PreTrainedConfig):
     @property
     def network_gains(self) -> dict[str, float]:
         """`network_gain` of each modality."""
-        if isinstance(self.network_gain, dict):
-            return {modality: self.network_gain.get(modality, 1.0) for modality in self.modalities}
-        return dict.fromkeys(self.modalities, self.network_gain)
+        return self._of_each_modality(self.network_gain, 1.0)
+
+    @property
+    def descriptor_whitenings(self) -> dict[str, str]:
+        """`descriptor_whitening` of each modality."""
+        return self._of_each_modality(self.descriptor_whitening, "total")
+
+    def _of_each_modality(self, given: Any, default: Any) -> dict[str, Any]:
+        """One value for all modalities, or those of some and the default for the others."""
+        if isinstance(given, dict):
+            return {modality: given.get(modality, default) for modality in self.modalities}
+        return dict.fromkeys(self.modalities, given)
 
     def _check_combinations(self) -> None:
         """Raises `ValueError` where one argument would leave another without effect or meaning."""
@@ -432,6 +453,11 @@ class MSMAMLConfig(PreTrainedConfig):
             raise ValueError("train_word_vectors=True has no effect on text that embeddings['text'] reads")
         if self.network_gain != 1.0 and not self.descriptor_size:
             raise ValueError(f"network_gain={self.network_gain} needs a descriptor: give descriptor_size, or leave it")
+        if self.descriptor_whitening != "total" and not self.descriptor_size:
+            raise ValueError(
+                f"descriptor_whitening={self.descriptor_whitening!r} needs a descriptor: give descriptor_size, or "
+                "leave it"
+            )
         if self.cosine_scale != 10.0 and self.head != "prototype":
             raise ValueError(f"cosine_scale={self.cosine_scale} has no effect with head={self.head!r}")
         if self.inner_rates != "fixed" and not self.num_inner_steps:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import initialization as init
 
@@ -20,7 +20,8 @@ class Statistics(NamedTuple):
         standardise: whether each is divided by its standard deviation over the training samples before principal
             components are taken: for statistics of different kinds.
         whitening: every component is divided by its standard deviation to this power: 0 leaves principal components
-            as they are (the first ones drown the others), 1 whitens them (most are noise).
+            as they are (the first ones drown the others), 1 whitens them (most are noise). Not used where groups of
+            samples are given, see `Descriptor.fit_statistics`.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -74,16 +75,30 @@ class Descriptor(nn.Module):
         """Principal components of the training samples' statistics; components beyond their rank become zero."""
         self.fit_statistics(torch.cat([self.statistics.function(part) for part in maps.split(256)]))
 
-    def fit_statistics(self, values: Float[Tensor, "samples number"]) -> None:
-        """The same, from the statistics themselves."""
+    def fit_statistics(
+        self, values: Float[Tensor, "samples number"], groups: Int[Tensor, " samples"] | None = None
+    ) -> None:
+        """
+        The same, from the statistics themselves.
+
+        Args:
+            groups: which samples belong together, such as those of one source. Then `whitening` is not used: components
+                are divided by what they vary within groups, see `within_group_whitening`.
+
+        Raises:
+            `ValueError`: no group has two samples.
+        """
         values = values.double()
         mean, std = values.mean(dim=0), values.std(dim=0).clamp(min=1e-6)
         if not self.statistics.standardise:
             std = torch.ones_like(std)
-        _, singular, components = torch.linalg.svd((values - mean) / std, full_matrices=False)
+        scores, singular, components = torch.linalg.svd((values - mean) / std, full_matrices=False)
         deviations = singular / max(len(values) - 1, 1) ** 0.5
         kept = min(self.size, int((deviations > 1e-6 * deviations[0]).sum()))
-        projection = components[:kept].T / deviations[:kept] ** self.statistics.whitening
+        if groups is None:
+            projection = components[:kept].T / deviations[:kept] ** self.statistics.whitening
+        else:
+            projection = components[:kept].T @ within_group_whitening(scores[:, :kept] * singular[:kept], groups)
         self.mean.copy_(mean)
         self.projection.zero_()
         self.projection[:, :kept] = (projection / std[:, None]).to(self.projection)
@@ -94,3 +109,28 @@ class Descriptor(nn.Module):
         values = self.statistics.function(maps)
         projection = self.projection.to(values.dtype)
         return F.normalize((values - self.mean.to(values.dtype)) @ projection, dim=-1)
+
+
+def within_group_whitening(
+    values: Float[Tensor, "samples size"], groups: Int[Tensor, " samples"]
+) -> Float[Tensor, "size size"]:
+    """
+    (W / w + I) ** -1/2, where W is the covariance of samples about the mean of their group and w its mean variance.
+
+    Directions in which samples of one group differ count less: within-class covariance normalisation (Hatch, Kajarekar
+    and Stolcke 2006, "Within-Class Covariance Normalization for SVM-based Speaker Recognition", section 3), with as
+    much of the identity added as W has variance, so that few samples will do.
+
+    Raises:
+        `ValueError`: no group has two samples.
+    """
+    _, numbers, sizes = groups.to(values.device).unique(return_inverse=True, return_counts=True)
+    if len(sizes) == len(values):
+        raise ValueError(f"each of {len(values)} samples is a group of its own: nothing varies within groups")
+    means = values.new_zeros(len(sizes), values.shape[1]).index_add_(0, numbers, values) / sizes[:, None]
+    within = values - means[numbers]
+    covariance = within.T @ within / (len(values) - len(sizes))
+    variances, directions = torch.linalg.eigh(covariance)
+    variances = variances.clamp(min=0)
+    scale = (variances / variances.mean().clamp(min=1e-12) + 1).rsqrt()
+    return (directions * scale) @ directions.T

@@ -611,30 +611,56 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         return self.task_network(adapted.parameters, state, *arguments)
 
     @torch.no_grad()
-    def fit_front_ends(self, rows: Mapping[str, Shaped[Tensor, "samples ..."]], seed: int = 0) -> None:
+    def fit_front_ends(
+        self,
+        rows: Mapping[str, Shaped[Tensor, "samples ..."]],
+        seed: int = 0,
+        groups: Mapping[str, Int[Tensor, " samples"]] | None = None,
+    ) -> None:
         """
-        Fits frontends and descriptors to unlabelled training samples; what cannot be fitted stays as it is.
+        Fits frontends and descriptors to training samples; what cannot be fitted stays as it is.
 
         Args:
             rows: modality -> raw inputs of training samples, see [`MSMAMLModel.forward`]; a few thousand at most are
                 needed.
             seed: of what is drawn: the image patches and their first clusters.
+            groups: modality -> a number for the source or the class of each sample, of the modalities whose
+                `descriptor_whitening` is by one of these.
 
         Raises:
-            `ValueError`: a modality that the model lacks, or fewer than two samples.
+            `ValueError`: a modality that the model lacks, fewer than two samples; groups that are missing, of no use or
+                as many as samples.
         """
+        groups = groups or {}
         for modality, samples in rows.items():
             if modality not in self.frontends:
                 raise ValueError(f"rows has modality {modality!r}, but this model has {self.config.modalities}")
             if len(samples) < 2:
                 raise ValueError(f"rows[{modality!r}] has {len(samples)} samples; at least 2 are needed")
+            self._check_groups(modality, len(samples), groups.get(modality))
             frontend, samples = self.frontends[modality], samples.to(self.device)
             if hasattr(frontend, "fit"):
                 frontend.fit(samples, torch.Generator().manual_seed(seed))
             if modality in self.descriptors:
                 descriptor = self.descriptors[modality]
                 parts = (descriptor.statistics.function(frontend(part, self.dtype)) for part in samples.split(256))
-                descriptor.fit_statistics(torch.cat(list(parts)))
+                descriptor.fit_statistics(torch.cat(list(parts)), groups.get(modality))
+
+    def _check_groups(self, modality: str, samples: int, groups: Int[Tensor, " samples"] | None) -> None:
+        """Raises `ValueError` unless the groups of samples are what the modality's descriptor is to be whitened by."""
+        kind = self.config.descriptor_whitenings[modality]
+        if groups is None and kind != "total":
+            raise ValueError(
+                f"descriptor_whitening is {kind!r} for {modality}: groups[{modality!r}] must say each {kind}"
+            )
+        if groups is not None and kind == "total":
+            raise ValueError(f"groups[{modality!r}] has no use: descriptor_whitening is 'total' for {modality}")
+        if groups is not None and len(groups) != samples:
+            raise ValueError(f"groups[{modality!r}] has {len(groups)} numbers for {samples} samples")
+        if groups is not None and len(groups.unique()) == samples:
+            raise ValueError(
+                f"descriptor_whitening is {kind!r} for {modality}, but no two of {samples} samples share their {kind}"
+            )
 
     def _check(self, episodes: dict[str, MetaBatch]) -> dict[str, int]:
         """Raises `ValueError` if they are not as `forward` says; returns the number of classes of each modality."""

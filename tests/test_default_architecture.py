@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.descriptors import Descriptor, Statistics
+from modeling_msmaml.descriptors import Descriptor, Statistics, within_group_whitening
 from modeling_msmaml.dropout import _mixed, drop_channels, task_seeds
 from modeling_msmaml.fitted_frontends import (
     ACTIVATION_THRESHOLD,
@@ -312,6 +312,52 @@ def test_fitting_refuses_what_it_cannot_use():
         model.fit_front_ends({"image": torch.zeros(1, 3, 16, 16)})
 
 
+@pytest.mark.parametrize(
+    ("whitening", "groups", "message"),
+    [
+        ("class", None, "'class' for image: groups.*must say each class"),
+        ("class", {"image": torch.arange(3)}, "3 numbers for 4 samples"),
+        ("source", {"image": torch.arange(4)}, "'source' for image, but no two of 4 samples share their source"),
+        ("total", {"image": torch.zeros(4)}, "has no use"),
+    ],
+)
+def test_fitting_refuses_groups_that_do_not_fit_the_whitening(whitening, groups, message):
+    changes = {"modalities": ["image"], "descriptor_whitening": whitening}
+    model = MSMAMLModel(MSMAMLConfig(**{**SMALL, **changes}))
+    with pytest.raises(ValueError, match=message):
+        model.fit_front_ends({"image": torch.zeros(4, 3, 16, 16)}, groups=groups)
+
+
+@given(st.integers(2, 6), st.integers(0, 10_000))
+def test_whitening_within_groups_inverts_the_root_of_their_regularised_covariance(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(20, size, generator=generator, dtype=torch.float64) * 10.0 ** torch.arange(size)
+    groups = torch.randint(0, 6, (20,), generator=generator)
+    matrix = within_group_whitening(values, groups)
+    within = torch.cat([values[groups == group] - values[groups == group].mean(0) for group in groups.unique()])
+    covariance = within.T @ within / (20 - len(groups.unique()))
+    regularised = covariance / covariance.trace() * size + torch.eye(size)
+    torch.testing.assert_close(matrix @ regularised @ matrix, torch.eye(size, dtype=torch.float64), atol=1e-6, rtol=0)
+    # The numbers of groups mean nothing, and moving whole groups changes nothing.
+    moved = values + 100 * torch.randn(6, size, generator=generator, dtype=torch.float64)[groups]
+    torch.testing.assert_close(within_group_whitening(moved, 17 - 3 * groups), matrix)
+
+
+def test_descriptor_whitened_by_source_tells_sources_apart_where_samples_of_one_vary_much():
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.arange(10).repeat_interleave(20)
+    of_source = torch.randn(10, 9, generator=generator)[groups]
+    values = torch.cat([of_source, 10 * torch.randn(200, 1, generator=generator)], dim=1)
+    apart = {}
+    for name, given_groups in (("as it is", None), ("source", groups)):
+        descriptor = Descriptor(Statistics(lambda maps: maps, 10, standardise=False, whitening=0.0), 10)
+        descriptor.fit_statistics(values, given_groups)
+        described = descriptor(values).unflatten(0, (10, 20))
+        between, within = described.mean(dim=1).var(dim=0).sum(), described.var(dim=1).sum(dim=1).mean()
+        apart[name] = float(between / within)
+    assert apart["source"] > 2 * apart["as it is"], apart
+
+
 @given(st.lists(st.lists(st.integers(0, 5), min_size=6, max_size=6), min_size=1, max_size=4))
 def test_occurrences_count(rows):
     expected = [[row.count(token) for token in row] for row in rows]
@@ -407,6 +453,9 @@ def test_co_training_adds_to_the_training_loss_alone():
         ({"front_ends": "raw"}, "descriptor_size=6 needs front_ends"),
         ({"descriptor_size": 0, "network_gain": 0.5}, "network_gain=0.5 needs a descriptor"),
         ({"network_gain": {"audio": 0.0}}, "network_gain=.*positive"),
+        ({"descriptor_whitening": "classes"}, "descriptor_whitening='classes'.*total, source, class"),
+        ({"descriptor_whitening": {"txt": "class"}}, "descriptor_whitening names .*txt"),
+        ({"descriptor_size": 0, "descriptor_whitening": "class"}, "descriptor_whitening='class' needs a descriptor"),
         ({"head": "linear", "cosine_scale": 5.0}, "cosine_scale=5.0 has no effect"),
         ({"num_inner_steps": 0}, "inner_rates='per_layer_per_step' has no effect"),
         ({"conditioning": "sigmoid"}, "modulation_init='identity' needs"),

@@ -121,6 +121,20 @@ def test_the_default_architecture_with_either_norm_reports_transduction(tmp_path
     assert f"| transductive | {'yes' if transductive else 'no'} |" in card
 
 
+def test_descriptors_are_whitened_within_classes_or_sources_of_the_data(tmp_path):
+    runs = {"total": (), "class": ("--descriptor_whitening", "class")}
+    runs["class as JSON"] = ("--descriptor_whitening", '{"image": "class"}')
+    found = {}
+    for name, more in runs.items():
+        flagship_run(tmp_path / name, "--network_gain", "1.0", *more)
+        found[name] = load_file(tmp_path / name / "model.safetensors")["descriptors.image.projection"]
+    assert torch.equal(found["class"], found["class as JSON"]) and not torch.equal(found["class"], found["total"])
+    with pytest.raises((ValueError, SystemExit), match="no two of .* samples share their source"):
+        flagship_run(tmp_path / "source", "--network_gain", "1.0", "--descriptor_whitening", "source")
+    with pytest.raises((ValueError, SystemExit), match="neither total, source or class nor JSON"):
+        flagship_run(tmp_path / "wrong", "--network_gain", "1.0", "--descriptor_whitening", "{image: class}")
+
+
 def test_options_of_a_data_set(tmp_path):
     run = ["configs/quickstart.yaml", *options(output_dir=tmp_path, max_steps=1), "--datasets", "synthetic:text"]
     run_meta.main([*run, "--dataset_options", '{"synthetic:text": {"seed": 3}}'])
