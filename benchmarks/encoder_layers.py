@@ -6,7 +6,7 @@ Which layer of a frozen text encoder to take, and how far to whiten its states, 
 
 Five of Brown's ten training categories are held out, several times over; mean accuracy over those draws of the nearest
 centroid of mean states, and of the same after centring and partial whitening fitted to the other five (what
-`Descriptor` does).
+`Descriptor` does), by the components' deviations or within documents (`descriptor_whitening="source"`).
 """
 
 import argparse
@@ -93,6 +93,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         passage_length=600,
     )
     means = mean_states(split, options.encoder, options.window)
+    documents = torch.from_numpy(np.unique(split.source_ids, return_inverse=True)[1])
     found: dict[tuple[int, str, int], list[float]] = {}
     for draw in range(options.draws):
         training, held_out = splits_of(split, split, draw)
@@ -104,12 +105,11 @@ def main(argv: list[str] | None = None) -> list[dict]:
             for layer in range(means.shape[1]):
                 states = means[:, layer]
                 kinds = {"nearest centroid": F.normalize(states[tested], dim=1)}
-                for whitening in WHITENINGS:
-                    descriptor = Descriptor(
-                        Statistics(torch.Tensor.float, states.shape[1], False, whitening), options.size
-                    )
-                    descriptor.fit_statistics(states[fitted])
-                    kinds[f"descriptor, whitening {whitening}"] = descriptor(states[tested])
+                ways = [(str(power), power, None) for power in WHITENINGS] + [("source", 0.0, documents[fitted])]
+                for name, power, groups in ways:
+                    descriptor = Descriptor(Statistics(torch.Tensor.float, states.shape[1], False, power), options.size)
+                    descriptor.fit_statistics(states[fitted], groups)
+                    kinds[f"descriptor, whitening {name}"] = descriptor(states[tested])
                 for kind, features in kinds.items():
                     found.setdefault((layer, kind, k_shot), []).append(accuracy(features, episodes))
     results = [

@@ -71,9 +71,9 @@ class Descriptor(nn.Module):
         init.zeros_(self.mean)
         init.normal_(self.projection, std=self.projection.shape[0] ** -0.5)
 
-    def fit(self, maps: Float[Tensor, "samples ..."]) -> None:
+    def fit(self, maps: Float[Tensor, "samples ..."], groups: Int[Tensor, " samples"] | None = None) -> None:
         """Principal components of the training samples' statistics; components beyond their rank become zero."""
-        self.fit_statistics(torch.cat([self.statistics.function(part) for part in maps.split(256)]))
+        self.fit_statistics(torch.cat([self.statistics.function(part) for part in maps.split(256)]), groups)
 
     def fit_statistics(
         self, values: Float[Tensor, "samples number"], groups: Int[Tensor, " samples"] | None = None
