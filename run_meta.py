@@ -124,19 +124,21 @@ class ModelArguments:
     )
 
     def __post_init__(self):
-        for name, wrong in (
-            ("network_gain", 'neither a number nor JSON such as {"text": 0.3}'),
-            ("embeddings", 'not JSON such as {"image": {"timm": "resnet18"}}'),
-            ("descriptor_whitening", 'neither total, source or class nor JSON such as {"audio": "class"}'),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, str) and value not in DESCRIPTOR_WHITENINGS:
-                try:
-                    setattr(self, name, json.loads(value))
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{name}={value!r} is {wrong}") from error
+        self._parse("network_gain", 'neither a number nor JSON such as {"text": 0.3}')
+        self._parse("embeddings", 'not JSON such as {"image": {"timm": "resnet18"}}')
+        if self.descriptor_whitening not in DESCRIPTOR_WHITENINGS:
+            words = ", ".join(DESCRIPTOR_WHITENINGS)
+            self._parse("descriptor_whitening", f'neither one of {words} nor JSON such as {{"audio": "class"}}')
         if self.auxiliary_weight is not None and not self.auxiliary:
             raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary")
+
+    def _parse(self, name: str, wrong: str) -> None:
+        """Text of a field as JSON; `wrong` says what it is if it cannot be."""
+        value = getattr(self, name)
+        try:
+            setattr(self, name, json.loads(value) if isinstance(value, str) else value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name}={value!r} is {wrong}") from error
 
     def given(self) -> dict:
         """The fields of `MSMAMLConfig` that were given."""

@@ -117,9 +117,10 @@ def within_group_whitening(
     """
     (W / w + I) ** -1/2, where W is the covariance of samples about the mean of their group and w its mean variance.
 
-    Directions in which samples of one group differ count less: within-class covariance normalisation (Hatch, Kajarekar
-    and Stolcke 2006, "Within-Class Covariance Normalization for SVM-based Speaker Recognition", section 3), with as
-    much of the identity added as W has variance, so that few samples will do.
+    Directions in which samples of one group differ count less: within-class covariance normalisation of principal
+    components (Hatch, Kajarekar and Stolcke 2006, "Within-Class Covariance Normalization for SVM-based Speaker
+    Recognition", Interspeech, pp. 1471-1474), with as much of the identity added as W has variance, so that few samples
+    will do.
 
     Raises:
         `ValueError`: no group has two samples.

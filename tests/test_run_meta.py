@@ -131,7 +131,7 @@ def test_descriptors_are_whitened_within_classes_or_sources_of_the_data(tmp_path
     assert torch.equal(found["class"], found["class as JSON"]) and not torch.equal(found["class"], found["total"])
     with pytest.raises((ValueError, SystemExit), match="no two of .* samples share their source"):
         flagship_run(tmp_path / "source", "--network_gain", "1.0", "--descriptor_whitening", "source")
-    with pytest.raises((ValueError, SystemExit), match="neither total, source or class nor JSON"):
+    with pytest.raises((ValueError, SystemExit), match="neither one of total, source, class nor JSON"):
         flagship_run(tmp_path / "wrong", "--network_gain", "1.0", "--descriptor_whitening", "{image: class}")
 
 
