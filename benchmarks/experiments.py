@@ -258,10 +258,11 @@ def _of_its_modalities(config: str, options: Options) -> Options:
     if "new_classes" in own and "new_classes" not in options:
         kept = [new for new in own["new_classes"] if DATA_SET_OF[NEW_CLASSES[new].modality] in options["datasets"]]
         few["new_classes"] = kept or "false"
-    gain = own.get("network_gain")
-    gain = json.loads(gain) if isinstance(gain, str) else gain
-    if isinstance(gain, dict) and "network_gain" not in options:
-        few["network_gain"] = json.dumps({m: gain[m] for m in gain if DATA_SET_OF[m] in options["datasets"]})
+    for name in ("network_gain", "descriptor_whitening"):
+        value = own.get(name)
+        value = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+        if isinstance(value, dict) and name not in options:
+            few[name] = json.dumps({m: value[m] for m in value if DATA_SET_OF[m] in options["datasets"]})
     return few
 
 
