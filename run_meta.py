@@ -76,10 +76,13 @@ class ModelArguments:
     descriptor_size: int | None = field(
         default=None, metadata={"help": "Size of the fitted descriptor beside the network's features; 0 for none."}
     )
-    # A dict once parsed, if it is one.
+    # A word, or a dict once parsed.
     descriptor_whitening: str | None = field(
         default=None,
-        metadata={"help": "Of the descriptor: by 'total', 'source' or 'class' variance; or JSON, one a modality."},
+        metadata={
+            "help": "Of the descriptor: by 'total' variance, or by that within a 'source' or a 'class' (which reads "
+            "labels); or JSON, one a modality."
+        },
     )
     feature_size: int | None = field(default=None, metadata={"help": "Size of the network's features; 0 as pooled."})
     pooling: str | None = field(default=None, metadata={"help": "'mean' or 'mean_max' over a sequence."})
@@ -350,18 +353,39 @@ def store_features(
     return datasets
 
 
-def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
-    """To at most `ROWS_TO_FIT_TO` samples of each training split, evenly from all of it as it was loaded."""
-    rows, groups = {}, {}
+def rows_to_fit_to(split: FewShotSplit) -> np.ndarray:
+    """Numbers of at most `ROWS_TO_FIT_TO` rows, evenly from all of a training split as it was loaded."""
+    loaded = plain_rows(split)
+    return np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)
+
+
+def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dict[str, torch.Tensor]:
+    """
+    A number for the source or the class of each row that is fitted to, as `descriptor_whitening` says.
+
+    Raises:
+        ValueError: each row is its own source.
+    """
+    groups = {}
     for split in splits:
-        loaded = plain_rows(split)
-        chosen = np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)
-        rows[split.modality] = torch.from_numpy(split.rows(chosen))
-        whitening = model.config.descriptor_whitenings[split.modality]
-        if whitening != "total":
-            names = split.source_ids if whitening == "source" else split.labels
-            groups[split.modality] = torch.from_numpy(np.unique(names[chosen], return_inverse=True)[1])
-    model.fit_front_ends(rows, seed, groups)
+        whitening = config.descriptor_whitenings[split.modality]
+        if whitening == "total":
+            continue
+        names = (split.source_ids if whitening == "source" else split.labels)[rows_to_fit_to(split)]
+        found, numbers = np.unique(names, return_inverse=True)
+        if len(found) == len(names):
+            raise ValueError(
+                f"descriptor_whitening={whitening!r} of {split.modality}: no two of {len(names)} training samples of "
+                f"{split.name} share their {whitening}; take another whitening for {split.modality}"
+            )
+        groups[split.modality] = torch.from_numpy(numbers)
+    return groups
+
+
+def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
+    """To training splits."""
+    rows = {split.modality: torch.from_numpy(split.rows(rows_to_fit_to(split))) for split in splits}
+    model.fit_front_ends(rows, seed, groups_to_whiten_by(model.config, splits))
 
 
 def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
@@ -446,7 +470,10 @@ def run(
     check_what_to_do(arguments, args)
     datasets = make_datasets(data, args)
     set_seed(args.seed)
-    model = make_model(arguments, args, next(iter(datasets.values())).splits)
+    splits = next(iter(datasets.values())).splits
+    model = make_model(arguments, args, splits)
+    if arguments.model_name_or_path is None:
+        groups_to_whiten_by(model.config, splits)  # fails, if it does, before features are computed
     if data.cache_features:
         datasets = store_features(datasets, model, data, args.device)
     splits = next(iter(datasets.values())).splits

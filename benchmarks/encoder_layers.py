@@ -6,7 +6,7 @@ Which layer of a frozen text encoder to take, and how far to whiten its states, 
 
 Five of Brown's ten training categories are held out, several times over; mean accuracy over those draws of the nearest
 centroid of mean states, and of the same after centring and partial whitening fitted to the other five (what
-`Descriptor` does), by the components' deviations or within documents (`descriptor_whitening="source"`).
+`Descriptor` does), by the components' deviations, or within documents or categories (`descriptor_whitening`).
 """
 
 import argparse
@@ -93,7 +93,10 @@ def main(argv: list[str] | None = None) -> list[dict]:
         passage_length=600,
     )
     means = mean_states(split, options.encoder, options.window)
-    documents = torch.from_numpy(np.unique(split.source_ids, return_inverse=True)[1])
+    groupings = {
+        "source": torch.from_numpy(np.unique(split.source_ids, return_inverse=True)[1]),
+        "class": torch.from_numpy(split.labels),
+    }
     found: dict[tuple[int, str, int], list[float]] = {}
     for draw in range(options.draws):
         training, held_out = splits_of(split, split, draw)
@@ -105,7 +108,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
             for layer in range(means.shape[1]):
                 states = means[:, layer]
                 kinds = {"nearest centroid": F.normalize(states[tested], dim=1)}
-                ways = [(str(power), power, None) for power in WHITENINGS] + [("source", 0.0, documents[fitted])]
+                ways = [(str(power), power, None) for power in WHITENINGS]
+                ways += [(name, 0.0, numbers[fitted]) for name, numbers in groupings.items()]
                 for name, power, groups in ways:
                     descriptor = Descriptor(Statistics(torch.Tensor.float, states.shape[1], False, power), options.size)
                     descriptor.fit_statistics(states[fitted], groups)

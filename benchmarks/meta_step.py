@@ -6,9 +6,10 @@ Time and memory of one meta-step (loss and outer gradient), ours against other w
 Every contender runs in a process of its own on the same network and the same episodes. First each must reproduce, in
 float64, the outer gradient of the plain loop; then single steps of all contenders alternate, so that whatever else the
 machine does meets them alike. Reported are medians over rounds; the median over rounds of each ratio to the plain loop,
-with its quartiles; by how much the process grew at most during a step, the median of as many steps (on the CPU:
-resident memory, with what was freed before given back to the system); the share of the machine's matrix product peak,
-all threads; and how far the outer gradient in the setting's dtype is from the one in float64, relative to its norm.
+with its quartiles; by how much the process grew at most during a step, median and quartiles of as many steps (on
+the CPU: resident memory, with what was freed before given back to the system); the share of the machine's matrix
+product peak, all threads; and how far the outer gradient in the setting's dtype is from the one in float64, relative to
+its norm.
 
 Evaluation is the same model on the same episodes in evaluation mode without gradients. Inference is adaptation and 15
 predictions a class for a stream of tasks, in batches, one modality after the other.
@@ -317,16 +318,17 @@ def measure(setting: Setting, names: list[str], rounds: int, learn2learn: Path |
         f"{rounds} rounds, {torch.get_num_threads()} threads; {flops / 1e9:.1f} Gflop a step in matrix products and "
         f"convolutions; matrix product peak {peak / 1e9:.0f} Gflop/s.",
         "",
-        "| contender | seconds | speed of plain loop (quartiles) | memory, MiB | share of peak | gradient error |",
+        "| contender | seconds | speed of plain loop (quartiles) | memory, MiB (quartiles) | share of peak | "
+        "gradient error |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for process in processes:
         seconds = process.seconds[1:]
         low, middle, high = statistics.quantiles([a / b for a, b in zip(plain, seconds, strict=True)], n=4)
-        memory = statistics.median(process.ask("memory") for _ in range(rounds))
+        memory = statistics.quantiles([process.ask("memory") / 2**20 for _ in range(rounds)], n=4)
         lines.append(
             f"| {process.name} | {statistics.median(seconds):.3f} | {middle:.2f} ({low:.2f} to {high:.2f}) | "
-            f"{memory / 2**20:.0f} | {flops / statistics.median(seconds) / peak:.2f} | "
+            f"{memory[1]:.0f} ({memory[0]:.0f} to {memory[2]:.0f}) | {flops / statistics.median(seconds) / peak:.2f} | "
             f"{difference(process.ask('rounded'), expected):.0e} |"
         )
     lines += ["", *left_out, *alone(setting, next(process for process in processes if process.name == "ours"), rounds)]

@@ -110,9 +110,10 @@ class MSMAMLConfig(PreTrainedConfig):
             Size of the fitted descriptor of a sample (see [`Descriptor`]), that stands beside the network's features;
             0 for none. Needs fitted front ends.
         descriptor_whitening (`str` or `dict[str, str]`, defaults to `"total"`):
-            What [`MSMAMLModel.fit_front_ends`] divides the descriptor's components by: `"total"`, a power of what they
-            vary over all training samples; `"source"` or `"class"`, what they vary between samples of one source
-            (recording, document) or of one class. One for all modalities or one a modality. Needs a descriptor.
+            How [`MSMAMLModel.fit_front_ends`] whitens the descriptor's components: `"total"`, each divided by a power
+            of its deviation over all training samples, without labels; `"source"` or `"class"`, all together by their
+            covariance between samples of one source (recording, document) or of one class, see
+            `descriptors.within_group_whitening`. One for all modalities or one a modality. Needs a descriptor.
         feature_size (`int`, defaults to 0):
             Size to which the task network's pooled features are projected; 0 projects nothing.
         pooling (`str`, defaults to `"mean"`):
@@ -396,8 +397,8 @@ class MSMAMLConfig(PreTrainedConfig):
             value = getattr(self, name)
             if isinstance(value, dict) and (unknown := value.keys() - set(self.modalities)):
                 raise ValueError(f"{name} names {sorted(unknown)}, but modalities={self.modalities}")
-        for whitening in self.descriptor_whitenings.values():
-            _check_choice("descriptor_whitening", whitening, DESCRIPTOR_WHITENINGS)
+        for modality, whitening in self.descriptor_whitenings.items():
+            _check_choice(f"descriptor_whitening of {modality}", whitening, DESCRIPTOR_WHITENINGS)
         if self.front_ends == "fitted" and self.image_size < self.dictionary_patch_size + 2:
             raise ValueError(
                 f"image_size={self.image_size} must be at least dictionary_patch_size + 2 = "
@@ -453,7 +454,7 @@ class MSMAMLConfig(PreTrainedConfig):
             raise ValueError("train_word_vectors=True has no effect on text that embeddings['text'] reads")
         if self.network_gain != 1.0 and not self.descriptor_size:
             raise ValueError(f"network_gain={self.network_gain} needs a descriptor: give descriptor_size, or leave it")
-        if self.descriptor_whitening != "total" and not self.descriptor_size:
+        if set(self.descriptor_whitenings.values()) != {"total"} and not self.descriptor_size:
             raise ValueError(
                 f"descriptor_whitening={self.descriptor_whitening!r} needs a descriptor: give descriptor_size, or "
                 "leave it"

@@ -133,5 +133,6 @@ def within_group_whitening(
     covariance = within.T @ within / (len(values) - len(sizes))
     variances, directions = torch.linalg.eigh(covariance)
     variances = variances.clamp(min=0)
-    scale = (variances / variances.mean().clamp(min=1e-12) + 1).rsqrt()
+    mean = variances.mean()
+    scale = (variances / torch.where(mean > 0, mean, 1) + 1).rsqrt()
     return (directions * scale) @ directions.T

@@ -628,16 +628,19 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 `descriptor_whitening` is by one of these.
 
         Raises:
-            `ValueError`: a modality that the model lacks, fewer than two samples; groups that are missing, of no use or
-                as many as samples.
+            `ValueError`: a modality that the model lacks, fewer than two samples; groups that are missing, of no use,
+                not one number a sample, or as many as samples. Nothing is fitted then.
         """
         groups = groups or {}
+        if unknown := groups.keys() - rows.keys():
+            raise ValueError(f"groups has {sorted(unknown)}, but rows has {sorted(rows)}")
         for modality, samples in rows.items():
             if modality not in self.frontends:
                 raise ValueError(f"rows has modality {modality!r}, but this model has {self.config.modalities}")
             if len(samples) < 2:
                 raise ValueError(f"rows[{modality!r}] has {len(samples)} samples; at least 2 are needed")
             self._check_groups(modality, len(samples), groups.get(modality))
+        for modality, samples in rows.items():
             frontend, samples = self.frontends[modality], samples.to(self.device)
             if hasattr(frontend, "fit"):
                 frontend.fit(samples, torch.Generator().manual_seed(seed))
@@ -649,17 +652,22 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     def _check_groups(self, modality: str, samples: int, groups: Int[Tensor, " samples"] | None) -> None:
         """Raises `ValueError` unless the groups of samples are what the modality's descriptor is to be whitened by."""
         kind = self.config.descriptor_whitenings[modality]
-        if groups is None and kind != "total":
+        is_kind = f"descriptor_whitening is {kind!r} for {modality}"
+        if kind == "total":
+            if groups is not None:
+                raise ValueError(f"{is_kind}, so that groups[{modality!r}] has no use: leave it out")
+            return
+        if groups is None:
+            raise ValueError(f"{is_kind}: give groups[{modality!r}], a number for the {kind} of each sample")
+        if not isinstance(groups, Tensor) or groups.shape != (samples,):
+            given = tuple(groups.shape) if isinstance(groups, Tensor) else type(groups).__name__
             raise ValueError(
-                f"descriptor_whitening is {kind!r} for {modality}: groups[{modality!r}] must say each {kind}"
+                f"groups[{modality!r}] must be a tensor of shape ({samples},), a number a sample, not {given}"
             )
-        if groups is not None and kind == "total":
-            raise ValueError(f"groups[{modality!r}] has no use: descriptor_whitening is 'total' for {modality}")
-        if groups is not None and len(groups) != samples:
-            raise ValueError(f"groups[{modality!r}] has {len(groups)} numbers for {samples} samples")
-        if groups is not None and len(groups.unique()) == samples:
+        if len(groups.unique()) == samples:
+            other = "class" if kind == "source" else "source"
             raise ValueError(
-                f"descriptor_whitening is {kind!r} for {modality}, but no two of {samples} samples share their {kind}"
+                f"{is_kind}, but no two of {samples} samples share their {kind}: take {other!r} or 'total'"
             )
 
     def _check(self, episodes: dict[str, MetaBatch]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The benchmarks' own checks, cut short."""
 
 import json
+import re
 import shutil
 from functools import partial
 
@@ -47,6 +48,10 @@ def test_meta_step_checks_gradients_and_reports_every_contender(capsys, monkeypa
         ]
     )
     table = capsys.readouterr().out
+    # Seconds, speed with quartiles, memory with quartiles.
+    assert re.search(
+        r"^\| ours \| [\d.]+ \| [\d.]+ \([\d.]+ to [\d.]+\) \| \d+ \(\d+ to \d+\) \| ", table, re.MULTILINE
+    )
     assert "| plain |" in table and "| ours |" in table and "| plain, float64 |" in table
     assert "times cheaper" in table and "| image | " in table
     assert "| higher |" in table or "higher is left out: No module named 'higher'" in table

@@ -315,10 +315,13 @@ def test_fitting_refuses_what_it_cannot_use():
 @pytest.mark.parametrize(
     ("whitening", "groups", "message"),
     [
-        ("class", None, "'class' for image: groups.*must say each class"),
-        ("class", {"image": torch.arange(3)}, "3 numbers for 4 samples"),
-        ("source", {"image": torch.arange(4)}, "'source' for image, but no two of 4 samples share their source"),
-        ("total", {"image": torch.zeros(4)}, "has no use"),
+        ("class", None, "'class' for image: give groups.*the class of each sample"),
+        ("class", {"image": torch.arange(3)}, r"shape \(4,\), a number a sample, not \(3,\)"),
+        ("class", {"image": torch.zeros(4, 1)}, r"not \(4, 1\)"),
+        ("class", {"image": [0, 0, 1, 1]}, "not list"),
+        ("class", {"image": torch.zeros(4), "txt": torch.zeros(4)}, "groups has .'txt'.*rows has .'image'"),
+        ("source", {"image": torch.arange(4)}, "no two of 4 samples share their source: take 'class' or 'total'"),
+        ("total", {"image": torch.zeros(4)}, "has no use: leave it out"),
     ],
 )
 def test_fitting_refuses_groups_that_do_not_fit_the_whitening(whitening, groups, message):
@@ -338,7 +341,8 @@ def test_whitening_within_groups_inverts_the_root_of_their_regularised_covarianc
     covariance = within.T @ within / (20 - len(groups.unique()))
     regularised = covariance / covariance.trace() * size + torch.eye(size)
     torch.testing.assert_close(matrix @ regularised @ matrix, torch.eye(size, dtype=torch.float64), atol=1e-6, rtol=0)
-    # The numbers of groups mean nothing, and moving whole groups changes nothing.
+    # Neither the unit of the values nor the numbers of groups mean anything, and moving whole groups changes nothing.
+    torch.testing.assert_close(within_group_whitening(1e-9 * values, groups), matrix)
     moved = values + 100 * torch.randn(6, size, generator=generator, dtype=torch.float64)[groups]
     torch.testing.assert_close(within_group_whitening(moved, 17 - 3 * groups), matrix)
 
@@ -453,7 +457,8 @@ def test_co_training_adds_to_the_training_loss_alone():
         ({"front_ends": "raw"}, "descriptor_size=6 needs front_ends"),
         ({"descriptor_size": 0, "network_gain": 0.5}, "network_gain=0.5 needs a descriptor"),
         ({"network_gain": {"audio": 0.0}}, "network_gain=.*positive"),
-        ({"descriptor_whitening": "classes"}, "descriptor_whitening='classes'.*total, source, class"),
+        ({"descriptor_whitening": "classes"}, "descriptor_whitening of audio='classes'.*total, source, class"),
+        ({"descriptor_whitening": {"text": "clas"}}, "descriptor_whitening of text='clas'"),
         ({"descriptor_whitening": {"txt": "class"}}, "descriptor_whitening names .*txt"),
         ({"descriptor_size": 0, "descriptor_whitening": "class"}, "descriptor_whitening='class' needs a descriptor"),
         ({"head": "linear", "cosine_scale": 5.0}, "cosine_scale=5.0 has no effect"),

@@ -422,6 +422,6 @@ def test_benchmark_of_layers_reports_each(tmp_path, data_dir, cache_dir, capsys)
     encoder = save_bert(tmp_path / "bert", max_position_embeddings=202)
     arguments = ["--encoder", encoder, "--window", "202", "--draws", "1", "--num_episodes", "3"]
     results = encoder_layers.main([*arguments, "--data_dir", str(data_dir), "--cache_dir", str(cache_dir)])
-    assert {result["layer"] for result in results} == {0, 1} and len(results) == 2 * 2 * 5
-    rows = re.findall(r"^\| (\d) \|(?: [\d.]+ / [\d.]+ \|){5}$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert {result["layer"] for result in results} == {0, 1} and len(results) == 2 * 2 * 6
+    rows = re.findall(r"^\| (\d) \|(?: [\d.]+ / [\d.]+ \|){6}$", capsys.readouterr().out, flags=re.MULTILINE)
     assert rows == ["0", "1"]

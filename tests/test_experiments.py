@@ -111,6 +111,17 @@ def test_every_run_is_a_valid_command_that_differs_from_its_config(name, tmp_pat
         assert values[0][option] != values[1][option], f"{option} is that of {run.config} already: {name} shows nothing"
 
 
+def test_runs_of_some_modalities_leave_out_what_the_config_gives_to_others(monkeypatch):
+    own = {"network_gain": '{"audio": 1.0, "text": 0.3}', "descriptor_whitening": {"audio": "class", "text": "source"}}
+    monkeypatch.setattr(experiments, "_yaml", lambda config: own)
+    few = experiments._of_its_modalities("any.yaml", {"datasets": ["esc50"]})
+    assert few == {"network_gain": '{"audio": 1.0}', "descriptor_whitening": '{"audio": "class"}'}
+    given = {"datasets": ["esc50"], "network_gain": "1.0", "descriptor_whitening": "total"}
+    assert experiments._of_its_modalities("any.yaml", given) == {}
+    own.update(network_gain=0.3, descriptor_whitening="source")
+    assert experiments._of_its_modalities("any.yaml", {"datasets": ["esc50"]}) == {}
+
+
 def test_groups_hold_what_they_are_about():
     groups = {group: set(report.in_group(group)) for group in experiments.GROUPS}
     assert {group for run in RUNS.values() for group in run.groups} == set(experiments.GROUPS)

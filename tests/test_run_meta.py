@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
 import run_meta
-from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
+from data_builders import FewShotSplit
+from data_builders.new_classes import add_new_classes
+from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -121,6 +124,30 @@ def test_the_default_architecture_with_either_norm_reports_transduction(tmp_path
     assert f"| transductive | {'yes' if transductive else 'no'} |" in card
 
 
+@pytest.mark.parametrize("whitening", ["source", "class"])
+def test_groups_to_whiten_by_are_those_of_the_rows_that_are_fitted_to(monkeypatch, whitening):
+    monkeypatch.setattr(run_meta, "ROWS_TO_FIT_TO", 30)
+    labels, sources = np.arange(100) // 20, np.random.default_rng(0).permutation(100) // 2
+    rows = np.zeros((100, 3, 16, 16), dtype=np.uint8)
+    rows[:, 0, 0, 0], rows[:, 0, 0, 1] = labels, sources
+    split = add_new_classes([FewShotSplit.from_arrays(rows, labels, sources.astype(str))], ["rotate"])[0]
+    assert len(split) == 400
+
+    class Model:
+        config = MSMAMLConfig(
+            modalities=["image"], front_ends="fitted", descriptor_size=4, descriptor_whitening=whitening
+        )
+
+        def fit_front_ends(self, rows, seed, groups):
+            self.rows, self.groups = rows["image"], groups["image"]
+
+    model = Model()
+    run_meta.fit_front_ends(model, [split], 0)
+    assert len(model.rows) == len(model.groups) == 30
+    marks = model.rows[:, 0, 0, 0 if whitening == "class" else 1]
+    assert torch.equal(marks[:, None] == marks, model.groups[:, None] == model.groups)
+
+
 def test_descriptors_are_whitened_within_classes_or_sources_of_the_data(tmp_path):
     runs = {"total": (), "class": ("--descriptor_whitening", "class")}
     runs["class as JSON"] = ("--descriptor_whitening", '{"image": "class"}')
@@ -129,7 +156,7 @@ def test_descriptors_are_whitened_within_classes_or_sources_of_the_data(tmp_path
         flagship_run(tmp_path / name, "--network_gain", "1.0", *more)
         found[name] = load_file(tmp_path / name / "model.safetensors")["descriptors.image.projection"]
     assert torch.equal(found["class"], found["class as JSON"]) and not torch.equal(found["class"], found["total"])
-    with pytest.raises((ValueError, SystemExit), match="no two of .* samples share their source"):
+    with pytest.raises((ValueError, SystemExit), match="'source' of image: no two of .* share their source"):
         flagship_run(tmp_path / "source", "--network_gain", "1.0", "--descriptor_whitening", "source")
     with pytest.raises((ValueError, SystemExit), match="neither one of total, source, class nor JSON"):
         flagship_run(tmp_path / "wrong", "--network_gain", "1.0", "--descriptor_whitening", "{image: class}")
