@@ -629,7 +629,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
 
         Raises:
             `ValueError`: a modality that the model lacks, fewer than two samples; groups that are missing, of no use,
-                not one number a sample, or as many as samples. Nothing is fitted then.
+                not one number a sample, or as many as samples; a modality without descriptor whose descriptor is to be
+                whitened by groups. Nothing is fitted then.
         """
         groups = groups or {}
         if unknown := groups.keys() - rows.keys():
@@ -657,6 +658,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             if groups is not None:
                 raise ValueError(f"{is_kind}, so that groups[{modality!r}] has no use: leave it out")
             return
+        if modality not in self.descriptors:
+            raise ValueError(f"{is_kind}, which has no descriptor: give descriptor_whitening for the others alone")
         if groups is None:
             raise ValueError(f"{is_kind}: give groups[{modality!r}], a number for the {kind} of each sample")
         if not isinstance(groups, Tensor) or groups.shape != (samples,):

@@ -21,6 +21,7 @@ from modeling_msmaml.fitted_frontends import (
     spherical_kmeans,
 )
 from modeling_msmaml.inner_loop_annealing import step_weights
+from modeling_msmaml.modality_embeddings import embedding_class
 from modeling_msmaml.normalisation import batch_statistics
 from modeling_msmaml.task_network import mixed_statistics
 from modeling_msmaml.trainer import MetaTrainer
@@ -329,6 +330,13 @@ def test_fitting_refuses_groups_that_do_not_fit_the_whitening(whitening, groups,
     model = MSMAMLModel(MSMAMLConfig(**{**SMALL, **changes}))
     with pytest.raises(ValueError, match=message):
         model.fit_front_ends({"image": torch.zeros(4, 3, 16, 16)}, groups=groups)
+
+
+def test_fitting_refuses_to_whiten_a_descriptor_that_a_modality_does_not_have(monkeypatch):
+    monkeypatch.setattr(embedding_class("image", "fitted"), "statistics", classmethod(lambda cls, config: None))
+    model = MSMAMLModel(MSMAMLConfig(**{**SMALL, "modalities": ["image", "text"], "descriptor_whitening": "class"}))
+    with pytest.raises(ValueError, match="'class' for image, which has no descriptor"):
+        model.fit_front_ends({"image": torch.zeros(4, 3, 16, 16)}, groups={"image": torch.tensor([0, 0, 1, 1])})
 
 
 @given(st.integers(2, 6), st.integers(0, 10_000))
