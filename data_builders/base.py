@@ -15,13 +15,14 @@ import datasets
 import numpy as np
 from datasets.exceptions import DatasetGenerationError
 
-from modeling_msmaml import processing_msmaml
+from modeling_msmaml.inputs import kinds, processing_msmaml, read_audio, read_image, read_text
 
 from . import archives, protocols
 from .archives import Official, Store, find_store
 from .downloads import fetch
 
-_DTYPES = {"audio": "int16", "text": "int32", "image": "uint8"}
+# What turns a file into a row, for the cache key.
+INPUT_MODULES = (kinds, processing_msmaml, read_audio, read_image, read_text)
 
 
 class _ArrayFeatures(datasets.Features):
@@ -45,7 +46,7 @@ def row_features(modality: str, row_size: int, class_names: Iterable[str]) -> da
     """
     return _ArrayFeatures(
         {
-            modality: datasets.List(datasets.Value(_DTYPES[modality]), length=row_size),
+            modality: datasets.List(datasets.Value(kinds.KINDS[modality].dtype), length=row_size),
             "label": datasets.ClassLabel(names=list(class_names)),
             "source_id": datasets.Value("string"),
         }
@@ -125,10 +126,10 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
     def flat(self, row: np.ndarray) -> np.ndarray:
         """The row as it is stored, after a check of its shape and dtype."""
-        if row.shape != self.row_shape or row.dtype != _DTYPES[self.modality]:
+        if row.shape != self.row_shape or row.dtype != kinds.KINDS[self.modality].dtype:
             raise ValueError(
                 f"a row of {self.name} has shape {row.shape} and dtype {row.dtype}; "
-                f"{self.row_shape} and {_DTYPES[self.modality]} are expected"
+                f"{self.row_shape} and {kinds.KINDS[self.modality].dtype} are expected"
             )
         return row.reshape(-1)
 
@@ -146,7 +147,7 @@ class ArchiveBuilder(FewShotBuilder):
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), archives, protocols, processing_msmaml]
+        return [*super().code_modules(), archives, protocols, *INPUT_MODULES]
 
     @classmethod
     def input_fingerprint(cls, data_dir: str | None) -> str:

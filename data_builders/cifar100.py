@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 from jaxtyping import UInt8
 
-from modeling_msmaml.processing_msmaml import MSMAMLImageProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLImageProcessor
 
 from .archives import Official, few
 from .base import ArchiveBuilder, row_features

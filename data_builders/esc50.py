@@ -15,7 +15,8 @@ from pathlib import PurePosixPath
 
 import datasets
 
-from modeling_msmaml.processing_msmaml import MSMAMLFeatureExtractor, encode_audio, read_audio
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor
+from modeling_msmaml.inputs.read_audio import decode_audio, encode_waveform
 
 from .archives import Official, few
 from .base import ArchiveBuilder, row_features
@@ -69,8 +70,8 @@ class Esc50(ArchiveBuilder):
             )
         contents = self.store.read([audio_of_stem[stem] for stem in stems])
         for key, (clip, (name, content)) in enumerate(zip(clips, contents, strict=True)):
-            waveform, sampling_rate = read_audio(content, name=f"{self.store.path}/{name}")
-            row = encode_audio(waveform, sampling_rate, SAMPLING_RATE, self.row_shape[0])
+            waveform, sampling_rate = decode_audio(content, name=f"{self.store.path}/{name}")
+            row = encode_waveform(waveform, sampling_rate, SAMPLING_RATE, self.row_shape[0])
             yield key, {self.modality: self.flat(row), "label": clip["category"], "source_id": clip["src_file"]}
 
     def _read_meta(self) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from modeling_msmaml.own_inputs import SUFFIXES, modality_of_file
+from modeling_msmaml.inputs.kinds import KINDS, listed_suffixes, modality_of_file
 
 from . import own_data
 from .archives import few
@@ -154,11 +154,10 @@ def _listed_files(root: Path) -> list[_File]:
 def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
     """The modality asked for, or the only one there is."""
     counts = Counter(file.modality for file in files if file.modality)
-    if modality is not None and modality not in SUFFIXES:
-        raise ValueError(f"modality={modality!r} does not exist; the modalities are {', '.join(SUFFIXES)}")
+    if modality is not None and modality not in KINDS:
+        raise ValueError(f"modality={modality!r} does not exist; the modalities are {', '.join(KINDS)}")
     if modality is not None and not counts[modality] or not counts:
-        kinds = SUFFIXES if modality is None else {modality: SUFFIXES[modality]}
-        raise ValueError(f"{root} has no files of these kinds: {', '.join(s for own in kinds.values() for s in own)}")
+        raise ValueError(f"{root} has no files of these kinds: {listed_suffixes(modality)}")
     if modality is None and len(counts) > 1:
         found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         raise ValueError(f"{root} has files of several modalities ({found}): choose one with modality=...")

@@ -33,11 +33,10 @@ import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from modeling_msmaml import processing_msmaml
-from modeling_msmaml.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
 
 from . import archives, protocols, text_rows, vocabulary
-from .base import FewShotBuilder, row_features, text_hash
+from .base import INPUT_MODULES, FewShotBuilder, row_features, text_hash
 from .few_shot import FewShotSplit, split_of_builder
 from .protocols import SPLITS, select_rows
 
@@ -144,7 +143,7 @@ class OwnRows(FewShotBuilder):
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), archives, protocols, processing_msmaml, text_rows, vocabulary]
+        return [*super().code_modules(), archives, protocols, *INPUT_MODULES, text_rows, vocabulary]
 
     def input_fingerprint(self, data_dir: str | None) -> str:
         """Of the inputs and of how they become rows."""

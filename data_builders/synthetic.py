@@ -22,7 +22,7 @@ import datasets
 import numpy as np
 from jaxtyping import Float32, Int16, Int32, UInt8
 
-from modeling_msmaml.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
 
 from . import vocabulary
 from .base import FewShotBuilder, row_features

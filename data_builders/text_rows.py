@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from transformers import PreTrainedTokenizerFast
 
-from modeling_msmaml.processing_msmaml import token_ids
+from modeling_msmaml.inputs.read_text import token_ids
 
 from . import vocabulary
 from .base import FewShotBuilder

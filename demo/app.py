@@ -22,7 +22,7 @@ from example_tasks import ExampleTask, draw_task
 from page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, checked_inputs, in_words, limits_in_words
 
 from modeling_msmaml import FewShotClassifier
-from modeling_msmaml.own_inputs import SUFFIXES
+from modeling_msmaml.inputs.kinds import KINDS
 
 SECONDS_A_STEP = 0.15  # between the points of the curve, so that one sees it fall
 TITLE = "Five examples a class"
@@ -212,7 +212,7 @@ def _field(modality: str, name: str) -> tuple[gr.File, gr.Textbox]:
 
 
 def _file_label(modality: str) -> str:
-    suffixes = SUFFIXES[modality]
+    suffixes = KINDS[modality].suffixes
     return f"Files ({', '.join(suffixes[:4])}{', …' if len(suffixes) > 4 else ''})"
 
 

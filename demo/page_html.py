@@ -12,7 +12,7 @@ import soundfile
 from PIL import Image
 
 from modeling_msmaml import MSMAMLProcessor
-from modeling_msmaml.processing_msmaml import read_audio
+from modeling_msmaml.inputs.read_audio import decode_audio
 
 THUMBNAIL = 96  # pixels
 SHOWN_CHARACTERS = 120
@@ -71,7 +71,7 @@ def example(item: Path | str, modality: str, processor: MSMAMLProcessor) -> str:
 
 
 def _sound(path: Path, processor: MSMAMLProcessor) -> str:
-    waveform, own_rate = read_audio(path)  # whose errors name the file
+    waveform, own_rate = decode_audio(path)  # whose errors name the file
     rate = processor.feature_extractor.sampling_rate
     samples = processor(audio=[waveform], sampling_rate=own_rate)["input_values"][0]
     samples = samples[: max(1, round(waveform.shape[1] * rate / own_rate))]  # without the silence at the end

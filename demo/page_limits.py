@@ -7,7 +7,7 @@ from typing import TypeVar
 import soundfile
 from PIL import Image, UnidentifiedImageError
 
-from modeling_msmaml.own_inputs import SUFFIXES, modality_of_file
+from modeling_msmaml.inputs.kinds import listed_suffixes, modality_of_file
 
 MAX_CLASSES = 6
 MAX_EXAMPLES = 20  # of a class, and queries
@@ -73,7 +73,7 @@ def _check_file(path: Path, modality: str) -> None:
     if megabytes > MAX_MEGABYTES:
         raise ValueError(f"{path} has {megabytes:.0f} MB, at most {MAX_MEGABYTES} are taken")
     if modality_of_file(path) != modality:
-        raise ValueError(f"{path} is no file of these kinds: {', '.join(SUFFIXES[modality])}")
+        raise ValueError(f"{path} is no file of these kinds: {listed_suffixes(modality)}")
     if modality == "audio":
         try:
             seconds = soundfile.info(path).duration

@@ -7,12 +7,12 @@ from .configuration_msmaml import MSMAMLConfig
 from .few_shot_classifier import FewShotClassifier
 from .few_shot_pipeline import FewShotClassificationPipeline
 from .hub_callback import ModelCardCallback
+from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .metrics import FewShotAccuracy
 from .modality_embeddings import ModalityEmbedding, register_modality
 from .model_card import CardContent, write_model_card
 from .modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel
 from .plots import plot_learning_curves
-from .processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .run_report import RunReport
 from .trainer import MetaTrainer
 from .training_args import MetaTrainingArguments

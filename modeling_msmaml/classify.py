@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from transformers.utils import logging
 
 from .few_shot_classifier import FewShotClassifier
-from .own_inputs import SUFFIXES, modality_of_file
+from .inputs.kinds import KINDS, listed_suffixes, modality_of_file
 
 
 def files_in(folder: Path, modality: str | None = None) -> list[Path]:
@@ -27,7 +27,7 @@ def files_in(folder: Path, modality: str | None = None) -> list[Path]:
     return sorted(
         path
         for path in found
-        if modality_of_file(path) in ([modality] if modality else SUFFIXES)
+        if modality_of_file(path) in ([modality] if modality else KINDS)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
@@ -47,8 +47,9 @@ def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], 
     if not files:
         raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one of its own")
     if empty := [name for name, own in files.items() if not own]:
-        kinds = ", ".join(s for name, own in SUFFIXES.items() if modality in (None, name) for s in own)
-        raise ValueError(f"{', '.join(str(folder / name) for name in empty)}: no files of these kinds: {kinds}")
+        raise ValueError(
+            f"{', '.join(str(folder / name) for name in empty)}: no files of these kinds: {listed_suffixes(modality)}"
+        )
     return [file for own in files.values() for file in own], [name for name, own in files.items() for _ in own]
 
 
@@ -94,7 +95,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", help="folder or Hub repository; by default $MSMAML_MODEL, or the one shipped")
     parser.add_argument("--support", type=Path, help="folder with one sub-folder of examples a class")
     parser.add_argument("--query", nargs="+", default=[], help="files to classify, or folders of them")
-    parser.add_argument("--modality", choices=tuple(SUFFIXES), help="among files of several kinds")
+    parser.add_argument("--modality", choices=tuple(KINDS), help="among files of several kinds")
     parser.add_argument("--reject_below", type=float, help="probability in [0, 1] below which a file is 'unsure'")
     parser.add_argument("--save", type=Path, help="folder for the adapted classifier")
     parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")

@@ -20,9 +20,9 @@ from .hub_original_layout import (
     list_originals,
 )
 from .hub_original_weights import DATASET_MODALITIES, check_fit, read_config, read_options, read_weights
+from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .model_card import CardContent, processed_modalities, write_model_card
 from .modeling_msmaml import MSMAMLModel
-from .processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 
 # What `multimodal_few_shot` in train_config.json calls our data sets.
 DATA_SETS = {"esc50": "esc50", "brown": "brown", "cifar": "cifar100"}

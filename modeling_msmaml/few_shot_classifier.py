@@ -21,9 +21,9 @@ from transformers import ProcessorMixin
 from transformers.utils import cached_file
 
 from .default_model import HOW_TO_TRAIN, default_model
+from .inputs.processing_msmaml import MSMAMLProcessor
+from .inputs.reading import as_list, infer_modality, read
 from .modeling_msmaml import MSMAMLModel, task_losses
-from .own_inputs import as_list, encode_inputs, infer_modality
-from .processing_msmaml import MSMAMLProcessor
 from .saved_tasks import load_tasks, save_tasks
 
 CLASSIFIER_FILE = "few_shot_classifier.json"
@@ -304,7 +304,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self.modality
 
     def _encode(self, items, modality, processor, sampling_rate) -> Tensor:
-        return encode_inputs(items, modality, processor, sampling_rate or self.sampling_rate).to(self.device)
+        return read(items, modality, processor, sampling_rate or self.sampling_rate).to(self.device)
 
 
 def _prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MSMAMLModel:

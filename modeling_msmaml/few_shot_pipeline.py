@@ -8,7 +8,7 @@ from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .few_shot_classifier import CLASSIFIER_FILE, FewShotClassifier, saved_file
-from .own_inputs import PARTS
+from .inputs.kinds import KINDS
 
 TASK = "few-shot-classification"
 
@@ -88,7 +88,7 @@ class FewShotClassificationPipeline(Pipeline):
 
     def preprocess(self, inputs, classifier=None, sampling_rate=None):
         classifier = self._classifier(classifier)
-        key = PARTS[classifier.modality_][2] if classifier.modality_ in PARTS else "inputs"
+        key = KINDS[classifier.modality_].key if classifier.modality_ in KINDS else "inputs"
         return {key: classifier.encode([inputs], sampling_rate)}
 
     def _forward(self, model_inputs, classifier=None):

@@ -27,7 +27,7 @@ from .hub_original_weights import check_fit, read_config, read_weights
 from .inner_loop import Parameters, adapt
 from .inner_rates import InnerRates
 from .modality_embeddings import ModalityEmbedding, WordVectors, build_frontends, embedding_class
-from .pretrained_stems import PretrainedFrontend
+from .pretrained_frontends import PretrainedFrontend
 from .task_chunks import map_chunks, with_gradients
 from .task_encoder import NormParameters, TaskEncoder
 from .task_network import TaskNetwork

@@ -20,7 +20,7 @@ from data_builders import EpisodeDataset, collate_episodes, load_few_shot
 from data_builders.brown import strip_tags
 from data_builders.protocols import SPLITS, read_protocols, select_rows
 from data_builders.text_rows import passages
-from modeling_msmaml.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLProcessor
 
 DATA_SETS = ("esc50", "brown", "cifar100")
 CATEGORIES = read_protocols("brown")["class_disjoint"]

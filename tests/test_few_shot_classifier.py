@@ -568,5 +568,5 @@ def test_a_registered_modality_takes_arrays_as_they_are(monkeypatch):
 def test_splits_and_classifier_agree_on_what_a_row_is():
     """A stored row that is given as an array comes out of the processor as it was."""
     rows = FewShotSplit.from_arrays(np.arange(-18, 18, dtype=np.int16)[None] * 1820, [0], modality="audio").rows([0])
-    encoded = few_shot_classifier.encode_inputs(list(rows), "audio", tiny_processor(), SAMPLING_RATE)
+    encoded = few_shot_classifier.read(list(rows), "audio", tiny_processor(), SAMPLING_RATE)
     np.testing.assert_array_equal(encoded.numpy(), rows)

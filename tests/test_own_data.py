@@ -18,7 +18,7 @@ from PIL import Image
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.own_data import divisions
 from data_builders.protocols import SPLITS
-from modeling_msmaml.processing_msmaml import MSMAMLProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
 
 CLASSES = [f"class{c}" for c in range(10)]
 SMALL = {

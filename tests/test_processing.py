@@ -9,13 +9,9 @@ import torch
 from PIL import Image
 
 from data_builders.vocabulary import split_words, word_level_tokenizer
-from modeling_msmaml.processing_msmaml import (
-    MSMAMLFeatureExtractor,
-    MSMAMLImageProcessor,
-    MSMAMLProcessor,
-    encode_audio,
-    encode_image,
-)
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
+from modeling_msmaml.inputs.read_audio import encode_waveform
+from modeling_msmaml.inputs.read_image import read_image
 
 WORDS = ["[PAD]", "[UNK]", "the", "cat", '"', "'", ".", ",", "don", "t"]
 
@@ -118,12 +114,12 @@ def test_sound_files(suffix, tmp_path):
 
 def test_audio_is_mixed_clipped_padded_and_cut():
     left, right = np.full(10, 0.5), np.full(10, -0.25)
-    mixed = encode_audio(np.stack([left, right]), 16_000, 16_000, 12)
+    mixed = encode_waveform(np.stack([left, right]), 16_000, 16_000, 12)
     assert mixed.tolist() == [round(0.125 * 32767)] * 10 + [0, 0]
-    assert encode_audio(np.asarray([2.0, -2.0, 0.0]), 16_000, 16_000, 3).tolist() == [32767, -32767, 0]
+    assert encode_waveform(np.asarray([2.0, -2.0, 0.0]), 16_000, 16_000, 3).tolist() == [32767, -32767, 0]
     samples = np.arange(-32767, 32768, 7).astype(np.int16)
-    assert np.array_equal(encode_audio(samples, 16_000, 16_000, len(samples)), samples), "int16 passes unchanged"
-    assert np.array_equal(encode_audio(samples, 16_000, 16_000, 5), samples[:5])
+    assert np.array_equal(encode_waveform(samples, 16_000, 16_000, len(samples)), samples), "int16 passes unchanged"
+    assert np.array_equal(encode_waveform(samples, 16_000, 16_000, 5), samples[:5])
 
 
 @pytest.mark.parametrize(
@@ -172,18 +168,18 @@ def test_image_forms_are_the_same_picture(tmp_path):
         str(tmp_path / "picture.png"),
     )
     for form in forms:
-        assert np.array_equal(encode_image(form, 32), expected)
+        assert np.array_equal(read_image(form, 32), expected)
     batch = MSMAMLImageProcessor()(np.stack([expected, expected]))["pixel_values"]
     assert np.array_equal(batch, np.stack([expected, expected]))
 
 
 def test_images_are_resized_and_made_rgb():
     grey = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
-    row = encode_image(grey, 32)
+    row = read_image(grey, 32)
     assert row.shape == (3, 32, 32) and row.dtype == np.uint8
     assert np.array_equal(row[0], row[2]) and (np.diff(row[0, 0].astype(int)) > 0).all()
     transparent = Image.new("RGBA", (4, 4), (10, 20, 30, 255))
-    assert encode_image(transparent, 4)[:, 0, 0].tolist() == [10, 20, 30]
+    assert read_image(transparent, 4)[:, 0, 0].tolist() == [10, 20, 30]
 
 
 def test_image_errors(tmp_path):
@@ -191,18 +187,18 @@ def test_image_errors(tmp_path):
     (tmp_path / "cut.png").write_bytes(_png()[:-200])
     for name in ("text.png", "cut.png"):
         with pytest.raises(ValueError, match=name):
-            encode_image(tmp_path / name, 32)
+            read_image(tmp_path / name, 32)
     with pytest.raises(ValueError, match="cannot decode the image in 10 bytes"):
-        encode_image(b"no picture", 32)
+        read_image(b"no picture", 32)
     with pytest.raises(FileNotFoundError, match="nothing.png"):
-        encode_image(tmp_path / "nothing.png", 32)
+        read_image(tmp_path / "nothing.png", 32)
     for array, message in (
         (np.zeros((4, 4, 2), np.uint8), "shape"),
         (np.full((4, 4, 3), 2.0), r"in \[0, 1\]"),
         (np.zeros((4, 4, 3), np.int64), "int64"),
     ):
         with pytest.raises(ValueError, match=message):
-            encode_image(array, 4)
+            read_image(array, 4)
 
 
 def _png():

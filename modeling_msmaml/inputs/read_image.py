@@ -1,0 +1,71 @@
+"""Pictures: a file, its content, a PIL image, an array or what `datasets` makes of one -> one raw row."""
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from .kinds import as_array, name_of, stored_file
+
+
+def read_image(image: Any, size: int) -> UInt8[np.ndarray, "3 size size"]:
+    """The raw row of one picture: RGB, resized (bilinear, anti-aliased, its aspect ratio is not kept), channels first.
+
+    Args:
+        image: a path, the content of a file, a PIL image, a dict of `datasets` (`bytes` or `path`), or an array:
+            (height, width), (height, width, 3) or (3, height, width), uint8 or float in [0, 1].
+        size: height and width of the row, pixels. A picture of this size is not resized.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be decoded (the message names the file), or is an array of another shape, type or range.
+    """
+    if isinstance(image, dict):
+        image = stored_file(image)
+    if isinstance(image, (str, os.PathLike, bytes)):
+        image = _open_image(image)
+    pixels = _rgb_array(as_array(image.convert("RGB") if isinstance(image, Image.Image) else image))
+    if pixels.shape[:2] != (size, size):
+        pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether the content of a file is a picture of any kind that Pillow knows."""
+    try:
+        with Image.open(io.BytesIO(content)):
+            return True
+    except (UnidentifiedImageError, OSError):
+        return False
+
+
+def _open_image(source: str | os.PathLike | bytes) -> Image.Image:
+    name = name_of(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no image at {name}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"cannot decode the image in {name}: {error}") from error
+
+
+def _rgb_array(pixels: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    elif pixels.ndim == 3 and pixels.shape[2] != 3 and pixels.shape[0] == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise ValueError(
+            f"an image has shape (height, width), (height, width, 3) or (3, height, width), not {pixels.shape}"
+        )
+    if np.issubdtype(pixels.dtype, np.floating):
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise ValueError(f"float pixels are in [0, 1]; these are in [{pixels.min()}, {pixels.max()}]")
+        pixels = np.round(pixels * 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"pixels are uint8 or float in [0, 1], not {pixels.dtype}")
+    return np.ascontiguousarray(pixels)
