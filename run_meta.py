@@ -36,8 +36,8 @@ from modeling_msmaml import (
     plot_learning_curves,
     write_model_card,
 )
-from modeling_msmaml.configuration_msmaml import DESCRIPTOR_WHITENINGS
 from modeling_msmaml.hub_command import command_line
+from modeling_msmaml.model.configuration_msmaml import DESCRIPTOR_WHITENINGS
 
 logger = logging.getLogger("run_meta")
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.descriptors import Descriptor, Statistics
 from modeling_msmaml.hub_command import commit
+from modeling_msmaml.model.descriptors import Descriptor, DescriptorStatistics
 
 from .nearest_centroid import all_rows, predict
 from .pages import replace_between
@@ -111,7 +111,9 @@ def main(argv: list[str] | None = None) -> list[dict]:
                 ways = [(str(power), power, None) for power in WHITENINGS]
                 ways += [(name, 0.0, numbers[fitted]) for name, numbers in groupings.items()]
                 for name, power, groups in ways:
-                    descriptor = Descriptor(Statistics(torch.Tensor.float, states.shape[1], False, power), options.size)
+                    descriptor = Descriptor(
+                        DescriptorStatistics(torch.Tensor.float, states.shape[1], False, power), options.size
+                    )
                     descriptor.fit_statistics(states[fitted], groups)
                     kinds[f"descriptor, whitening {name}"] = descriptor(states[tested])
                 for kind, features in kinds.items():

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import MSMAMLConfig
-from modeling_msmaml.descriptors import Descriptor
-from modeling_msmaml.modality_embeddings import embedding_class
+from modeling_msmaml.model.descriptors import Descriptor
+from modeling_msmaml.model.modalities import embedding_class
 
 from .nearest_centroid import FEATURES, predict
 

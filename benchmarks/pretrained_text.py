@@ -28,7 +28,7 @@ from data_builders import EpisodeDataset, FewShotSplit
 from data_builders.encoded import encode_split
 from modeling_msmaml import FewShotAccuracy, MetaTrainer, MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.hub_command import commit
-from modeling_msmaml.pretrained_stems import mean_over_filled
+from modeling_msmaml.model.pretrained_encoder import mean_over_filled
 
 from .nearest_centroid import all_rows, predict
 from .pages import replace_between

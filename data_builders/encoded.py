@@ -20,8 +20,8 @@ import datasets
 import numpy as np
 import torch
 
-from modeling_msmaml import encoder_sources, pretrained_frontends
-from modeling_msmaml.pretrained_frontends import PretrainedFrontend
+from modeling_msmaml.model import encoder_registry, pretrained_encoder
+from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
 from .base import FewShotBuilder, _ArrayFeatures, text_hash
 from .episodes import EpisodeDataset
@@ -106,7 +106,7 @@ class EncodedRows(FewShotBuilder):
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), encoder_sources, pretrained_frontends]
+        return [*super().code_modules(), encoder_registry, pretrained_encoder]
 
     def input_fingerprint(self, data_dir: str | None) -> str:
         """Of the encoder and of the raw rows."""

@@ -2,16 +2,16 @@
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from .adapted_tasks import AdaptedTasks
-from .configuration_msmaml import MSMAMLConfig
 from .few_shot_classifier import FewShotClassifier
 from .few_shot_pipeline import FewShotClassificationPipeline
 from .hub_callback import ModelCardCallback
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .metrics import FewShotAccuracy
-from .modality_embeddings import ModalityEmbedding, register_modality
+from .model.adapted_tasks import AdaptedTasks
+from .model.configuration_msmaml import MSMAMLConfig
+from .model.modalities import ModalityEmbedding, register_modality
+from .model.modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel
 from .model_card import CardContent, write_model_card
-from .modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel
 from .plots import plot_learning_curves
 from .run_report import RunReport
 from .trainer import MetaTrainer

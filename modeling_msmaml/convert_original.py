@@ -11,18 +11,22 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from .hub_command import commit
-from .hub_original_layout import (
+from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
+from .model.modeling_msmaml import MSMAMLModel
+from .model.published_checkpoint import (
     CHECKPOINT_NAME,
+    DATASET_MODALITIES,
     OPTIONS_NAME,
     RUNS_FOLDER,
     OriginalCheckpoint,
+    check_fit,
     find_original,
     list_originals,
+    read_config,
+    read_options,
+    read_weights,
 )
-from .hub_original_weights import DATASET_MODALITIES, check_fit, read_config, read_options, read_weights
-from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .model_card import CardContent, processed_modalities, write_model_card
-from .modeling_msmaml import MSMAMLModel
 
 # What `multimodal_few_shot` in train_config.json calls our data sets.
 DATA_SETS = {"esc50": "esc50", "brown": "brown", "cifar": "cifar100"}

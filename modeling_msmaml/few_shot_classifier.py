@@ -23,7 +23,7 @@ from transformers.utils import cached_file
 from .default_model import HOW_TO_TRAIN, default_model
 from .inputs.processing_msmaml import MSMAMLProcessor
 from .inputs.reading import as_list, infer_modality, read
-from .modeling_msmaml import MSMAMLModel, task_losses
+from .model.modeling_msmaml import MSMAMLModel, task_losses
 from .saved_tasks import load_tasks, save_tasks
 
 CLASSIFIER_FILE = "few_shot_classifier.json"

@@ -2,7 +2,7 @@
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from .modeling_msmaml import MSMAMLModel
+from .model.modeling_msmaml import MSMAMLModel
 from .training_args import MetaTrainingArguments
 
 

@@ -9,8 +9,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import ProcessorMixin
 
-from .configuration_msmaml import MSMAMLConfig
 from .hub_data_sets import NON_COMMERCIAL, data_set_facts, model_license
+from .model.configuration_msmaml import MSMAMLConfig
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from .continuation import check_continuation, run_settings
 from .hardware_limits import refuse_what_cannot_work, warn_of_fp16
 from .inner_loop_annealing import InnerLoopAnnealing
 from .metrics import FewShotAccuracy
-from .modeling_msmaml import MSMAMLModel, MSMAMLOutput
+from .model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
 from .training_args import MetaTrainingArguments
 from .training_record import TrainingRecord
 

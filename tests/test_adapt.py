@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_msmaml.configuration_msmaml import CONDITIONING_TYPES, NORM_STATISTICS
+from modeling_msmaml.model.configuration_msmaml import CONDITIONING_TYPES, NORM_STATISTICS
 
 from .toys import N_QUERY, N_WAY, tiny_episodes, tiny_model
 

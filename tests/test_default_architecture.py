@@ -9,21 +9,18 @@ from torch import Tensor
 
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.descriptors import Descriptor, Statistics, within_group_whitening
-from modeling_msmaml.dropout import _mixed, drop_channels, task_seeds
-from modeling_msmaml.fitted_frontends import (
+from modeling_msmaml.inner_loop_annealing import step_weights
+from modeling_msmaml.model.descriptors import Descriptor, DescriptorStatistics, within_group_whitening
+from modeling_msmaml.model.dropout import _mixed, drop_channels, task_seeds
+from modeling_msmaml.model.modalities import embedding_class
+from modeling_msmaml.model.modality_image import (
     ACTIVATION_THRESHOLD,
-    DEVIATION_FLOOR,
     PatchDictionaryFrontend,
-    WeightedWordsFrontend,
     normalise_contrast,
-    occurrences,
     spherical_kmeans,
 )
-from modeling_msmaml.inner_loop_annealing import step_weights
-from modeling_msmaml.modality_embeddings import embedding_class
-from modeling_msmaml.normalisation import batch_statistics
-from modeling_msmaml.task_network import mixed_statistics
+from modeling_msmaml.model.modality_text import DEVIATION_FLOOR, WeightedWordsFrontend, occurrences
+from modeling_msmaml.model.norms import batch_statistics, mixed_statistics
 from modeling_msmaml.trainer import MetaTrainer
 from modeling_msmaml.training_args import MetaTrainingArguments
 
@@ -362,7 +359,7 @@ def test_descriptor_whitened_by_source_tells_sources_apart_where_samples_of_one_
     values = torch.cat([of_source, 10 * torch.randn(200, 1, generator=generator)], dim=1)
     apart = {}
     for name, given_groups in (("as it is", None), ("source", groups)):
-        descriptor = Descriptor(Statistics(lambda maps: maps, 10, standardise=False, whitening=0.0), 10)
+        descriptor = Descriptor(DescriptorStatistics(lambda maps: maps, 10, standardise=False, whitening=0.0), 10)
         descriptor.fit_statistics(values, given_groups)
         described = descriptor(values).unflatten(0, (10, 20))
         between, within = described.mean(dim=1).var(dim=0).sum(), described.var(dim=1).sum(dim=1).mean()
@@ -421,7 +418,7 @@ def test_spherical_kmeans_finds_directions():
 def test_descriptor_whitens_as_much_as_it_says(whitening):
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(500, 4, generator=generator) @ torch.diag(torch.tensor([8.0, 4.0, 2.0, 1.0])) + 3
-    descriptor = Descriptor(Statistics(lambda maps: maps, 4, standardise=False, whitening=whitening), 3)
+    descriptor = Descriptor(DescriptorStatistics(lambda maps: maps, 4, standardise=False, whitening=whitening), 3)
     descriptor.fit(values)
     projected = (values - descriptor.mean) @ descriptor.projection
     deviations = (values - values.mean(0)).svd().S[:3] / 499**0.5
@@ -430,7 +427,7 @@ def test_descriptor_whitens_as_much_as_it_says(whitening):
 
 
 def test_descriptor_of_fewer_samples_than_components_is_finite():
-    descriptor = Descriptor(Statistics(lambda maps: maps, 10), 8)
+    descriptor = Descriptor(DescriptorStatistics(lambda maps: maps, 10), 8)
     descriptor.fit(torch.randn(4, 10))
     assert torch.isfinite(descriptor(torch.randn(3, 10))).all()
     assert not descriptor.projection[:, 3:].any()

@@ -16,7 +16,7 @@ from benchmarks import encoder_layers, pretrained_text
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.encoded import EncodedRows, encode_episodes, encode_split
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.pretrained_frontends import PretrainedFrontend
+from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
 from .encoders import (
     CLS,

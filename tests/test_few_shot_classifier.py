@@ -25,10 +25,10 @@ from modeling_msmaml import (
     MSMAMLModel,
     default_model,
     few_shot_classifier,
-    modality_embeddings,
     register_modality,
 )
 from modeling_msmaml.few_shot_classifier import CLASSIFIER_FILE, TASKS_FILE
+from modeling_msmaml.model import modalities
 
 from .own_data import MAKERS, SAMPLING_RATE, WORDS, save_tiny_model, tiny_processor, write_file
 from .test_trainer import arguments
@@ -557,7 +557,7 @@ def test_a_registered_modality_takes_arrays_as_they_are(monkeypatch):
         def forward(self, inputs):
             return self.linear(inputs).transpose(1, 2)
 
-    monkeypatch.setattr(modality_embeddings, "_REGISTRY", {})
+    monkeypatch.setattr(modalities, "_REGISTRY", {})
     register_modality("motion", Motion)
     config = MSMAMLConfig(modalities=["motion"], num_channels=4, num_layers=2, inner_lr=0.2)
     readings = np.random.default_rng(0).normal(size=(6, 20, 3)) + np.arange(6)[:, None, None] % 2

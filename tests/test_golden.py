@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_msmaml.convert_original import load_original
-from modeling_msmaml.hub_original_weights import task_encoder_name, task_network_name
+from modeling_msmaml.model.published_checkpoint import task_encoder_name, task_network_name
 
 SHOTS, QUERIES, WAYS = 1, 3, 5
 VALUE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from benchmarks.memory import peak_of_tensors, resident_memory
-from modeling_msmaml.convolution import conv1d
-from modeling_msmaml.inner_loop import KEPT_STEPS, adapt
-from modeling_msmaml.normalisation import affine_norm, batch_statistics
-from modeling_msmaml.normalised_convolution import ConvNormLayer, conv_norm_relu
-from modeling_msmaml.recomputation import longest, recomputed, segments
+from modeling_msmaml.model.conv_norm import ConvNormLayer, conv_norm_relu
+from modeling_msmaml.model.convolution import conv1d
+from modeling_msmaml.model.execution import longest, recomputed, segments
+from modeling_msmaml.model.inner_loop import KEPT_STEPS, adapt
+from modeling_msmaml.model.norms import affine_norm, batch_statistics
 
 from .test_outer_gradient import gradients
 from .toys import tiny_episodes, tiny_model

@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from modeling_msmaml.convolution import conv1d
-from modeling_msmaml.modality_embeddings import ImageEmbedding, ScaleIntegers, SequencePatches, WordVectors
-from modeling_msmaml.normalisation import affine_norm, batch_statistics
-from modeling_msmaml.task_network import modulation_factors
+from modeling_msmaml.model.convolution import conv1d
+from modeling_msmaml.model.modalities import ScaleIntegers, SequencePatches
+from modeling_msmaml.model.modality_image import ImageEmbedding
+from modeling_msmaml.model.modality_text import WordVectors
+from modeling_msmaml.model.modulation import modulation_factors
+from modeling_msmaml.model.norms import affine_norm, batch_statistics
 
 from .toys import tiny_config
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from modeling_msmaml.configuration_msmaml import CONDITIONING_TYPES, NORM_STATISTICS
+from modeling_msmaml.model.configuration_msmaml import CONDITIONING_TYPES, NORM_STATISTICS
 
 from . import reference
 from .toys import tiny_episodes, tiny_model

@@ -283,7 +283,7 @@ def test_auxiliary_classes_count_the_new_ones_and_refuse_mixtures(tmp_path):
 
 
 def test_features_of_mixtures_cannot_be_stored():
-    from modeling_msmaml.pretrained_frontends import PretrainedFrontend
+    from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
     frontend = PretrainedFrontend.__new__(PretrainedFrontend)
     dataset = EpisodeDataset(tiny_splits(["text"]), 2, 1, 1, 2, mix_classes=0.5)

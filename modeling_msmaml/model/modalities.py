@@ -9,13 +9,12 @@ network and the task encoder have one each, and the inner loop adapts the task n
 from collections.abc import Callable, Iterable
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
-from timm.layers import PatchEmbed
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from .configuration_msmaml import FRONT_ENDS, MSMAMLConfig
-from .descriptors import Statistics
+from .descriptors import Descriptor, DescriptorStatistics
 
 INTEGER_SCALES = {torch.int16: 32767.0, torch.uint8: 255.0}
 
@@ -32,53 +31,6 @@ class ScaleIntegers(nn.Module):
             )
         # In place: a second array of that size costs several times the division.
         return inputs.to(dtype).div_(INTEGER_SCALES[inputs.dtype])
-
-
-class ImageSignals(ScaleIntegers):
-    """
-    Images (.., colours, height, width) -> 1-D signals (.., colours * side**2): scaled as integers are, resized, then
-    flattened colour by colour and row by row. See `image_signal_side` in [`MSMAMLConfig`].
-    """
-
-    def __init__(self, config: MSMAMLConfig):
-        super().__init__()
-        self.side, self.image_shape = config.image_signal_side, (config.image_channels, *2 * (config.image_size,))
-
-    def forward(
-        self, inputs: Shaped[Tensor, "*leading colours height width"], dtype: torch.dtype
-    ) -> Float[Tensor, "*leading samples"]:
-        check_image_shape(tuple(inputs.shape[-3:]), self.image_shape)
-        images = super().forward(inputs, dtype)
-        resized = F.interpolate(images.flatten(0, -4), size=2 * (self.side,), mode="bicubic", align_corners=False)
-        return resized.reshape(*inputs.shape[:-3], -1)
-
-
-def check_image_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Raises `ValueError` unless an image has the shape that a model takes."""
-    if shape != expected:
-        raise ValueError(
-            f"an image has shape {shape}, but this model takes {expected}: colours first, in the size of its config; "
-            "the processor that was saved with it resizes"
-        )
-
-
-class WordVectors(nn.Embedding):
-    """Token ids -> word vectors. Token 0 is padding; its vector is zero and stays so."""
-
-    def forward(self, inputs: Int[Tensor, "... tokens"], dtype: torch.dtype) -> Float[Tensor, "... tokens size"]:
-        if inputs.is_floating_point():
-            raise ValueError(f"text inputs have dtype {inputs.dtype}: give integer token ids")
-        # On an accelerator this check would stall the queue, and the lookup itself asserts there.
-        if (
-            inputs.device.type == "cpu"
-            and inputs.numel()
-            and not 0 <= inputs.min() <= inputs.max() < self.num_embeddings
-        ):
-            raise ValueError(
-                f"token ids run from {inputs.min()} to {inputs.max()}, but this model has "
-                f"vocab_size={self.num_embeddings}: tokenise with the processor that was saved with the model"
-            )
-        return super().forward(inputs.long()).to(dtype)
 
 
 class ModalityEmbedding(nn.Module):
@@ -99,7 +51,7 @@ class ModalityEmbedding(nn.Module):
         return ScaleIntegers()
 
     @classmethod
-    def statistics(cls, config: MSMAMLConfig) -> Statistics | None:
+    def statistics(cls, config: MSMAMLConfig) -> DescriptorStatistics | None:
         """Of what the frontend makes of a sample, for its descriptor; by default `None`: there is no descriptor."""
         return None
 
@@ -124,58 +76,6 @@ class SequencePatches(nn.Conv1d):
         patches = inputs[:, : positions * patch_size].reshape(inputs.shape[0], positions, patch_size * self.in_channels)
         matrix = self.weight.transpose(1, 2).reshape(self.out_channels, -1)
         return (patches @ matrix.T).transpose(1, 2)
-
-
-class AudioEmbedding(ModalityEmbedding):
-    """Waveform (batch, samples) at 16 kHz in [-1, 1] -> (batch, C, samples // audio_patch_size)."""
-
-    def __init__(self, config: MSMAMLConfig):
-        super().__init__(config)
-        self.proj = SequencePatches(1, config.num_channels, config.audio_patch_size)
-
-    def forward(self, inputs: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch channels length"]:
-        return self.proj(inputs[..., None])
-
-
-class TextEmbedding(ModalityEmbedding):
-    """Word vectors (batch, tokens, word_vector_size) -> (batch, C, tokens // text_patch_size)."""
-
-    def __init__(self, config: MSMAMLConfig):
-        super().__init__(config)
-        self.proj = SequencePatches(config.word_vector_size, config.num_channels, config.text_patch_size)
-
-    @classmethod
-    def frontend(cls, config: MSMAMLConfig) -> nn.Module:
-        return WordVectors(config.vocab_size, config.word_vector_size, padding_idx=0)
-
-    def forward(self, inputs: Float[Tensor, "batch tokens size"]) -> Float[Tensor, "batch channels length"]:
-        return self.proj(inputs)
-
-
-class ImageEmbedding(ModalityEmbedding):
-    """Pixels (batch, image_channels, H, W) in [0, 1] -> (batch, C, patches), patches row by row."""
-
-    def __init__(self, config: MSMAMLConfig):
-        super().__init__(config)
-        # timm's layout (proj.weight, patches row by row) is the published one; only the bias is not applied there.
-        self.patches = PatchEmbed(
-            img_size=config.image_size,
-            patch_size=config.image_patch_size,
-            in_chans=config.image_channels,
-            embed_dim=config.num_channels,
-            bias=False,
-        )
-
-    @classmethod
-    def frontend(cls, config: MSMAMLConfig) -> nn.Module:
-        return ImageSignals(config) if config.image_signal_side else ScaleIntegers()
-
-    def forward(self, inputs: Float[Tensor, "batch colours height width"]) -> Float[Tensor, "batch channels length"]:
-        check_image_shape(tuple(inputs.shape[1:]), (self.patches.proj.in_channels, *self.patches.img_size))
-        # As one matrix product, which costs half of the convolution in `PatchEmbed.forward`.
-        size = self.patches.patch_size[0]
-        patches = inputs.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
-        return F.linear(patches.flatten(3).flatten(1, 2), self.patches.proj.weight.flatten(1)).transpose(1, 2)
 
 
 # (modality, front ends) -> class.
@@ -243,6 +143,44 @@ def build_frontends(config: MSMAMLConfig) -> nn.ModuleDict:
     return _build(config, config.modalities, lambda found: found.frontend(config))
 
 
-register_modality("audio", AudioEmbedding)
-register_modality("text", TextEmbedding)
-register_modality("image", ImageEmbedding)
+class FittedFrontend(nn.Module):
+    """Base class: maps of channels, each with zero mean and unit variance over the training samples."""
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+        self.register_buffer("channel_mean", torch.zeros(num_channels))
+        self.register_buffer("channel_std", torch.ones(num_channels))
+
+    def reset_parameters(self) -> None:
+        """The state before fitting."""
+        init.zeros_(self.channel_mean)
+        init.ones_(self.channel_std)
+
+    def maps(self, inputs: Shaped[Tensor, "batch ..."], dtype: torch.dtype) -> Float[Tensor, "batch channels ..."]:
+        """Of raw inputs, before the channels are standardised."""
+        raise NotImplementedError
+
+    def fit(self, rows: Shaped[Tensor, "samples ..."], generator: torch.Generator) -> None:
+        """Fits everything to raw training samples; `generator` draws what is drawn."""
+        maps = torch.cat([self.maps(part, torch.float32) for part in rows.split(256)])
+        other = [0, *range(2, maps.dim())]
+        self.channel_mean.copy_(maps.mean(dim=other))
+        self.channel_std.copy_(maps.std(dim=other).clamp(min=1e-6))
+
+    @torch.no_grad()
+    def forward(self, inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+        leading = inputs.shape[: inputs.dim() - self.sample_dims]
+        maps = self.maps(inputs.flatten(0, len(leading) - 1), dtype)
+        shape = (-1, *[1] * (maps.dim() - 2))
+        maps = (maps - self.channel_mean.to(dtype).view(shape)) / self.channel_std.to(dtype).view(shape)
+        return maps.unflatten(0, leading)
+
+
+def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
+    """One descriptor for each modality that has statistics, if the config asks for them."""
+    if not config.descriptor_size:
+        return nn.ModuleDict()
+    found = {name: embedding_class(name, config.front_ends_of(name)).statistics(config) for name in config.modalities}
+    return nn.ModuleDict(
+        {name: Descriptor(statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
+    )

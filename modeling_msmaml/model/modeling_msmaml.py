@@ -19,17 +19,17 @@ from transformers.utils import ModelOutput, logging
 
 from .adapted_tasks import AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
-from .descriptors import Descriptor
 from .dropout import drop_channels
-from .encoder_sources import record_encoders
-from .hub_original_layout import HUB_ARGUMENTS, OriginalCheckpoint, find_original
-from .hub_original_weights import check_fit, read_config, read_weights
+from .encoder_registry import record_encoders
+from .execution import map_chunks, with_gradients
 from .inner_loop import Parameters, adapt
 from .inner_rates import InnerRates
-from .modality_embeddings import ModalityEmbedding, WordVectors, build_frontends, embedding_class
-from .pretrained_frontends import PretrainedFrontend
-from .task_chunks import map_chunks, with_gradients
-from .task_encoder import NormParameters, TaskEncoder
+from .modalities import ModalityEmbedding, build_descriptors, build_frontends
+from .modality_text import WordVectors
+from .norms import NormParameters
+from .pretrained_encoder import PretrainedFrontend
+from .published_checkpoint import HUB_ARGUMENTS, OriginalCheckpoint, check_fit, find_original, read_config, read_weights
+from .task_encoder import TaskEncoder
 from .task_network import TaskNetwork
 
 logger = logging.get_logger(__name__)
@@ -227,16 +227,6 @@ class _Adaptation:
     start: Parameters
     state: tuple[Tensor, ...]
     path: list[Parameters]
-
-
-def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
-    """One descriptor for each modality that has statistics, if the config asks for them."""
-    if not config.descriptor_size:
-        return nn.ModuleDict()
-    found = {name: embedding_class(name, config.front_ends_of(name)).statistics(config) for name in config.modalities}
-    return nn.ModuleDict(
-        {name: Descriptor(statistics, config.descriptor_size) for name, statistics in found.items() if statistics}
-    )
 
 
 def _join(modalities: list[str], results: list[_ChunkResult]) -> MSMAMLOutput:
@@ -736,16 +726,12 @@ def _check_labels(name: str, labels: Tensor, n_way: int) -> None:
 
 # With code from the Hub, transformers fetches what a module imports itself, and misses in some orders what only those
 # modules import: so this one, which the auto classes load, names them all.
-from .autocast import autocast as _autocast  # noqa: E402, F401
-from .conv_norm_layer import activate as _activate  # noqa: E402, F401
+from .conv_norm import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
+from .conv_norm_gradients import activate as _activate  # noqa: E402, F401
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
-from .encoder_descriptions import check_embeddings as _check_embeddings  # noqa: E402, F401
-from .fitted_frontends import FittedFrontend as _FittedFrontend  # noqa: E402, F401
-from .normalisation import affine_norm as _affine_norm  # noqa: E402, F401
-from .normalised_convolution import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
-from .pretrained_frontends import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
-from .recomputation import recomputed as _recomputed  # noqa: E402, F401
-from .scripted import scripted as _scripted  # noqa: E402, F401
-from .stems import group_norm as _group_norm  # noqa: E402, F401
+from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
+from .modality_audio import AudioEmbedding as _AudioEmbedding  # noqa: E402, F401
+from .modality_image import ImageEmbedding as _ImageEmbedding  # noqa: E402, F401
+from .modulation import ModulationLayer as _ModulationLayer  # noqa: E402, F401
 
 __all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

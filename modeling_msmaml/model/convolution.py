@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .autocast import in_autocast
-from .scripted import scripted
+from .execution import in_autocast, scripted
 
 
 def conv1d(

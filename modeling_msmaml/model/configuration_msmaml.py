@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .encoder_descriptions import check_embeddings
+from .encoder_registry import check_embeddings
 
 CONDITIONING_TYPES = ("affine", "sigmoid", "softmax", "none", "kernel")
 NORM_STATISTICS = ("transductive", "support")

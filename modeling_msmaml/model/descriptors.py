@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 
-class Statistics(NamedTuple):
+class DescriptorStatistics(NamedTuple):
     """
     What a modality's descriptor is made of.
 
@@ -30,22 +30,6 @@ class Statistics(NamedTuple):
     whitening: float = 0.5
 
 
-def spectrum_statistics(maps: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch 4*mels"]:
-    """Of each mel band over time: mean, standard deviation, mean absolute change from frame to frame, maximum."""
-    change = maps.diff(dim=2).abs().mean(dim=2)
-    return torch.cat([maps.mean(dim=2), maps.std(dim=2), change, maps.amax(dim=2)], dim=1)
-
-
-def sum_over_positions(maps: Float[Tensor, "batch size positions"]) -> Float[Tensor, "batch size"]:
-    """The sample's latent semantic representation, see `WeightedWordsFrontend`."""
-    return maps.sum(dim=2)
-
-
-def quadrant_means(maps: Float[Tensor, "batch features rows columns"]) -> Float[Tensor, "batch 4*features"]:
-    """Mean over each quarter of the image."""
-    return F.adaptive_avg_pool2d(maps, 2).flatten(1)
-
-
 class Descriptor(nn.Module):
     """
     Statistics of a map, projected on their principal components over the training samples, partially whitened, and
@@ -56,7 +40,7 @@ class Descriptor(nn.Module):
         size: components that are kept; those beyond the number of statistics are zero.
     """
 
-    def __init__(self, statistics: Statistics, size: int):
+    def __init__(self, statistics: DescriptorStatistics, size: int):
         super().__init__()
         self.statistics = statistics
         self.register_buffer("mean", torch.zeros(statistics.number))

@@ -15,10 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .autocast import autocast, in_autocast
-from .conv_norm_layer import activate, convolve, second_gradients, through_convolution, through_relu_and_norm
+from .conv_norm_gradients import activate, convolve, second_gradients, through_convolution, through_relu_and_norm
 from .convolution import check_length, number_of_windows
-from .scripted import scripted
+from .execution import autocast, in_autocast, scripted
 
 
 class ConvNormLayer(NamedTuple):
@@ -83,7 +82,7 @@ def _without_autocast(inputs: Tensor) -> AbstractContextManager:
     return autocast(inputs.device.type, enabled=False)
 
 
-# Lists hold one tensor a layer. Shapes and formulas are those of conv_norm_layer.py.
+# Lists hold one tensor a layer. Shapes and formulas are those of conv_norm_gradients.py.
 
 
 @scripted

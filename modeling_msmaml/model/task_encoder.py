@@ -4,37 +4,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import initialization as init
 
 from .configuration_msmaml import MSMAMLConfig
+from .conv_norm import ConvNormLayer, conv_norm_relu
 from .convolution import conv1d
-from .modality_embeddings import build_embeddings
-from .normalised_convolution import ConvNormLayer, conv_norm_relu
-from .task_network import group_norm
-
-
-class NormParameters(nn.Module):
-    """Scale and shift of a batch norm that always uses the statistics of its batch and keeps no running ones."""
-
-    def __init__(self, num_channels: int):
-        super().__init__()
-        self.weight = nn.Parameter(Tensor(num_channels).fill_(1.0))
-        self.bias = nn.Parameter(Tensor(num_channels).fill_(0.0))
-
-
-class ModulationLayer(nn.Linear):
-    """Task representation -> modulation of one layer. With `starts_as_identity` it is zero at first."""
-
-    def __init__(self, in_features: int, out_features: int, starts_as_identity: bool):
-        super().__init__(in_features, out_features)
-        self.starts_as_identity = starts_as_identity
-
-    def reset_parameters(self) -> None:
-        if getattr(self, "starts_as_identity", False):
-            init.zeros_(self.weight)
-            init.zeros_(self.bias)
-        else:
-            super().reset_parameters()
+from .modalities import build_embeddings
+from .modulation import ModulationLayer
+from .norms import NormParameters, group_norm
 
 
 class TaskEncoder(nn.Module):

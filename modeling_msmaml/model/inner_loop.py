@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .recomputation import recomputed, segments
-from .scripted import scripted
+from .execution import recomputed, scripted, segments
 
 Parameters = dict[str, Tensor]
 Steps = Callable[..., tuple[Tensor, ...]]

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-# Mean and biased variance of each channel and task, as a layer normalised with them: two tensors (T, 1, C_l, 1). With
-# task norm also the share that they have (T,).
-Statistics = tuple[Tensor, ...]
+from .norms import NormStatistics
 
 
 @dataclass
@@ -28,5 +26,5 @@ class AdaptedTasks:
     modality: str
     parameters: dict[str, Float[Tensor, "T ..."]]
     modulation: tuple[Float[Tensor, "T size"], ...]
-    statistics: list[Statistics] | None
+    statistics: list[NormStatistics] | None
     support_loss: Float[Tensor, "T num_inner_steps"]

@@ -8,84 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .adapted_tasks import Statistics
 from .configuration_msmaml import MSMAMLConfig
+from .conv_norm import ConvNormLayer, conv_norm_relu
 from .convolution import conv1d, kernel_layout
-from .modality_embeddings import build_embeddings
-from .normalisation import affine_norm, batch_statistics
-from .normalised_convolution import ConvNormLayer, conv_norm_relu
-from .stems import GROUP_SIZE
-
-
-def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -> tuple[Tensor, Tensor | float]:
-    """Scale and shift of activations that one layer's modulation stands for, see `conditioning` in [`MSMAMLConfig`]."""
-    if conditioning == "affine":
-        scale, shift = modulation.chunk(2, dim=1)
-        return 1 + scale, shift
-    if conditioning == "sigmoid":
-        return torch.sigmoid(modulation), 0.0
-    if conditioning == "softmax":
-        return torch.softmax(modulation, dim=1), 0.0
-    if conditioning == "kernel":
-        return 1.0, 0.0
-    raise ValueError(f"conditioning={conditioning!r} has no formula for a modulation")
-
-
-def modulated_kernel(
-    weight: Float[Tensor, "T out_channels in_channels kernel"], modulation: Float[Tensor, "T size"]
-) -> Float[Tensor, "T out_channels in_channels kernel"]:
-    """`conditioning="kernel"`: rows first, then columns."""
-    rows, columns = modulation.split(weight.shape[1:3], dim=1)
-    return weight * (1 + rows[:, :, None] + columns[:, None])[..., None]
-
-
-def group_norm(
-    inputs: Float[Tensor, "T batch channels length"],
-    scale: Float[Tensor, "T channels"] | float,
-    shift: Float[Tensor, "T channels"] | float,
-    eps: float,
-) -> Float[Tensor, "T batch channels length"]:
-    """Group norm (Wu and He 2018, arXiv 1803.08494) of every sample by itself, then the task's scale and shift."""
-    channels = inputs.shape[2]
-    groups = channels // GROUP_SIZE if channels % GROUP_SIZE == 0 else 1
-    hidden = F.group_norm(inputs.flatten(0, 1), groups, eps=eps).unflatten(0, inputs.shape[:2])
-    if isinstance(scale, Tensor):
-        hidden = hidden * scale[:, None, :, None]
-    return hidden + shift[:, None, :, None] if isinstance(shift, Tensor) else hidden
-
-
-def mixed_statistics(
-    inputs: Float[Tensor, "T batch channels length"],
-    statistics: Statistics,
-    share: Float[Tensor, " T"],
-) -> tuple[Float[Tensor, "T batch channels 1"], Float[Tensor, "T batch channels 1"]]:
-    """
-    Mean and variance of TaskNorm-I (Bronskill et al. 2020, arXiv 2003.03284, section 4.2): `share` of those of the
-    support set, the rest of those of each sample by itself over its length.
-
-        mean = a mean_S + (1 - a) mean_i
-        variance = a (variance_S + (mean_S - mean)^2) + (1 - a) (variance_i + (mean_i - mean)^2)
-    """
-    share = share[:, None, None, None]
-    own = inputs.mean(dim=3, keepdim=True)
-    own_variance = (inputs - own).square().mean(dim=3, keepdim=True)
-    of_set, set_variance = statistics
-    mean = share * of_set + (1 - share) * own
-    of_set_part = share * (set_variance + (of_set - mean).square())
-    return mean, of_set_part + (1 - share) * (own_variance + (own - mean).square())
-
-
-class TaskNormShare(nn.Module):
-    """How far a layer's task norm rests on the support set: sigmoid(scale * samples + offset), half at first."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.zeros(()))
-        self.offset = nn.Parameter(torch.zeros(()))
-
-    def reset_parameters(self) -> None:
-        init.zeros_(self.scale)
-        init.zeros_(self.offset)
+from .modalities import build_embeddings
+from .modulation import modulated_kernel, modulation_factors
+from .norms import NormStatistics, TaskNormShare, affine_norm, batch_statistics, group_norm, mixed_statistics
 
 
 class TaskNetwork(nn.Module):
@@ -179,7 +107,7 @@ class TaskNetwork(nn.Module):
         descriptors: Float[Tensor, "T batch size"] | None,
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
-        statistics: list[Statistics] | None = None,
+        statistics: list[NormStatistics] | None = None,
     ) -> tuple[Tensor, ...]:
         """
         Samples as far as no inner step changes their way through the network; `forward` and `features` go on from it.
@@ -200,7 +128,7 @@ class TaskNetwork(nn.Module):
         state: tuple[Tensor, ...],
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
-        statistics: list[Statistics] | None = None,
+        statistics: list[NormStatistics] | None = None,
     ) -> Float[Tensor, "T batch n_way"]:
         """
         Args:
@@ -225,7 +153,7 @@ class TaskNetwork(nn.Module):
         state: tuple[Tensor, ...],
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
-        statistics: list[Statistics] | None = None,
+        statistics: list[NormStatistics] | None = None,
     ) -> Float[Tensor, "T batch features"]:
         """
         What the classifier sees; as for `forward`. With a descriptor or prototypes of unit length: descriptor first,
@@ -241,7 +169,7 @@ class TaskNetwork(nn.Module):
         state: tuple[Tensor, ...],
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
-    ) -> list[Statistics]:
+    ) -> list[NormStatistics]:
         """What batch norm or task norm finds in these samples, one tuple a layer; as for `forward`."""
         found = []
         self._features(parameters, state, modality, modulation, found=found)
@@ -289,7 +217,9 @@ class TaskNetwork(nn.Module):
             layers.append(ConvNormLayer(weight, bias, *factors, convolution.stride[0], convolution.padding[0]))
         return layers
 
-    def _own_statistics(self, parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]) -> Statistics:
+    def _own_statistics(
+        self, parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]
+    ) -> NormStatistics:
         """Mean and variance of a set of samples; with task norm also how far queries rest on them."""
         statistics = batch_statistics(hidden)
         if self.norm == "batch":

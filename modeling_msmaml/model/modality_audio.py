@@ -1,0 +1,149 @@
+"""Sounds: how a waveform becomes a sequence, by patches, by a fitted log-mel spectrogram or by a frozen encoder."""
+
+import torch
+import torchaudio
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from .configuration_msmaml import MSMAMLConfig
+from .descriptors import DescriptorStatistics
+from .encoder_registry import feature_extractor
+from .execution import autocast
+from .modalities import FittedFrontend, ModalityEmbedding, ScaleIntegers, SequencePatches, register_modality
+from .norms import make_group_norm
+from .pretrained_encoder import PretrainedFrontend, PretrainedStem, build_transformer, hidden_states
+
+SAMPLING_RATE = 16_000  # Hz
+
+
+WINDOW_SAMPLES, HOP_SAMPLES = 512, 400
+
+
+MEL_FLOOR = 1e-4  # added to the mel power before the logarithm; full scale is 1
+
+
+class AudioEmbedding(ModalityEmbedding):
+    """Waveform (batch, samples) at 16 kHz in [-1, 1] -> (batch, C, samples // audio_patch_size)."""
+
+    def __init__(self, config: MSMAMLConfig):
+        super().__init__(config)
+        self.proj = SequencePatches(1, config.num_channels, config.audio_patch_size)
+
+    def forward(self, inputs: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch channels length"]:
+        return self.proj(inputs[..., None])
+
+
+class LogMelFrontend(FittedFrontend):
+    """
+    Waveform (.., samples) at 16 kHz, int16 or in [-1, 1] -> logarithm of the power in mel bands from 20 Hz to 8 kHz
+    (.., mels, frames), in windows of 32 ms every 25 ms.
+    """
+
+    sample_dims = 1
+
+    def __init__(self, config: MSMAMLConfig):
+        super().__init__(config.num_mels)
+        self.scale = ScaleIntegers()
+        self.register_buffer("window", torch.zeros(WINDOW_SAMPLES))
+        self.register_buffer("mel_filters", torch.zeros(WINDOW_SAMPLES // 2 + 1, config.num_mels))
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        init.copy_(self.window, torch.hann_window(WINDOW_SAMPLES))
+        bands, mels = self.mel_filters.shape
+        filters = torchaudio.functional.melscale_fbanks(bands, 20.0, SAMPLING_RATE / 2, mels, SAMPLING_RATE)
+        init.copy_(self.mel_filters, filters)
+
+    def maps(self, inputs: Shaped[Tensor, "batch samples"], dtype: torch.dtype) -> Float[Tensor, "batch mels frames"]:
+        # Spectra and their logarithms need float32 whatever the model computes in.
+        precision = torch.promote_types(dtype, torch.float32)
+        with autocast(inputs.device.type, enabled=False):
+            spectrum = torchaudio.functional.spectrogram(
+                self.scale(inputs, precision),
+                pad=0,
+                window=self.window.to(precision),
+                n_fft=WINDOW_SAMPLES,
+                hop_length=HOP_SAMPLES,
+                win_length=WINDOW_SAMPLES,
+                power=None,
+                normalized=False,
+            )
+            # Not torchaudio's power=2, which takes a root and squares it: more than twice the time.
+            power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+            mel_power = power.transpose(1, 2) @ self.mel_filters.to(precision)
+            return (mel_power + MEL_FLOOR).log().transpose(1, 2).to(dtype)
+
+
+class AudioStem(ModalityEmbedding):
+    """Log-mel spectrogram (batch, mels, frames) -> (batch, C, about frames / 4)."""
+
+    def __init__(self, config: MSMAMLConfig):
+        super().__init__(config)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, 16, 3, stride=2, padding=1),
+            make_group_norm(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            make_group_norm(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 3, stride=(2, 1), padding=1),
+            make_group_norm(32),
+            nn.ReLU(),
+        )
+        bands = config.num_mels
+        for _ in range(3):
+            bands = (bands + 1) // 2
+        self.projection = nn.Conv1d(32 * bands, config.num_channels, 1)
+
+    @classmethod
+    def frontend(cls, config: MSMAMLConfig) -> nn.Module:
+        return LogMelFrontend(config)
+
+    @classmethod
+    def statistics(cls, config: MSMAMLConfig) -> DescriptorStatistics:
+        return DescriptorStatistics(spectrum_statistics, 4 * config.num_mels)
+
+    def forward(self, inputs: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch channels length"]:
+        return self.projection(self.convolutions(inputs[:, None]).flatten(1, 2))
+
+
+def spectrum_statistics(maps: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch 4*mels"]:
+    """Of each mel band over time: mean, standard deviation, mean absolute change from frame to frame, maximum."""
+    change = maps.diff(dim=2).abs().mean(dim=2)
+    return torch.cat([maps.mean(dim=2), maps.std(dim=2), change, maps.amax(dim=2)], dim=1)
+
+
+class PretrainedAudioFrontend(PretrainedFrontend):
+    """
+    Waveform (.., samples) at 16 kHz, int16 or float32 in [-1, 1] -> hidden states (.., features, positions).
+
+    The encoder's feature extractor normalises the waveform, or makes its spectrogram, on the CPU.
+    """
+
+    modality = "audio"
+    sample_dims = 1
+
+    def __init__(self, config: MSMAMLConfig):
+        super().__init__(config)
+        self.scale = ScaleIntegers()
+        self.extractor = feature_extractor(self.recorded["feature_extractor"])
+
+    def build(self, pretrained: bool) -> nn.Module:
+        return build_transformer(self.spec["transformers"], self.recorded, pretrained)
+
+    def encode(self, inputs: Shaped[Tensor, "batch samples"]) -> Float[Tensor, "batch features positions"]:
+        sounds = list(self.scale(inputs, torch.float32).cpu().numpy())
+        prepared = self.extractor(sounds, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        name = self.extractor.model_input_names[0]
+        values = prepared[name].to(inputs.device, self.encoder_dtype)
+        return hidden_states(self.encoder, self.layer, **{name: values}).transpose(1, 2)
+
+
+class PretrainedAudioStem(PretrainedStem):
+    frontend_class = PretrainedAudioFrontend
+
+
+register_modality("audio", AudioEmbedding)
+register_modality("audio", AudioStem, front_ends="fitted")
+register_modality("audio", PretrainedAudioStem, front_ends="pretrained")
