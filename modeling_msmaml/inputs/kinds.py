@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from .notes import UnreadableInput
+
 
 class Kind(NamedTuple):
     """
@@ -28,16 +30,39 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "audio": Kind((".wav", ".flac", ".ogg", ".mp3"), "feature_extractor", "audio", "input_values", "int16"),
+    "audio": Kind(
+        (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64"),
+        "feature_extractor",
+        "audio",
+        "input_values",
+        "int16",
+    ),
     "text": Kind((".txt",), "tokenizer", "text", "input_ids", "int32"),
     "image": Kind(
-        (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"),
+        (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"),
         "image_processor",
         "images",
         "pixel_values",
         "uint8",
     ),
 }
+# Of files that people take for sounds and pictures, and that neither libsndfile nor Pillow reads everywhere.
+OTHER_MEDIA = (
+    ".m4a",
+    ".aac",
+    ".wma",
+    ".amr",
+    ".mp4",
+    ".mov",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".m4v",
+    ".heic",
+    ".heif",
+    ".raw",
+)
+OTHER_MEDIA += (".svg", ".psd", ".cr2", ".nef", ".dng")
 _MODALITY_OF_SUFFIX = {suffix: modality for modality, kind in KINDS.items() for suffix in kind.suffixes}
 
 
@@ -57,12 +82,12 @@ def stored_file(item: dict[str, Any]) -> bytes | str:
     The content or the path of a file, as `datasets` stores it without decoding.
 
     Raises:
-        ValueError: the dict has neither.
+        UnreadableInput: the dict has neither.
     """
     for key in ("bytes", "path"):
         if item.get(key) is not None:
             return item[key]
-    raise ValueError(f"a dict has 'array' and 'sampling_rate', 'bytes', or 'path'; this one has {sorted(item)}")
+    raise UnreadableInput(f"a dict has 'array' and 'sampling_rate', 'bytes', or 'path'; this one has {sorted(item)}")
 
 
 def as_array(item: Any) -> np.ndarray:

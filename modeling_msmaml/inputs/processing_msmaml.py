@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int16, UInt8
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.image_processing_base import ImageProcessingMixin
 
 from .kinds import KINDS
+from .notes import Notes
 from .read_audio import read_audio
 from .read_image import read_image
 from .read_text import encode_texts
@@ -54,9 +56,16 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
             ValueError: a waveform without `sampling_rate`, or input that cannot be read.
             FileNotFoundError: no such file.
         """
-        sounds = audio if isinstance(audio, (list, tuple)) else [audio]
-        rows = [read_audio(sound, self.sampling_rate, self.num_samples, sampling_rate) for sound in sounds]
+        sounds, notes = audio if isinstance(audio, (list, tuple)) else [audio], Notes()
+        rows = [self.row(sound, sampling_rate, notes=notes) for sound in sounds]
+        notes.warn()
         return BatchFeature({"input_values": np.stack(rows)}, tensor_type=return_tensors or "np")
+
+    def row(
+        self, sound: Any, sampling_rate: int | None = None, name: str | None = None, notes: Notes | None = None
+    ) -> Int16[np.ndarray, " num_samples"]:
+        """The row of one sound, see `read_audio`."""
+        return read_audio(sound, self.sampling_rate, self.num_samples, sampling_rate, name, notes)
 
 
 class MSMAMLImageProcessor(ImageProcessingMixin):
@@ -90,8 +99,12 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
             FileNotFoundError: no such file.
         """
         is_batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
-        rows = [read_image(image, self.size) for image in (images if is_batch else [images])]
+        rows = [self.row(image) for image in (images if is_batch else [images])]
         return BatchFeature({"pixel_values": np.stack(rows)}, tensor_type=return_tensors or "np")
+
+    def row(self, image: Any, name: str | None = None) -> UInt8[np.ndarray, "3 size size"]:
+        """The row of one picture, see `read_image`."""
+        return read_image(image, self.size, name)
 
 
 class _PresentParts:
@@ -179,8 +192,9 @@ class MSMAMLProcessor(ProcessorMixin):
         if images is not None:
             encoded.update(self.image_processor(images))
         if text is not None:
-            texts = [text] if isinstance(text, str) else list(text)
-            encoded["input_ids"] = encode_texts(self.tokenizer, texts, self.tokenizer.model_max_length)
+            texts, notes = [text] if isinstance(text, str) else list(text), Notes()
+            encoded["input_ids"] = encode_texts(self.tokenizer, texts, self.tokenizer.model_max_length, notes=notes)
+            notes.warn()
         if audio is not None:
             encoded.update(self.feature_extractor(audio, sampling_rate=sampling_rate))
         return BatchFeature(encoded, tensor_type=return_tensors or "np")
