@@ -36,7 +36,7 @@ from modeling_msmaml import (
     plot_learning_curves,
     write_model_card,
 )
-from modeling_msmaml.hub_command import command_line
+from modeling_msmaml.hub.provenance import command_line
 from modeling_msmaml.model.configuration_msmaml import DESCRIPTOR_WHITENINGS
 
 logger = logging.getLogger("run_meta")

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from transformers.utils import logging
 
-from .few_shot_classifier import FewShotClassifier
+from .inference.few_shot_classifier import FewShotClassifier
 from .inputs.kinds import KINDS, listed_suffixes, modality_of_file
 
 

@@ -27,7 +27,7 @@ from modeling_msmaml import (
     few_shot_classifier,
     register_modality,
 )
-from modeling_msmaml.few_shot_classifier import CLASSIFIER_FILE, TASKS_FILE
+from modeling_msmaml.inference.few_shot_classifier import CLASSIFIER_FILE, TASKS_FILE
 from modeling_msmaml.model import modalities
 
 from .own_data import MAKERS, SAMPLING_RATE, WORDS, save_tiny_model, tiny_processor, write_file

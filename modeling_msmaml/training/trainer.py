@@ -3,73 +3,36 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from accelerate.utils import gather_object
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from .checkpoints import checkpoint_step, checkpoints, resolve
-from .compat import TrainerHooks, loader_options, logs_this_step
-from .continuation import check_continuation, run_settings
+from ..model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
+from .callbacks import InnerLoopAnnealing, OuterGradientRules, check_annealing
+from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
+from .collator import collate_episodes
+from .evaluation import (
+    evaluated_episodes,
+    evaluation_dataloader,
+    explain_not_finite,
+    query_accuracies,
+    summarise,
+    without_inner_loop,
+)
 from .hardware_limits import refuse_what_cannot_work, warn_of_fp16
-from .inner_loop_annealing import InnerLoopAnnealing
-from .metrics import FewShotAccuracy
-from .model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
+from .trainer_hooks import TrainerHooks, logs_this_step
 from .training_args import MetaTrainingArguments
 from .training_record import TrainingRecord
 
 logger = logging.getLogger(__name__)
 
-
-# Evaluation reads rows once for all episodes, as many at a time, if what is kept of a modality takes no more bytes.
-READ_ROWS = 32
-READ_BYTES = 2**30
-
 # Arguments of `Trainer` that meta-training would not use.
 WITHOUT_EFFECT = {"compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func", "model_init"}
-
-
-@dataclass
-class EpisodeResult:
-    """What evaluation keeps of one episode."""
-
-    modality: str
-    predictions: list[int]
-    labels: list[int]
-    loss: float
-
-
-class OuterGradientRules(TrainerCallback):
-    """
-    What happens to the outer gradient between backward and optimizer step: the task encoder's is clipped, and under
-    alternating updates the resting network's is dropped (to `None`, so that Adam leaves it alone).
-    """
-
-    def __init__(self, trainer: "MetaTrainer"):
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(self, args: MetaTrainingArguments, state, control, **kwargs):
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        if model.task_encoder is None:
-            return
-        if args.task_encoder_max_grad_norm:
-            # Not accelerate's: under fp16 `Trainer` has unscaled the gradients already, and twice is an error.
-            nn.utils.clip_grad_norm_(model.task_encoder.parameters(), args.task_encoder_max_grad_norm)
-        if args.alternating_steps:
-            network_turn = state.global_step // args.alternating_steps % 2 == 0
-            for name, parameter in model.named_parameters():
-                if name.startswith("task_encoder.") == network_turn:
-                    parameter.grad = None
 
 
 class MetaTrainer(TrainerHooks):
@@ -121,9 +84,6 @@ class MetaTrainer(TrainerHooks):
                 "or make a model with head='prototype'"
             )
         if data_collator is None:
-            # Imported late: the data layer stands on this package's processor.
-            from data_builders import collate_episodes
-
             data_collator = partial(
                 collate_episodes,
                 class_ids=bool(model.config.auxiliary_classes),
@@ -134,7 +94,7 @@ class MetaTrainer(TrainerHooks):
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(OuterGradientRules(self))
         if args.multi_step_loss_steps or args.first_order_steps:
-            _check_annealing(args, model.config)
+            check_annealing(args, model.config)
             self.add_callback(InnerLoopAnnealing(model))
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
@@ -211,9 +171,8 @@ class MetaTrainer(TrainerHooks):
         output = model(**inputs)
         episodes = inputs["episodes"]
         if self._looks_at_every_loss() and not torch.isfinite(output.loss):
-            raise FloatingPointError(
-                self._explain_not_finite(output, episodes, f"at meta-step {self.state.global_step + 1}")
-            )
+            when = f"at meta-step {self.state.global_step + 1}"
+            raise FloatingPointError(explain_not_finite(self, output, episodes, when))
         self._record.add("loss", output.loss.detach(), 1)
         for modality, accuracies in query_accuracies(output, episodes).items():
             self._record.add(f"{modality}_accuracy", accuracies.sum(), len(accuracies))
@@ -268,22 +227,6 @@ class MetaTrainer(TrainerHooks):
             if gradients:
                 self._record.add(f"{name}_grad_norm", nn.utils.get_total_norm(gradients) / scale, 1)
 
-    def _explain_not_finite(self, output: MSMAMLOutput, episodes: dict, when: str) -> str:
-        places = []
-        for modality, losses in output.support_loss.items():
-            bad_steps = (~torch.isfinite(losses)).any(dim=0).nonzero()
-            if len(bad_steps):
-                places.append(f"{modality} (from inner step {bad_steps[0].item() + 1} on)")
-            elif not torch.isfinite(output.logits[modality]).all():
-                places.append(f"{modality} (after the inner loop)")
-        floating = [m for m in episodes if not bool(torch.isfinite(episodes[m]["support"].float()).all())]
-        inputs = f" The inputs of {', '.join(floating)} are not finite themselves." if floating else ""
-        return (
-            f"the loss is {output.loss.item()} {when}, in {', '.join(places)}.{inputs} Lower inner_lr (now "
-            f"{self.model.config.inner_lr}) or, in training, learning_rate (now {self.args.learning_rate}), or set "
-            f"inner_grad_clip (now {self.model.config.inner_grad_clip}); checkpoints are intact."
-        )
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             means = self._record.drain()
@@ -306,39 +249,10 @@ class MetaTrainer(TrainerHooks):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("evaluation needs an eval_dataset")
-        return self._evaluation_dataloader(dataset)
+        return evaluation_dataloader(self, dataset)
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
-        return self._evaluation_dataloader(test_dataset)
-
-    def _evaluation_dataloader(self, dataset: Dataset) -> DataLoader:
-        # Each process takes its share and no more: accelerate's samplers repeat episodes to even out the last batch. A
-        # share is made of whole batches, so that any number of processes computes the same ones, to the last bit.
-        rank, world, size = self.args.process_index, self.args.world_size, self.args.eval_batch_size
-        batches = math.ceil(len(dataset) / size)
-        first, last = (min(len(dataset), batches * part // world * size) for part in (rank, rank + 1))
-        share = range(first, last)
-        return DataLoader(
-            dataset,
-            sampler=share,
-            batch_size=size,
-            collate_fn=EvaluationCollator(self.data_collator, self._splits_to_read_once(dataset)),
-            # Else an evaluation would draw from the global random state, and change the training that goes on after it.
-            generator=torch.Generator(),
-            **loader_options(self.args),
-        )
-
-    def _splits_to_read_once(self, dataset: Dataset) -> dict[str, object]:
-        """Modality -> split, where reading every row once for all episodes spares time and takes little memory."""
-        model = self.accelerator.unwrap_model(self.model)
-        again = getattr(dataset, "splits_read_again", dict)() if model.can_read_rows_once else {}
-        found = {}
-        for modality, split in again.items():
-            first = torch.from_numpy(split.rows(np.arange(1)))
-            # Features may not be finite, which the message that says so must find in the episodes.
-            if not first.is_floating_point() and len(split) * model.bytes_of_row_read(modality, first) <= READ_BYTES:
-                found[modality] = split
-        return found
+        return evaluation_dataloader(self, test_dataset)
 
     def evaluation_loop(
         self,
@@ -348,119 +262,10 @@ class MetaTrainer(TrainerHooks):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        self.callback_handler.eval_dataloader = dataloader
-        model = self.accelerator.unwrap_model(self.model).eval()
-        results = []
-        rows = {
-            modality: in_parts(split) for modality, split in getattr(dataloader.collate_fn, "read_once", {}).items()
-        }
-        with torch.no_grad(), self.accelerator.autocast(), model.rows_read(rows):
-            for batch in dataloader:
-                modalities = batch.pop("modalities")
-                episodes = self._prepare_inputs(batch)["episodes"]
-                output = model(episodes)
-                if not torch.isfinite(output.loss):
-                    raise FloatingPointError(self._explain_not_finite(output, episodes, f"in {description.lower()}"))
-                results += in_order(episode_results(output, episodes), modalities)
-                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        results = gather_object(results)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarise(results).items()}
+        results = evaluated_episodes(self, dataloader, description)
         return EvalLoopOutput(
             predictions=[result.predictions for result in results],
             label_ids=[result.labels for result in results],
-            metrics=metrics,
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in summarise(results).items()},
             num_samples=len(results),
         )
-
-
-def _check_annealing(args: MetaTrainingArguments, config) -> None:
-    least = 2 if args.multi_step_loss_steps else 1
-    if config.num_inner_steps < least:
-        raise ValueError(
-            f"multi_step_loss_steps={args.multi_step_loss_steps} and first_order_steps={args.first_order_steps} have "
-            f"no effect with num_inner_steps={config.num_inner_steps}"
-        )
-    if args.first_order_steps and config.first_order:
-        raise ValueError(f"first_order_steps={args.first_order_steps} has no effect with first_order=True")
-
-
-@dataclass
-class EvaluationCollator:
-    """
-    What `collate` makes of episodes, with row numbers for raw inputs of the modalities in `read_once` (modality ->
-    split), and in which order the episodes' modalities came, which a meta-batch does not keep.
-    """
-
-    collate: Callable[[list[dict]], dict]
-    read_once: dict[str, object]
-
-    def __call__(self, episodes: list[dict]) -> dict:
-        modalities = [episode["modality"] for episode in episodes]
-        numbered = [
-            {**episode, "support": episode["support_ids"], "query": episode["query_ids"]}
-            if episode["modality"] in self.read_once
-            else episode
-            for episode in episodes
-        ]
-        return {**self.collate(numbered), "modalities": modalities}
-
-
-def in_parts(split) -> list[Callable[[], Tensor]]:
-    """Functions that return the raw rows of a split, `READ_ROWS` at a time."""
-
-    def part(start: int) -> Tensor:
-        return torch.from_numpy(split.rows(np.arange(start, min(start + READ_ROWS, len(split)))))
-
-    return [partial(part, start) for start in range(0, len(split), READ_ROWS)]
-
-
-def in_order(results: list[EpisodeResult], modalities: list[str]) -> list[EpisodeResult]:
-    """Results that are grouped by modality, in the order in which the episodes' modalities came."""
-    groups = {modality: iter([r for r in results if r.modality == modality]) for modality in set(modalities)}
-    return [next(groups[modality]) for modality in modalities]
-
-
-@contextmanager
-def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
-    """Within, `model` classifies queries without adapting to the support set."""
-    steps, model.config.num_inner_steps = model.config.num_inner_steps, 0
-    weights, model.multi_step_weights = model.multi_step_weights, None
-    try:
-        yield
-    finally:
-        model.config.num_inner_steps, model.multi_step_weights = steps, weights
-
-
-def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:
-    """Modality -> the query accuracy of each task."""
-    return {
-        modality: (logits.detach().argmax(dim=-1) == episodes[modality]["query_labels"]).float().mean(dim=1)
-        for modality, logits in output.logits.items()
-    }
-
-
-def episode_results(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> list[EpisodeResult]:
-    """The result of every episode of a meta-batch, modality by modality."""
-    results = []
-    for modality, logits in output.logits.items():
-        labels = episodes[modality]["query_labels"]
-        losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none").mean(dim=1)
-        rows = zip(logits.argmax(dim=-1).tolist(), labels.tolist(), losses.tolist(), strict=True)
-        results += [EpisodeResult(modality, *row) for row in rows]
-    return results
-
-
-def summarise(results: list[EpisodeResult]) -> dict[str, float]:
-    """Accuracies with intervals and mean losses, in all and for each modality."""
-    if not results:
-        raise ValueError("there is no episode to evaluate: num_episodes must be at least 1")
-    metrics = FewShotAccuracy().compute(
-        predictions=[result.predictions for result in results],
-        references=[result.labels for result in results],
-        modalities=[result.modality for result in results],
-    )
-    metrics["loss"] = math.fsum(result.loss for result in results) / len(results)
-    for modality in {result.modality for result in results}:
-        losses = [result.loss for result in results if result.modality == modality]
-        metrics[f"{modality}_loss"] = math.fsum(losses) / len(losses)
-    return metrics

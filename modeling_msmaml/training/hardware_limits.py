@@ -6,8 +6,6 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from .compat import mixed_precision
-
 FP16_WARNING = (
     "fp16 with second-order gradients: products of many small derivatives fall below the smallest fp16 number (6e-8) "
     "and vanish, which loss scaling cannot undo inside the inner loop; take bf16, which has the range of float32, or "
@@ -67,6 +65,13 @@ def refuse_what_cannot_work(args: TrainingArguments, first_order: bool) -> None:
 def warn_of_fp16(args: TrainingArguments, first_order: bool) -> str | None:
     """The warning that fp16 deserves, if it is asked for with second-order gradients."""
     return FP16_WARNING if mixed_precision(args) == "fp16" and not first_order else None
+
+
+def mixed_precision(args: TrainingArguments) -> str:
+    """`"no"`, `"bf16"` or `"fp16"`: from the arguments, or from accelerate's configuration."""
+    if args.fp16 or args.bf16:
+        return "fp16" if args.fp16 else "bf16"
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def _is_true(variable: str) -> bool:

@@ -1,5 +1,6 @@
 """
-Checkpoints that are either whole or recognised as unfinished, whenever the process that writes them is killed.
+Checkpoints that are either whole or recognised as unfinished, whenever the process that writes them is killed, and
+whether a run may go on from one: only with the settings that it was made with.
 
 A checkpoint is written into `OUTPUT_DIR/_unfinished/checkpoint-N`. When every file is there, a list of them with their
 sizes is added, and the folder is renamed to `OUTPUT_DIR/checkpoint-N`. A checkpoint is complete when it has that list
@@ -13,12 +14,28 @@ import re
 import shutil
 from pathlib import Path
 
+from transformers import PreTrainedConfig
+
+from .training_args import MetaTrainingArguments
+
 logger = logging.getLogger(__name__)
 
 # Begins with an underscore: Trainer's uploads to the Hub leave such files out.
 UNFINISHED = "_unfinished"
 FILE_LIST = "checkpoint_complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
+# Arguments that a resumed run must keep: another value would make it another experiment, or would silently have no
+# effect, because the optimizer takes the one of the checkpoint.
+KEPT_ARGUMENTS = (
+    *("seed", "n_way", "k_shot", "n_query", "train_n_way", "train_k_shot", "train_n_query"),
+    *("augment", "new_classes", "mix_classes", "tasks_per_step"),
+    *("multi_step_loss_steps", "first_order_steps"),
+    *("optim", "learning_rate", "task_network_learning_rate", "task_encoder_learning_rate", "weight_decay"),
+    *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "task_encoder_max_grad_norm", "alternating_steps"),
+    *("early_stopping_patience", "early_stopping_threshold"),
+)
+# What a config holds besides the model.
+_NOT_THE_MODEL = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
 
 
 def checkpoint_step(path: Path) -> int:
@@ -159,6 +176,36 @@ def rotate(output_dir: Path, limit: int | None, keep: set[Path]) -> None:
         # First, so that a half deleted checkpoint is recognised.
         (path / FILE_LIST).unlink()
         shutil.rmtree(path)
+
+
+def run_settings(args: MetaTrainingArguments, config: PreTrainedConfig) -> dict:
+    """What must stay as it is when a run is resumed, as JSON would hold it."""
+    arguments = {name: getattr(args, name) for name in KEPT_ARGUMENTS}
+    model = {name: value for name, value in config.to_dict().items() if name not in _NOT_THE_MODEL}
+    return json.loads(json.dumps({"arguments": arguments, "model": model}))
+
+
+def check_continuation(checkpoint: Path, args: MetaTrainingArguments, config: PreTrainedConfig) -> None:
+    """
+    Raises:
+        `ValueError`: `args` or `config` are not those of the run that wrote `checkpoint`.
+    """
+    path = checkpoint / f"training_record_{args.process_index}.json"
+    if not path.is_file():
+        # More processes than wrote the checkpoint.
+        path = checkpoint / "training_record_0.json"
+    before, now = json.loads(path.read_text())["settings"], run_settings(args, config)
+    changes = [
+        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for old, new in ((before["arguments"], now["arguments"]), (before["model"], now["model"]))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if changes:
+        raise ValueError(
+            f"{checkpoint} is of a run with other settings: {'; '.join(changes)}. Resume with the same ones, or start "
+            f"a new run from its weights with model_name_or_path={checkpoint}"
+        )
 
 
 def _sync(path: Path) -> None:

@@ -2,13 +2,18 @@
 
 import os
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .few_shot_classifier import CLASSIFIER_FILE, FewShotClassifier, saved_file
-from .inputs.kinds import KINDS
+from ..inputs.kinds import KINDS
+from .base_model import saved_file
+
+# The package registers this pipeline whenever it is imported: the classifier, and scikit-learn with it, is imported by
+# the methods that need it.
+if TYPE_CHECKING:
+    from .few_shot_classifier import FewShotClassifier
 
 TASK = "few-shot-classification"
 
@@ -53,6 +58,8 @@ class FewShotClassificationPipeline(Pipeline):
             raise ValueError(f"top_k={top_k!r} must be an integer of at least 1, or None for all classes")
         preprocess, forward, postprocess = {}, {}, {}
         if examples is not None:
+            from .few_shot_classifier import FewShotClassifier
+
             classifier = FewShotClassifier(self.model, self.processor, modality=modality, device=str(self.device))
             fitted = {"classifier": classifier.fit(examples, labels, sampling_rate)}
             preprocess |= fitted
@@ -73,11 +80,13 @@ class FewShotClassificationPipeline(Pipeline):
             self.model.save_pretrained(save_directory)
             self.processor.save_pretrained(save_directory)
 
-    def _classifier(self, classifier: FewShotClassifier | None) -> FewShotClassifier:
+    def _classifier(self, classifier: "FewShotClassifier | None") -> "FewShotClassifier":
         """The one of this call or pipeline, else the one that was saved with the model."""
         if classifier is not None:
             return classifier
         if not hasattr(self, "_saved"):
+            from .few_shot_classifier import CLASSIFIER_FILE, FewShotClassifier
+
             path = self.model.name_or_path
             if not path or saved_file(path, CLASSIFIER_FILE) is None:
                 raise ValueError(
