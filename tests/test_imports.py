@@ -1,4 +1,4 @@
-"""What `import modeling_msmaml` loads and how long it takes, and that every public name is there when it is asked for."""
+"""What `import modeling_msmaml` loads and how long it takes, and that every public name is there when asked for."""
 
 import json
 import os

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
@@ -108,7 +109,7 @@ class CardContent:
     k_shot: int
     data_sets: dict[str, str]
     training_steps: int
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     accuracies: list[Accuracy] = field(default_factory=list)
     command: str | None = None
     commit: str | None = None
@@ -194,7 +195,7 @@ def stated_license(path_or_repo: str) -> str | None:
     """The licence in the metadata of a model's card; `None` if it has no card, or one that cannot be read."""
     local = Path(path_or_repo) / "README.md"
     try:
-        return ModelCard.load(local if local.is_file() else path_or_repo).data.license
+        return ModelCard.load(local if local.is_file() else path_or_repo).data.get("license")
     except (HfHubHTTPError, OSError, ValueError) as error:
         logger.info("no licence of %s: %s", path_or_repo, error)
         return None

@@ -103,8 +103,9 @@ class RunReport:
             for modality in (*self.trainer.model.config.modalities, None):
                 name = f"{prefix}_{modality}" if modality else prefix
                 if f"{name}_accuracy" in metrics:
-                    values = (metrics[f"{name}_{key}"] for key in ("accuracy", "accuracy_ci95", "episodes"))
-                    rows.append(Accuracy(split, modality or "all", *values, step=measured_at[prefix]))
+                    value, ci95 = metrics[f"{name}_accuracy"], metrics[f"{name}_accuracy_ci95"]
+                    episodes = int(metrics[f"{name}_episodes"])
+                    rows.append(Accuracy(split, modality or "all", value, ci95, episodes, measured_at[prefix]))
         return rows
 
     def table(self) -> str:
@@ -117,7 +118,7 @@ class RunReport:
         args, model = self.trainer.args, self.trainer.model
         shown_elsewhere = ("n_way", "k_shot", "training_steps", "transductive", "commit", "datasets")
         return CardContent(
-            model_id=self.trainer.hub_model_id or args.output_dir,
+            model_id=self.trainer.hub_model_id or str(args.output_dir),
             config=model.config,
             k_shot=args.k_shot,
             data_sets=self.data_sets,
@@ -145,7 +146,7 @@ class ModelCardCallback(TrainerCallback):
 
     def __init__(self, report: RunReport):
         self.report = report
-        report.trainer.create_model_card = self.create_model_card
+        report.trainer.create_model_card = self.create_model_card  # pyright: ignore[reportAttributeAccessIssue]
 
     def create_model_card(self, model_name: str | None = None, tags: str | list[str] | None = None) -> None:
         """
@@ -160,7 +161,7 @@ class ModelCardCallback(TrainerCallback):
         content = self.report.card()
         content.model_name = model_name
         content.tags = [tags] if isinstance(tags, str) else list(tags or [])
-        write_model_card(content, Path(self.report.trainer.args.output_dir))
+        write_model_card(content, _output_dir(self.report.trainer.args))
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **kwargs
@@ -169,17 +170,17 @@ class ModelCardCallback(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         # With pushes, the card in the output folder changes with the weights there, which is when a push begins.
-        folders = [_checkpoint(args, state)] if args.push_to_hub else [_checkpoint(args, state), Path(args.output_dir)]
+        folders = [_checkpoint(args, state)] if args.push_to_hub else [_checkpoint(args, state), _output_dir(args)]
         self._write(state, folders)
 
     def on_push_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         # A push in the midst of training precedes on_save, and takes from a checkpoint its weights and config only. The
         # config names code, without which it could not be loaded.
         checkpoint = _checkpoint(args, state)
-        self._write(state, [Path(args.output_dir), checkpoint])
+        self._write(state, [_output_dir(args), checkpoint])
         if state.is_world_process_zero and checkpoint.is_dir():
             for path in checkpoint.glob("*.py"):
-                shutil.copy(path, args.output_dir)
+                shutil.copy(path, _output_dir(args))
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         # With load_best_model_at_end, the model is no longer the one that the last evaluation saw.
@@ -198,4 +199,8 @@ class ModelCardCallback(TrainerCallback):
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    return _output_dir(args) / f"checkpoint-{state.global_step}"
+
+
+def _output_dir(args: TrainingArguments) -> Path:
+    return Path(str(args.output_dir))  # never `None`: `TrainingArguments` fills in a folder

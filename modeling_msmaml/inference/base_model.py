@@ -5,7 +5,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from ..inputs.processing_msmaml import MSMAMLProcessor
 from ..model.modeling_msmaml import MSMAMLModel
@@ -53,10 +53,11 @@ def prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MS
         device: where the model is to run.
     """
     model.config.norm_statistics = "support"
-    model.trained_inner_steps = model.config.num_inner_steps
+    # On the model itself, since the config is what is saved.
+    model.trained_inner_steps = model.config.num_inner_steps  # pyright: ignore[reportArgumentType]
     if num_inner_steps is not None:
         model.config.num_inner_steps = num_inner_steps
-    return model.eval().to(device)
+    return model.eval().to(device)  # pyright: ignore[reportArgumentType]  # transformers wraps `to` without its types
 
 
 def as_trained(model: MSMAMLModel) -> MSMAMLModel:
@@ -66,7 +67,7 @@ def as_trained(model: MSMAMLModel) -> MSMAMLModel:
     """
     model = copy.copy(model)
     model.config = copy.deepcopy(model.config)
-    model.config.num_inner_steps = model.trained_inner_steps
+    model.config.num_inner_steps = model.trained_inner_steps  # pyright: ignore[reportAttributeAccessIssue]
     return model
 
 

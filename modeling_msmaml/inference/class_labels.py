@@ -32,7 +32,7 @@ def sorted_classes(labels: list[Hashable]) -> list[Hashable]:
     """Each class once, sorted, or in order of appearance where the labels cannot be sorted."""
     classes = list(dict.fromkeys(labels))
     try:
-        return sorted(classes)
+        return sorted(classes)  # pyright: ignore[reportArgumentType]  # whether they have an order is tried out
     except TypeError:
         return classes
 

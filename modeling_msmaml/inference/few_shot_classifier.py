@@ -197,7 +197,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         model, processor = self.base_model()
         modality = self._modality_of(items, model, sampling_rate)
         support = self._encode(items, modality, processor, sampling_rate)
-        if modality == "text":
+        if modality == "text" and processor is not None:
             _warn_of_unknown_words(support, processor)
         number = {label: i for i, label in enumerate(classes)}
         support_labels = torch.tensor([number[label] for label in labels])
@@ -300,7 +300,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"modality={self.modality!r} is unknown to this model, which has {', '.join(known)}")
         return self.modality
 
-    def _encode(self, items, modality, processor, sampling_rate) -> Tensor:
+    def _encode(
+        self, items: Sequence[Any], modality: str, processor: ProcessorMixin | None, sampling_rate: int | None
+    ) -> Shaped[Tensor, "inputs ..."]:
         return read(items, modality, processor, sampling_rate or self.sampling_rate).to(self.device)
 
 

@@ -1,9 +1,10 @@
 """What changes in the course of training, step by step: rules for the outer gradient, and the inner loop itself."""
 
 from torch import nn
-from transformers import PreTrainedConfig, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState
 
 from ..model.modeling_msmaml import MSMAMLModel
+from .trainer_hooks import TrainerHooks
 from .training_args import MetaTrainingArguments
 
 
@@ -17,7 +18,7 @@ class OuterGradientRules(TrainerCallback):
         trainer: the trainer that this callback is added to.
     """
 
-    def __init__(self, trainer: Trainer):
+    def __init__(self, trainer: TrainerHooks):
         self.trainer = trainer
 
     def on_pre_optimizer_step(

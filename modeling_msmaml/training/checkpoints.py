@@ -145,7 +145,7 @@ def resolve(request: str | Path | bool | None, output_dir: Path) -> Path | None:
             logger.warning("resume_from_checkpoint=%s: %s has no checkpoint; starting anew", request, output_dir)
             return None
     else:
-        checkpoint = Path(request)
+        checkpoint = Path(str(request))
         reason = why_incomplete(checkpoint)
         if reason is not None:
             others = [str(path) for path in checkpoints(checkpoint.parent) if why_incomplete(path) is None]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,11 +13,10 @@ from accelerate.utils import gather_object
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
 
 from ..model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
 from .metrics import FewShotAccuracy
-from .trainer_hooks import loader_options
+from .trainer_hooks import TrainerHooks, loader_options
 
 # Evaluation reads rows once for all episodes, as many at a time, if what is kept of a modality takes no more bytes.
 READ_ROWS = 32
@@ -54,14 +54,15 @@ class EvaluationCollator:
         return {**self.collate(numbered), "modalities": modalities}
 
 
-def evaluation_dataloader(trainer: Trainer, dataset: Dataset) -> DataLoader:
+def evaluation_dataloader(trainer: TrainerHooks, dataset: Dataset) -> DataLoader:
     """This process's share of the episodes, in order."""
     # Each process takes its share and no more: accelerate's samplers repeat episodes to even out the last batch. A
     # share is made of whole batches, so that any number of processes computes the same ones, to the last bit.
     args = trainer.args
     rank, world, size = args.process_index, args.world_size, args.eval_batch_size
-    batches = math.ceil(len(dataset) / size)
-    first, last = (min(len(dataset), batches * part // world * size) for part in (rank, rank + 1))
+    episodes = len(dataset)  # pyright: ignore[reportArgumentType]  # torch declares no length
+    batches = math.ceil(episodes / size)
+    first, last = (min(episodes, batches * part // world * size) for part in (rank, rank + 1))
     read_once = splits_to_read_once(trainer.accelerator.unwrap_model(trainer.model), dataset)
     return DataLoader(
         dataset,
@@ -86,7 +87,7 @@ def splits_to_read_once(model: MSMAMLModel, dataset: Dataset) -> dict[str, objec
     return found
 
 
-def evaluated_episodes(trainer: Trainer, dataloader: DataLoader, description: str) -> list[EpisodeResult]:
+def evaluated_episodes(trainer: TrainerHooks, dataloader: DataLoader, description: str) -> list[EpisodeResult]:
     """
     The results of all processes' episodes. The model adapts to every episode, and no outer graph is kept.
 
@@ -98,7 +99,7 @@ def evaluated_episodes(trainer: Trainer, dataloader: DataLoader, description: st
     Raises:
         `FloatingPointError`: a loss is not finite.
     """
-    trainer.callback_handler.eval_dataloader = dataloader
+    trainer.callback_handler.eval_dataloader = dataloader  # pyright: ignore[reportAttributeAccessIssue]
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     read_once = getattr(dataloader.collate_fn, "read_once", {})
     rows = {modality: in_parts(split) for modality, split in read_once.items()}
@@ -106,7 +107,7 @@ def evaluated_episodes(trainer: Trainer, dataloader: DataLoader, description: st
     with torch.no_grad(), trainer.accelerator.autocast(), model.rows_read(rows):
         for batch in dataloader:
             modalities = batch.pop("modalities")
-            episodes = trainer._prepare_inputs(batch)["episodes"]
+            episodes: Any = trainer._prepare_inputs(batch)["episodes"]
             output = model(episodes)
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(explain_not_finite(trainer, output, episodes, f"in {description.lower()}"))
@@ -115,7 +116,7 @@ def evaluated_episodes(trainer: Trainer, dataloader: DataLoader, description: st
     return gather_object(results)
 
 
-def explain_not_finite(trainer: Trainer, output: MSMAMLOutput, episodes: dict, when: str) -> str:
+def explain_not_finite(trainer: TrainerHooks, output: MSMAMLOutput, episodes: dict, when: str) -> str:
     """The message about a loss that is not finite: in which modality and inner step, and what to change."""
     places = []
     for modality, losses in output.support_loss.items():
@@ -128,7 +129,7 @@ def explain_not_finite(trainer: Trainer, output: MSMAMLOutput, episodes: dict, w
     inputs = f" The inputs of {', '.join(floating)} are not finite themselves." if floating else ""
     config = trainer.model.config
     return (
-        f"the loss is {output.loss.item()} {when}, in {', '.join(places)}.{inputs} Lower inner_lr (now "
+        f"the loss is {output['loss'].item()} {when}, in {', '.join(places)}.{inputs} Lower inner_lr (now "
         f"{config.inner_lr}) or, in training, learning_rate (now {trainer.args.learning_rate}), or set "
         f"inner_grad_clip (now {config.inner_grad_clip}); checkpoints are intact."
     )
@@ -183,11 +184,12 @@ def summarise(results: list[EpisodeResult]) -> dict[str, float]:
     """Accuracies with intervals and mean losses, in all and for each modality."""
     if not results:
         raise ValueError("there is no episode to evaluate: num_episodes must be at least 1")
-    metrics = FewShotAccuracy().compute(
+    accuracies = FewShotAccuracy().compute(
         predictions=[result.predictions for result in results],
         references=[result.labels for result in results],
         modalities=[result.modality for result in results],
     )
+    metrics = cast("dict[str, float]", accuracies)  # `None` only where `evaluate` itself runs in several processes
     metrics["loss"] = math.fsum(result.loss for result in results) / len(results)
     for modality in {result.modality for result in results}:
         losses = [result.loss for result in results if result.modality == modality]

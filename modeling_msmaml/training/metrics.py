@@ -53,8 +53,8 @@ class FewShotAccuracy(evaluate.Metric):
                 )
             accuracies[modality].append(sum(p == r for p, r in zip(predicted, reference, strict=True)) / len(reference))
         everything = [accuracy for values in accuracies.values() for accuracy in values]
-        result = dict(zip(("accuracy", "accuracy_ci95"), mean_and_ci95(everything), strict=True))
-        result["episodes"] = len(everything)
+        accuracy, ci95 = mean_and_ci95(everything)
+        result: dict[str, float] = {"accuracy": accuracy, "accuracy_ci95": ci95, "episodes": len(everything)}
         for modality, values in sorted(accuracies.items()):
             result[f"{modality}_accuracy"], result[f"{modality}_accuracy_ci95"] = mean_and_ci95(values)
             result[f"{modality}_episodes"] = len(values)

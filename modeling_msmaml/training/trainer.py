@@ -3,13 +3,15 @@
 import logging
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
@@ -56,7 +58,13 @@ class MetaTrainer(TrainerHooks):
             before the next checkpoint. Or in evaluation.
     """
 
-    def __init__(self, model: MSMAMLModel, args: MetaTrainingArguments, data_collator=None, **kwargs):
+    def __init__(
+        self,
+        model: MSMAMLModel,
+        args: MetaTrainingArguments,
+        data_collator: Callable[[list[dict]], dict] | None = None,
+        **kwargs,
+    ):
         if model.config.head == "linear" and args.n_way != model.config.n_way:
             raise ValueError(
                 f"n_way={args.n_way} does not fit the model, whose classifier has n_way={model.config.n_way}: "
@@ -115,7 +123,7 @@ class MetaTrainer(TrainerHooks):
         Raises:
             `ValueError`: the checkpoint is incomplete, or of a run with other settings.
         """
-        args, output_dir = self.args, Path(self.args.output_dir)
+        args, output_dir = self.args, Path(str(self.args.output_dir))
         with args.main_process_first(local=args.save_on_each_node, desc="looking for checkpoints"):
             checkpoint = resolve(resume_from_checkpoint, output_dir)
         self._record = TrainingRecord()
@@ -136,7 +144,7 @@ class MetaTrainer(TrainerHooks):
         settings = run_settings(self.args, self.model.config)
         self._record.save(checkpoint, self.args.process_index, settings=settings)
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:
         """One parameter group for each network and kind of weight decay, each with its learning rate."""
         if self.optimizer is not None:
             return self.optimizer
@@ -193,7 +201,7 @@ class MetaTrainer(TrainerHooks):
                 "checkpoints are intact."
             )
 
-    def _save_checkpoint(self, model, trial) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._refuse_losses_that_are_not_finite(self._record.own_mean("loss"))
         super()._save_checkpoint(model, trial)
 
@@ -204,7 +212,7 @@ class MetaTrainer(TrainerHooks):
         return loss
 
     def _details_are_due(self) -> bool:
-        return self.args.log_inner_loop and logs_this_step(self.args, self.state)
+        return bool(self.args.log_inner_loop) and logs_this_step(self.args, self.state)
 
     def _record_adaptation(self, output: MSMAMLOutput, episodes: dict) -> None:
         """Support losses before each inner step, and the accuracy of the network that is not adapted."""
@@ -244,9 +252,9 @@ class MetaTrainer(TrainerHooks):
     # Evaluation
 
     def get_eval_dataloader(self, eval_dataset: Dataset | str | None = None) -> DataLoader:
-        if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, str):
+            dataset = self.eval_dataset[dataset]
         if dataset is None:
             raise ValueError("evaluation needs an eval_dataset")
         return evaluation_dataloader(self, dataset)
@@ -264,8 +272,9 @@ class MetaTrainer(TrainerHooks):
     ) -> EvalLoopOutput:
         results = evaluated_episodes(self, dataloader, description)
         return EvalLoopOutput(
-            predictions=[result.predictions for result in results],
-            label_ids=[result.labels for result in results],
+            # Lists, since episodes may differ in their number of queries.
+            predictions=[result.predictions for result in results],  # pyright: ignore[reportArgumentType]
+            label_ids=[result.labels for result in results],  # pyright: ignore[reportArgumentType]
             metrics={f"{metric_key_prefix}_{name}": value for name, value in summarise(results).items()},
             num_samples=len(results),
         )

@@ -13,17 +13,27 @@ Beside these, `logs_this_step` repeats a condition of `DefaultFlowCallback`, `tr
 """
 
 from pathlib import Path
+from typing import Any
 
+from torch import nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import EarlyStoppingCallback, ProcessorMixin, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
+from ..model.modeling_msmaml import MSMAMLModel
 from .checkpoints import UNFINISHED, complete, prepare_unfinished, publish, rotate
+from .training_args import MetaTrainingArguments
 
 
 class TrainerHooks(Trainer):
     """`Trainer` whose checkpoints are whole or recognised as unfinished (see `checkpoints`), and read in sequence."""
+
+    # `Trainer` declares more than these.
+    args: MetaTrainingArguments
+    model: MSMAMLModel
+    train_dataset: Dataset
+    eval_dataset: Any  # a data set of episodes, several of them by name, or `None`
 
     # The folder that a checkpoint is being written into; `None` at any other time.
     _unfinished: Path | None = None
@@ -47,9 +57,10 @@ class TrainerHooks(Trainer):
         """Adds to a checkpoint what this process needs to resume, besides what `Trainer` saves."""
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return SequentialSampler(dataset)  # pyright: ignore[reportArgumentType]  # torch declares no length
 
-    def _get_output_dir(self, trial=None) -> str:
+    def _get_output_dir(self, trial: Any = None) -> str:
         # Where `_save_checkpoint` writes to.
         return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
 
@@ -58,7 +69,7 @@ class TrainerHooks(Trainer):
         if self._unfinished is None:
             super()._push_from_checkpoint(checkpoint_folder)
 
-    def _save_checkpoint(self, model, trial) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         output_dir = Path(self._get_output_dir(trial))
         name = f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
