@@ -81,7 +81,7 @@ def convert(
         tokenizer: folder or repository of the tokenizer of the text modality.
 
     Raises:
-        `ValueError`: `source` has no such checkpoint, or a file is none; or the tokenizer does not fit.
+        `ValueError`: `source` has no such checkpoint, a file is not one, or the tokenizer does not fit.
         `OSError`: there is no such repository, or files are missing in it.
     """
     found = find_original(source, run=run, iteration=iteration)
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
         description="Published checkpoints -> folders that from_pretrained of transformers reads.",
     )
     parser.add_argument("source", metavar="REPO_OR_DIR", help="repository or folder of the published layout")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --all one folder a run in it")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --all it gets one folder per run")
     parser.add_argument("--all", action="store_true", help="convert every run, at its last iteration")
     parser.add_argument("--run", help="the run to convert; default: the three-modality 5-way 1-shot one")
     parser.add_argument("--iteration", type=int, help="the iteration to convert; default: the last")

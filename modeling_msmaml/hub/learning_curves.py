@@ -48,7 +48,7 @@ def plot_learning_curves(log_history: list[dict[str, float]], folder: Path) -> l
 
 
 def _curves(log_history: list[dict[str, float]], quantity: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Name -> (steps, values) of every logged quantity that was logged during training."""
+    """Name -> (steps, values) of each curve of a quantity that was logged during training."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
     trained = any("loss" in entry for entry in log_history)
     for entry in log_history if trained else ():

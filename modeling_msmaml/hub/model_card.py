@@ -30,10 +30,10 @@ class DataSetFacts:
 
     Args:
         name: as in `--datasets`, without a modality.
-        title: for people.
+        title: its name for people.
         url: where the data come from; `None` for data that are made on the spot.
         licence: as its makers state it.
-        is_commercial_use_excluded: by that licence.
+        is_commercial_use_excluded: whether that licence excludes commercial use.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Accuracy:
         split: `"validation"` or `"test"`.
         modality: `"all"` for the mean over the episodes of all modalities.
         value, ci95: mean over episodes, and half-width of its 95 % interval; in [0, 1].
-        episodes: how many.
+        episodes: their number.
         step: the meta-step after which it was measured.
     """
 
@@ -88,20 +88,20 @@ class CardContent:
 
     Args:
         model_id: repository or folder to load the model from.
-        config: of the model.
-        k_shot: support samples a class.
+        config: the model's config.
+        k_shot: support samples per class.
         data_sets: modality -> data set that it was trained on, as `--datasets` names it.
         training_steps: meta-steps.
-        settings: everything else that an accuracy is worth nothing without, by name.
-        accuracies: what was measured.
+        settings: by name, everything else that one must know to make use of an accuracy.
+        accuracies: the accuracies that were measured.
         command: the command line of the run.
-        commit: of the code.
+        commit: the commit of the code.
         source: the published checkpoint that this model was converted from.
         started_from: the checkpoint that the run started from, whose licence holds on if it is non-commercial.
         processed: modalities that the saved processor reads.
         has_word_vectors: whether the word vectors of the text modality are saved with the model.
         tags: more tags for the Hub.
-        model_name: in the model index; by default the last part of `model_id`.
+        model_name: the name in the model index; by default the last part of `model_id`.
     """
 
     model_id: str
@@ -181,7 +181,7 @@ def render_model_card(content: CardContent) -> ModelCard:
 
 
 def data_set_facts(name: str) -> DataSetFacts:
-    """The facts of a data set as `--datasets` names it (`"esc50"`, `"synthetic:audio"`); of another one, its name."""
+    """Facts of a data set as `--datasets` names it (`"esc50"`, `"synthetic:audio"`); of an unknown one, its name."""
     base = name.split(":", 1)[0]
     return _KNOWN.get(base) or DataSetFacts(base, base, None, "unknown")
 

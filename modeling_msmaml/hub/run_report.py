@@ -1,6 +1,6 @@
 """
-What a run did and found: result files with the settings that an accuracy is worth nothing without, the model card, and
-the callback that keeps the card in step with the training.
+What a run did and found: result files with the settings that give an accuracy its meaning, the model card, and the
+callback that keeps the card in step with the training.
 """
 
 import json
@@ -26,7 +26,7 @@ class RunReport:
 
     Args:
         trainer: the run's trainer.
-        data: the run's data arguments (`datasets`, `protocol`, `source_disjoint`, `eval_seed`).
+        data: the data arguments of the run (`datasets`, `protocol`, `source_disjoint`, `eval_seed`).
         data_sets: modality -> name of the data set that its episodes come from.
         command: the run's command line, without secrets.
         started_from: the checkpoint that the run started from.
@@ -141,7 +141,7 @@ class ModelCardCallback(TrainerCallback):
     card's from now on.
 
     Args:
-        report: of the run; its trainer is the one that this callback is added to.
+        report: the report of the run, whose trainer this callback is added to.
     """
 
     def __init__(self, report: RunReport):
@@ -153,7 +153,7 @@ class ModelCardCallback(TrainerCallback):
         In place of `Trainer.create_model_card`.
 
         Args:
-            model_name: in the model index, in place of the name of the repository or output folder.
+            model_name: the name in the model index, in place of the name of the repository or output folder.
             tags: more tags for the Hub.
         """
         if not self.report.trainer.is_world_process_zero():

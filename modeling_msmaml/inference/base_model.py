@@ -72,7 +72,7 @@ def as_trained(model: MSMAMLModel) -> MSMAMLModel:
 
 
 def saved_file(path: str | os.PathLike, name: str) -> str | None:
-    """Where a file of a folder or repository is on this machine; `None` if it has none of this name."""
+    """The path on this machine of a file of a folder or repository; `None` if it has no file of this name."""
     try:
         return cached_file(os.fspath(path), name, _raise_exceptions_for_missing_entries=False)
     except OSError:  # no such repository, or none that can be reached: to be reported where the model is read

@@ -1,4 +1,4 @@
-"""A classifier of one's own sounds, texts or pictures from a few examples a class, with scikit-learn's conventions."""
+"""A classifier of one's own sounds, texts or pictures from a few examples per class, in scikit-learn's manner."""
 
 import copy
 import json
@@ -42,14 +42,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     classifier.predict(["unknown.wav"])
     ```
 
-    Inputs are lists of one modality: paths; waveforms with `sampling_rate`; strings (a text file is given as
-    `pathlib.Path`); PIL images or arrays; columns of `datasets`. The processor that was saved with the model decodes
-    them, as in its training. Longer sounds and texts than the model takes are cut.
+    Inputs are lists whose items have one modality: paths; waveforms with `sampling_rate`; strings (a text file is given
+    as `pathlib.Path`); PIL images or arrays; columns of `datasets`. The processor that was saved with the model decodes
+    them, as in its training. Sounds and texts that are longer than the model takes are cut.
 
     Queries are normalised with the statistics of the examples (`norm_statistics="support"`), whatever the model was
     trained with, so that a prediction does not depend on what else is asked. With `head="prototype"` each class
-    starts from the mean of its examples, whatever their number is; a linear head starts anew for another number of
-    classes than it was trained with, see `n_way` of [`MSMAMLModel.adapt`].
+    starts from the mean of its examples, whatever their number is; a linear head starts anew if the number of classes
+    is not the one that it was trained with, see `n_way` of [`MSMAMLModel.adapt`].
 
     Args:
         model: folder or Hub repository of a trained model, or an [`MSMAMLModel`], which is copied and left as it is.
@@ -260,12 +260,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return float(np.average(right, weights=sample_weight))
 
     def encode(self, items: Sequence[Any], sampling_rate: int | None = None) -> Shaped[Tensor, "inputs ..."]:
-        """What the model takes in place of the inputs, on the CPU; the first half of `predict`."""
+        """The raw rows that the model takes for these inputs, on the CPU; the first half of `predict`."""
         check_is_fitted(self, "adapted_")
         return self._encode(items, self.modality_, self._processor, sampling_rate).cpu()
 
     def logits(self, encoded: Shaped[Tensor, "inputs ..."]) -> Float[Tensor, "inputs classes"]:
-        """The model's logits of encoded inputs; the second half of `predict`."""
+        """The model's logits for encoded inputs; the second half of `predict`."""
         check_is_fitted(self, "adapted_")
         with torch.no_grad():
             batches = encoded.to(self._model.device)[None].split(self.batch_size, dim=1)
@@ -284,7 +284,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
 
     def base_model(self) -> tuple[MSMAMLModel, ProcessorMixin | None]:
-        """The model before it is adapted, set up for this classifier and not to be changed, and its processor."""
+        """The model before adaptation, set up for this classifier and not to be changed, and its processor."""
         self._check_arguments()
         if isinstance(self.model, MSMAMLModel):
             return prepared(copy.deepcopy(self.model), self.num_inner_steps, self.device), self.processor

@@ -39,13 +39,13 @@ _NOT_THE_MODEL = {"_name_or_path", "architectures", "auto_map", "dtype", "transf
 
 
 def checkpoint_step(path: Path) -> int:
-    """N of `checkpoint-N`, and -1 of any other name."""
+    """N of a folder named `checkpoint-N`; -1 for any other name."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The folders named `checkpoint-N`, complete or not, by N."""
+    """The folders named `checkpoint-N`, complete or not, in order of N."""
     found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and checkpoint_step(path) >= 0]
     return sorted(found, key=checkpoint_step)
 
@@ -86,7 +86,7 @@ def publish(checkpoint: Path, output_dir: Path) -> Path:
 
 
 def recover(output_dir: Path) -> None:
-    """Publishes what was complete when its process was killed, just before the rename."""
+    """Publishes a checkpoint that was complete when its process was killed, just before the rename."""
     for checkpoint in checkpoints(output_dir / UNFINISHED):
         if why_incomplete(checkpoint) is None and not (output_dir / checkpoint.name).exists():
             publish(checkpoint, output_dir)
@@ -110,7 +110,7 @@ def why_incomplete(checkpoint: Path) -> str | None:
 
 
 def last_complete(output_dir: Path) -> Path | None:
-    """The complete checkpoint of the most steps; what was not written to its end is named in a warning."""
+    """The complete checkpoint with the most steps; a warning names each one that was not written to its end."""
     recover(output_dir)
     found, torn = None, []
     for checkpoint in (*checkpoints(output_dir), *checkpoints(output_dir / UNFINISHED)):
@@ -173,7 +173,7 @@ def rotate(output_dir: Path, limit: int | None, keep: set[Path]) -> None:
     keep = {path.resolve() for path in keep}
     disposable = [path for path in whole if path.resolve() not in keep]
     for path in disposable[: max(0, len(whole) - max(limit, len(keep)))]:
-        # First, so that a half deleted checkpoint is recognised.
+        # The list goes first, so that a half-deleted checkpoint is recognised as one.
         (path / FILE_LIST).unlink()
         shutil.rmtree(path)
 

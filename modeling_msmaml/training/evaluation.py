@@ -18,7 +18,8 @@ from ..model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
 from .metrics import FewShotAccuracy
 from .trainer_hooks import TrainerHooks, loader_options
 
-# Evaluation reads rows once for all episodes, as many at a time, if what is kept of a modality takes no more bytes.
+# Evaluation reads the rows of a modality once for all episodes, READ_ROWS at a time, if what it keeps of them takes at
+# most READ_BYTES bytes.
 READ_ROWS = 32
 READ_BYTES = 2**30
 
@@ -162,7 +163,7 @@ def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
 
 
 def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:
-    """Modality -> the query accuracy of each task."""
+    """Modality -> the query accuracy of each of its tasks, in [0, 1]."""
     return {
         modality: (logits.detach().argmax(dim=-1) == episodes[modality]["query_labels"]).float().mean(dim=1)
         for modality, logits in output.logits.items()
@@ -170,7 +171,7 @@ def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]
 
 
 def episode_results(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> list[EpisodeResult]:
-    """The result of every episode of a meta-batch, modality by modality."""
+    """The results of the episodes of a meta-batch, grouped by modality."""
     results = []
     for modality, logits in output.logits.items():
         labels = episodes[modality]["query_labels"]
@@ -181,7 +182,12 @@ def episode_results(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]
 
 
 def summarise(results: list[EpisodeResult]) -> dict[str, float]:
-    """Accuracies with intervals and mean losses, in all and for each modality."""
+    """
+    Accuracies with intervals and mean losses, over all episodes and for each modality.
+
+    Raises:
+        `ValueError`: there is no result.
+    """
     if not results:
         raise ValueError("there is no episode to evaluate: num_episodes must be at least 1")
     accuracies = FewShotAccuracy().compute(

@@ -46,16 +46,16 @@ class MetaTrainer(TrainerHooks):
     `eval_<modality>_accuracy`, `eval_<modality>_accuracy_ci95`, `eval_<modality>_loss`, `eval_<modality>_episodes`.
 
     Args:
-        model: its config takes over the inner-loop settings that `args` gives.
-        args: with the `n_way` that the model was made for.
-        data_collator: by default `data_builders.collate_episodes`.
+        model: the model to train; its config takes over the inner-loop settings that `args` gives.
+        args: the arguments, with the `n_way` that the model was made for.
+        data_collator: makes a meta-batch of a list of episodes; by default [`collate_episodes`].
         kwargs: as for `transformers.Trainer`, without those that replace its losses, metrics or model.
 
     Raises:
         `ValueError`: `args` do not fit the model, or ask for what cannot work with an inner loop.
-        `FloatingPointError`: in training, a loss that is not finite; on the CPU before it has changed a parameter. An
-            accelerator would have to stop at every step to know, so that there it is noticed at the next log entry, and
-            before the next checkpoint. Or in evaluation.
+        `FloatingPointError`: a loss is not finite, in evaluation or in training. On the CPU this is noticed before it
+            has changed a parameter. An accelerator would have to stop at every step to know, so that there it is
+            noticed at the next log entry and before the next checkpoint.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class MetaTrainer(TrainerHooks):
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
         if options.keys() & {"params", "model", "optimizer_dict"}:
             raise ValueError(f"optim={self.args.optim} chooses its own parameters; take one that has parameter groups")
-        # Decay would pull rates and scales to zero, which means something else there than for weights.
+        # Weight decay would pull learning rates and scales to zero, where zero is no neutral value.
         decayed = {n for n in self.get_decay_parameter_names(model) if not n.startswith("inner_rates.")}
         decayed -= {"task_network.cosine_scale.value"}
         groups = defaultdict(list)
@@ -189,7 +189,7 @@ class MetaTrainer(TrainerHooks):
         return (output.loss, output) if return_outputs else output.loss
 
     def _looks_at_every_loss(self) -> bool:
-        """Reading a number from an accelerator stalls its queue until all that was asked of it is done."""
+        """Whether every loss is checked: reading one from an accelerator stalls its queue until all work is done."""
         return self.args.device.type == "cpu"
 
     def _refuse_losses_that_are_not_finite(self, loss: float | None) -> None:
@@ -215,7 +215,7 @@ class MetaTrainer(TrainerHooks):
         return bool(self.args.log_inner_loop) and logs_this_step(self.args, self.state)
 
     def _record_adaptation(self, output: MSMAMLOutput, episodes: dict) -> None:
-        """Support losses before each inner step, and the accuracy of the network that is not adapted."""
+        """Records the support losses before each inner step, and the accuracy of the network before it is adapted."""
         for modality, losses in output.support_loss.items():
             for step, column in enumerate(losses.detach().float().unbind(dim=1), start=1):
                 self._record.add(f"{modality}_support_loss_step{step}", column.sum(), len(column))
@@ -226,7 +226,7 @@ class MetaTrainer(TrainerHooks):
             self._record.add(f"{modality}_accuracy_before", accuracies.sum(), len(accuracies))
 
     def _record_gradient_norms(self) -> None:
-        """Of the outer gradient, before anything clips it."""
+        """Records the norms of the outer gradient before anything clips it."""
         model = self.accelerator.unwrap_model(self.model)
         scaler = getattr(self.accelerator, "scaler", None)
         scale = scaler.get_scale() if scaler is not None else 1.0
