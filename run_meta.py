@@ -23,8 +23,8 @@ from transformers import AutoTokenizer, HfArgumentParser, set_seed
 from transformers.utils import cached_file
 
 from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, load_few_shot
-from data_builders.encoded import encode_episodes
-from data_builders.new_classes import plain_rows
+from data_builders.episodes.encoded import encode_episodes
+from data_builders.episodes.task_augmentation import plain_rows
 from modeling_msmaml import (
     MetaTrainer,
     MetaTrainingArguments,

@@ -1,18 +1,4 @@
-"""A person's own files: `load_few_shot("folder", data_dir=...)`.
-
-`data_dir` has one sub-folder a class with .wav/.flac/.ogg/.mp3, .txt or picture files, at any depth below it:
-
-    data_dir/bittern/1.wav, data_dir/bittern/2.wav, data_dir/wren/a.flac, ...
-
-or these below `train`, `validation` and `test` (any of the three; nothing else then lies beside them):
-
-    data_dir/train/wren/a.flac, data_dir/test/bittern/1.wav, ...
-
-A file `metadata.csv` in `data_dir` with the columns `file_name` (relative to `data_dir`), `label` and `source` may say
-which files belong to it, to which class, and from which recording or document they come. Without the column `label` the
-sub-folder is the class; without `source` every file is its own source. How the data are split, and all options, are
-described in `own_data.py`; `modality` chooses among files of several kinds.
-"""
+"""Folders and their metadata.csv -> labelled inputs."""
 
 from __future__ import annotations
 
@@ -22,19 +8,12 @@ import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from modeling_msmaml.inputs.kinds import KINDS, listed_suffixes, modality_of_file
+from .fingerprints import files_fingerprint, text_hash
+from .kinds import KINDS, listed_suffixes, modality_of_file
+from .labelled_inputs import SPLITS, LabelledInputs, few
 
-from . import own_data
-from .archives import few
-from .base import files_fingerprint, text_hash
-from .few_shot import FewShotSplit
-from .own_data import PROTOCOLS, Collection, load_collection
-from .protocols import SPLITS
-
-__all__ = ["OPTIONS", "PROTOCOLS", "folder_collection", "load"]
-OPTIONS = ("modality", *own_data.OPTIONS)
 _METADATA = "metadata.csv"
 
 
@@ -50,19 +29,7 @@ class _File(NamedTuple):
         return modality_of_file(self.name)
 
 
-def load(
-    split: str,
-    protocol: str,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
-    modality: str | None = None,
-    **options: Any,
-) -> FewShotSplit:
-    """See `load_few_shot`, and `load_collection` for the options."""
-    return load_collection(folder_collection(data_dir, modality), split, protocol, cache_dir, **options)
-
-
-def folder_collection(data_dir: str | os.PathLike | None, modality: str | None = None) -> Collection:
+def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = None) -> LabelledInputs:
     """The files of a folder, listed and not read.
 
     Raises:
@@ -99,7 +66,7 @@ def folder_collection(data_dir: str | os.PathLike | None, modality: str | None =
             f"{root}: {len(left_out)} files are of another kind or in no class: {few(left_out)}", UserWarning, 4
         )
     paths = [root / file.name for file in chosen]
-    return Collection(
+    return LabelledInputs(
         name="folder",
         modality=modality,
         names=[str(path) for path in paths],

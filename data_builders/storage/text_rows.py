@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import ModuleType
 
 import datasets
 import numpy as np
@@ -13,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from modeling_msmaml.inputs.read_text import token_ids
 
 from . import vocabulary
-from .base import FewShotBuilder
+from .builder import FewShotBuilder
 
 UNITS = ("passage", "document")
 PASSAGE_LENGTH = 600  # tokens; chosen by measuring, see README.md
@@ -76,10 +75,6 @@ class VocabularyBuilder(FewShotBuilder):
     trained, so it has a vector that means "some rare word". The others follow by falling count. The configuration has
     `min_count`.
     """
-
-    @classmethod
-    def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), vocabulary]
 
     def training_sentences(self) -> Iterable[str]:
         """Lines of the training texts."""

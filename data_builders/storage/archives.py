@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from modeling_msmaml.inputs.labelled_inputs import few
+
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError)
 
 
@@ -229,10 +231,3 @@ def _root_prefix(names: Iterable[str], marker: str, store: Store) -> str:
         if name == marker or name.endswith("/" + marker):
             return name[: -len(marker)]
     raise store.missing([marker])
-
-
-def few(names: Iterable[str], limit: int = 5) -> str:
-    """The first few of many names, sorted, and how many more there are."""
-    ordered = sorted(str(PurePosixPath(name)) for name in names)
-    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
-    return ", ".join(ordered[:limit]) + more

@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Int16, Int32, Shaped, UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
-from .library_augmentation import rand_augment, random_erasing, random_resized_crop, spec_augment
-from .source_partition import RandomBits
+from .random_bits import RandomBits
 
 _STEPS = 10_000  # of a random fraction
 MAX_GAIN_DB = 12.0
@@ -100,6 +98,8 @@ def _passage(row: Int32[Tensor, " tokens"], bits: RandomBits) -> Int32[Tensor, "
 
 
 def _picture(row: UInt8[Tensor, "colours height width"], bits: RandomBits) -> UInt8[Tensor, "colours height width"]:
+    from torchvision.transforms.v2 import functional as transforms  # takes a second to import
+
     height, width = row.shape[1:]
     if bits.below(2):
         row = transforms.horizontal_flip(row)
@@ -113,10 +113,21 @@ def _each(change: Callable[[Tensor, RandomBits], Tensor]) -> Callable[[Tensor, R
     return lambda rows, bits: torch.stack([change(row, bits) for row in rows])
 
 
+def _library(name: str) -> Callable[[Tensor, RandomBits], Tensor]:
+    """A change of `library_augmentation.py`, whose libraries take seconds to import: they are imported when used."""
+
+    def change(rows: Tensor, bits: RandomBits) -> Tensor:
+        from . import library_augmentation
+
+        return getattr(library_augmentation, name)(rows, bits)
+
+    return change
+
+
 CHANGES = {
-    "random_resized_crop": {"image": random_resized_crop},
-    "rand_augment": {"image": rand_augment},
+    "random_resized_crop": {"image": _library("random_resized_crop")},
+    "rand_augment": {"image": _library("rand_augment")},
     "basic": {"audio": _each(_sound), "text": _each(_passage), "image": _each(_picture)},
-    "spec_augment": {"audio": spec_augment},
-    "random_erasing": {"image": random_erasing},
+    "spec_augment": {"audio": _library("spec_augment")},
+    "random_erasing": {"image": _library("random_erasing")},
 }

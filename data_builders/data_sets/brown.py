@@ -11,19 +11,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import NamedTuple
 
 import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from . import text_rows, vocabulary
-from .archives import Official, Store, few
-from .base import ArchiveBuilder, row_features, text_hash
-from .few_shot import FewShotSplit, split_of_builder
-from .protocols import read_protocols, select_rows
-from .text_rows import VocabularyBuilder
+from modeling_msmaml.inputs.fingerprints import text_hash
+from modeling_msmaml.inputs.labelled_inputs import few
+
+from ..splits.protocols import read_protocols, select_rows
+from ..storage import text_rows
+from ..storage.archives import Official, Store
+from ..storage.builder import ArchiveBuilder, row_features
+from ..storage.few_shot_split import FewShotSplit, split_of_builder
+from ..storage.text_rows import VocabularyBuilder
 
 OPTIONS = ("unit", "passage_length", "min_count", "tokenizer")
 PROTOCOLS = tuple(read_protocols("brown"))
@@ -97,10 +99,6 @@ class BrownVocabulary(VocabularyBuilder, ArchiveBuilder):
     OFFICIAL = _OFFICIAL
     config: BrownVocabularyConfig
 
-    @classmethod
-    def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), text_rows]
-
     def training_sentences(self) -> Iterator[str]:
         documents = training_documents(read_documents(self.store), self.config.protocol)
         return (sentence for document in documents for sentence in document.sentences)
@@ -144,10 +142,6 @@ class Brown(ArchiveBuilder):
     OFFICIAL = _OFFICIAL
     config: BrownConfig
     modality = "text"
-
-    @classmethod
-    def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), vocabulary, text_rows]
 
     def _info(self) -> datasets.DatasetInfo:
         self.row_shape = (self.config.length,)

@@ -16,7 +16,6 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 
 import datasets
 import numpy as np
@@ -24,10 +23,11 @@ from jaxtyping import Float32, Int16, Int32, UInt8
 
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
 
-from . import vocabulary
-from .base import FewShotBuilder, row_features
-from .few_shot import FewShotSplit, split_of_builder
+from ..storage import vocabulary
+from ..storage.builder import FewShotBuilder, row_features
+from ..storage.few_shot_split import FewShotSplit, split_of_builder
 
+OPTION_IN_NAME = "modality"
 OPTIONS = ("modality", "seed")
 PROTOCOLS = ("class_disjoint",)
 
@@ -181,10 +181,6 @@ class Synthetic(FewShotBuilder):
 
     BUILDER_CONFIG_CLASS = SyntheticConfig
     config: SyntheticConfig
-
-    @classmethod
-    def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), vocabulary]
 
     def _info(self) -> datasets.DatasetInfo:
         self.modality = self.config.modality

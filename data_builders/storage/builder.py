@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import ast
+import importlib.util
 import inspect
 import json
 import os
@@ -15,14 +16,32 @@ import datasets
 import numpy as np
 from datasets.exceptions import DatasetGenerationError
 
-from modeling_msmaml.inputs import kinds, processing_msmaml, read_audio, read_image, read_text
+from modeling_msmaml.inputs.fingerprints import files_fingerprint, text_hash
+from modeling_msmaml.inputs.kinds import KINDS
 
-from . import archives, protocols
+from ..splits import protocols
 from .archives import Official, Store, find_store
 from .downloads import fetch
 
-# What turns a file into a row, for the cache key.
-INPUT_MODULES = (kinds, processing_msmaml, read_audio, read_image, read_text)
+# Where the code lives that makes rows; a builder's cache key holds all that it uses of it.
+ROW_CODE = ("data_builders.data_sets.", "data_builders.splits.", "data_builders.storage.", "modeling_msmaml.inputs.")
+
+
+def row_code(module: ModuleType) -> list[ModuleType]:
+    """The module and every module of `ROW_CODE` that it imports, directly or through others, sorted by name."""
+    found, waiting = {module.__name__: module}, [module]
+    while waiting:
+        importing = waiting.pop()
+        for node in ast.walk(ast.parse(inspect.getsource(importing))):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            package = importlib.util.resolve_name("." * node.level + (node.module or ""), importing.__package__)
+            modules = [f"{package}.{alias.name}" for alias in node.names] if f"{package}." in ROW_CODE else [package]
+            for name in modules:
+                if name.startswith(ROW_CODE) and name not in found:
+                    found[name] = importlib.import_module(name)
+                    waiting.append(found[name])
+    return [found[name] for name in sorted(found)]
 
 
 class _ArrayFeatures(datasets.Features):
@@ -46,25 +65,11 @@ def row_features(modality: str, row_size: int, class_names: Iterable[str]) -> da
     """
     return _ArrayFeatures(
         {
-            modality: datasets.List(datasets.Value(kinds.KINDS[modality].dtype), length=row_size),
+            modality: datasets.List(datasets.Value(KINDS[modality].dtype), length=row_size),
             "label": datasets.ClassLabel(names=list(class_names)),
             "source_id": datasets.Value("string"),
         }
     )
-
-
-def files_fingerprint(paths: Iterable[Path]) -> str:
-    """Hash of name, size (bytes) and modification time (ns) of every file: cheap, and new as soon as a file changes."""
-    lines = []
-    for path in sorted(paths):
-        stat = path.stat()
-        lines.append(f"{path}\t{stat.st_size}\t{stat.st_mtime_ns}")
-    return text_hash("\n".join(lines))
-
-
-def text_hash(*parts: str) -> str:
-    """SHA-256 of the parts, shortened to 32 hexadecimal digits."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 class FewShotBuilder(datasets.GeneratorBasedBuilder):
@@ -96,7 +101,7 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
         """Modules whose source decides what the rows are."""
-        return [sys.modules[__name__], sys.modules[cls.__module__]]
+        return row_code(sys.modules[cls.__module__])
 
     def protocols(self) -> dict[str, dict[str, dict]]:
         """Protocol -> split -> its description, see `protocols.py`."""
@@ -126,10 +131,10 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
     def flat(self, row: np.ndarray) -> np.ndarray:
         """The row as it is stored, after a check of its shape and dtype."""
-        if row.shape != self.row_shape or row.dtype != kinds.KINDS[self.modality].dtype:
+        if row.shape != self.row_shape or row.dtype != KINDS[self.modality].dtype:
             raise ValueError(
                 f"a row of {self.name} has shape {row.shape} and dtype {row.dtype}; "
-                f"{self.row_shape} and {kinds.KINDS[self.modality].dtype} are expected"
+                f"{self.row_shape} and {KINDS[self.modality].dtype} are expected"
             )
         return row.reshape(-1)
 
@@ -144,10 +149,6 @@ class ArchiveBuilder(FewShotBuilder):
 
     OFFICIAL: Official
     store: Store
-
-    @classmethod
-    def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), archives, protocols, *INPUT_MODULES]
 
     @classmethod
     def input_fingerprint(cls, data_dir: str | None) -> str:

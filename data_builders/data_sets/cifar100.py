@@ -14,12 +14,13 @@ import datasets
 import numpy as np
 from jaxtyping import UInt8
 
+from modeling_msmaml.inputs.labelled_inputs import few
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLImageProcessor
 
-from .archives import Official, few
-from .base import ArchiveBuilder, row_features
-from .few_shot import FewShotSplit, split_of_builder
-from .protocols import read_protocols
+from ..splits.protocols import read_protocols
+from ..storage.archives import Official
+from ..storage.builder import ArchiveBuilder, row_features
+from ..storage.few_shot_split import FewShotSplit, split_of_builder
 
 OPTIONS = ()
 PROTOCOLS = tuple(read_protocols("cifar100"))

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from .few_shot import FewShotSplit
-from .source_partition import RandomBits, can_fill, divide_sources, nearest_settings
+from ..storage.few_shot_split import FewShotSplit
+from .random_bits import RandomBits
+from .source_partition import can_fill, divide_sources, nearest_settings
 
 _QUICK_TRIES = 8
 _QUICK_MARGIN = 8  # candidates for each row that a class needs

@@ -1,29 +1,19 @@
-"""`load_few_shot`: one call from the name of a data set to a split that episodes can be drawn from."""
+"""Rows of one split of one data set, wherever they are stored."""
 
 from __future__ import annotations
 
-import importlib
-import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
+from transformers import PreTrainedTokenizerFast
 
-from .base import FewShotBuilder
-from .protocols import ORIGINAL_WARNINGS, check_protocol, check_split, select_rows
+from ..splits.protocols import ORIGINAL_WARNINGS, select_rows
+from .builder import FewShotBuilder
 from .rows import ArrayRows, ArrowRows, Rows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-# Name -> module with `load(split, protocol, data_dir, cache_dir, **options)`, `OPTIONS` and `PROTOCOLS`; imported when
-# asked for.
-_DATA_SETS = {name: f"{__package__}.{name}" for name in ("esc50", "brown", "cifar100", "synthetic", "folder", "hub")}
-# What stands after a colon in the name is this option.
-_OPTION_IN_NAME = {"synthetic": "modality", "folder": "modality", "hub": "repo"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,56 +118,6 @@ class FewShotSplit:
             _row_numbers=np.arange(len(labels)),
             **fields,
         )
-
-
-def load_few_shot(
-    name: str,
-    split: str = "train",
-    protocol: str = "class_disjoint",
-    data_dir: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    **options: Any,
-) -> FewShotSplit:
-    """Loads one split; the first call builds the Arrow cache, later ones open it.
-
-    Args:
-        name: `esc50`, `brown`, `cifar100` or `synthetic` (`"synthetic:audio"` stands for `modality="audio"`); `folder`
-            for a person's own files in `data_dir`; `"hub:<repo>"` for any data set on the Hub, or a local folder that
-            `datasets.load_dataset` reads.
-        split: `train`, `validation` or `test`.
-        protocol: `class_disjoint` (test classes are never seen in training), `sample_disjoint` or `original`.
-        data_dir: folder with the official archive or its extracted content; without it the archive is fetched. For
-            `folder`, the folder itself. Not used by `synthetic` and `hub`.
-        cache_dir: where the Arrow files go; the usual cache of `datasets` by default.
-        **options: of the data set: `brown` has `unit`, `passage_length`, `min_count` and `tokenizer`;
-            `synthetic` has `modality` and `seed`; those of `folder` and `hub` are described in `folder.py`, `hub.py`
-            and `own_data.py`.
-
-    Warns:
-        UserWarning: protocol `original`, see `FewShotSplit.warning`.
-
-    Raises:
-        ValueError: unknown name, split, protocol or option; damaged data. The message says what exists.
-        FileNotFoundError: the data are not in `data_dir`; the message says which file to put where.
-        ConnectionError: the archive cannot be fetched; the message says the same.
-    """
-    name, suffix = (*str(name).split(":", 1), None)[:2]
-    if name not in _DATA_SETS:
-        raise ValueError(f"name={name!r} is no data set; the data sets are {', '.join(_DATA_SETS)}")
-    if suffix is not None:
-        option = _OPTION_IN_NAME.get(name, "modality")
-        if options.setdefault(option, suffix) != suffix:
-            raise ValueError(f"name asks for {option} {suffix!r}, the option for {options[option]!r}")
-    check_split(split)
-    check_protocol(protocol)
-    module = importlib.import_module(_DATA_SETS[name])
-    unknown = sorted(set(options) - set(module.OPTIONS))
-    if unknown:
-        exist = ", ".join(module.OPTIONS) or "none"
-        raise ValueError(f"option {', '.join(unknown)} does not exist for {name}; its options: {exist}")
-    check_protocol(protocol, module.PROTOCOLS)
-    load: Callable[..., FewShotSplit] = module.load
-    return load(split=split, protocol=protocol, data_dir=data_dir, cache_dir=cache_dir, **options)
 
 
 def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **fields: Any) -> FewShotSplit:

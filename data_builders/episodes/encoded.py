@@ -20,13 +20,20 @@ import datasets
 import numpy as np
 import torch
 
-from modeling_msmaml.model import encoder_registry, pretrained_encoder
+from modeling_msmaml.inputs.fingerprints import text_hash
+from modeling_msmaml.model import (
+    encoder_registry,
+    modality_audio,
+    modality_image,
+    modality_text,
+    pretrained_encoder,
+)
 from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
-from .base import FewShotBuilder, _ArrayFeatures, text_hash
-from .episodes import EpisodeDataset
-from .few_shot import FewShotSplit
-from .rows import ArrowRows
+from ..storage.builder import FewShotBuilder, _ArrayFeatures
+from ..storage.few_shot_split import FewShotSplit
+from ..storage.rows import ArrowRows
+from .episode_dataset import EpisodeDataset
 
 ROWS_AT_ONCE = 256
 
@@ -106,7 +113,14 @@ class EncodedRows(FewShotBuilder):
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
-        return [*super().code_modules(), encoder_registry, pretrained_encoder]
+        return [
+            *super().code_modules(),
+            encoder_registry,
+            modality_audio,
+            modality_image,
+            modality_text,
+            pretrained_encoder,
+        ]
 
     def input_fingerprint(self, data_dir: str | None) -> str:
         """Of the encoder and of the raw rows."""

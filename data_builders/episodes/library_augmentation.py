@@ -24,7 +24,7 @@ from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 from torchaudio.transforms import FrequencyMasking, TimeMasking
 
-from .source_partition import RandomBits
+from .random_bits import RandomBits
 
 SAMPLING_RATE = 16_000  # Hz
 MASKED_MELS, MELS = 20, 80  # at most so many of so many bands; SpecAugment's policy LB has 27 of 80

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from ..storage.few_shot_split import FewShotSplit
 from .augmentation import augment, check_names
 from .episode_sampler import EpisodeRows, EpisodeSampler
-from .few_shot import FewShotSplit
-from .mixing import mix
-from .source_partition import RandomBits
+from .random_bits import RandomBits
+from .task_augmentation import mix
 
 _STEPS = 10_000  # of a random fraction
 _MODEL_KEYS = ("support", "support_labels", "query", "query_labels")

@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
+
 PROTOCOLS = ("class_disjoint", "sample_disjoint", "original")
-SPLITS = ("train", "validation", "test")
 # What to say beside figures of protocol `original`, by modality.
 ORIGINAL_WARNINGS = {
     **dict.fromkeys(
@@ -41,7 +42,7 @@ ORIGINAL_WARNINGS = {
     "image": "protocol 'original' of images has disjoint classes, as published (FC100), and is the same as "
     "class_disjoint here; but beside it the published audio and text mix support and query",
 }
-_FOLDER = Path(__file__).parent / "splits"
+_FOLDER = Path(__file__).parent
 
 
 def check_protocol(protocol: str, available: Sequence[str] = PROTOCOLS) -> None:

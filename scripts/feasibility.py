@@ -1,7 +1,7 @@
 """Which n_way, k_shot and n_query the data can fill, for every data set and protocol.
 
-    python -m data_builders.feasibility --data_dir DATA           # prints the table
-    python -m data_builders.feasibility --data_dir DATA --write   # puts it into data_builders/README.md
+    python -m scripts.feasibility --data_dir DATA           # prints the table
+    python -m scripts.feasibility --data_dir DATA --write   # puts it into data_builders/README.md
 
 The numbers are what `EpisodeDataset` accepts with `source_disjoint=True`. A class that is too small may be left out,
 but not a test class of `class_disjoint`: every one of these must be able to fill an episode.
@@ -17,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .episode_sampler import EpisodeSampler
-from .few_shot import FewShotSplit, load_few_shot
-from .protocols import PROTOCOLS, SPLITS
+from data_builders.episodes.episode_sampler import EpisodeSampler
+from data_builders.load import load_few_shot
+from data_builders.splits.protocols import PROTOCOLS
+from data_builders.storage.few_shot_split import FewShotSplit
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
-README = Path(__file__).with_name("README.md")
+README = Path(__file__).resolve().parents[1] / "data_builders" / "README.md"
 BEGIN, END = "<!-- feasibility: begin -->", "<!-- feasibility: end -->"
 N_WAY, N_QUERY, SHOTS = 5, 15, (1, 5)
 DATA_SETS: tuple[tuple[str, dict], ...] = (

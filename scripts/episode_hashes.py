@@ -1,7 +1,7 @@
 """Hashes of the first 20 episodes of every split and protocol, stored in `splits/episode_hashes.json`.
 
-    python -m data_builders.episode_hashes --data_dir DATA           # prints them
-    python -m data_builders.episode_hashes --data_dir DATA --write   # stores them
+    python -m scripts.episode_hashes --data_dir DATA           # prints them
+    python -m scripts.episode_hashes --data_dir DATA --write   # stores them
 
 A hash covers which classes and samples an episode has, by their names, sources and row numbers. It guards the class
 lists, the divisions, the order of the rows and the random stream; not the rows themselves, which may differ in the last
@@ -18,11 +18,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .episodes import EpisodeDataset
-from .few_shot import FewShotSplit, load_few_shot
-from .protocols import PROTOCOLS, SPLITS
+from data_builders.episodes.episode_dataset import EpisodeDataset
+from data_builders.load import load_few_shot
+from data_builders.splits.protocols import PROTOCOLS
+from data_builders.storage.few_shot_split import FewShotSplit
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
-STORED = Path(__file__).parent / "splits" / "episode_hashes.json"
+STORED = Path(__file__).resolve().parents[1] / "data_builders" / "splits" / "episode_hashes.json"
 DATA_SETS = ("esc50", "brown", "cifar100")
 N_WAY, K_SHOT, N_QUERY, SEED, EPISODES = 5, 1, {"audio": 3, "text": 15, "image": 15}, 0, 20
 
