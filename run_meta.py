@@ -37,7 +37,7 @@ from modeling_msmaml import (
     write_model_card,
 )
 from modeling_msmaml.hub_command import command_line
-from modeling_msmaml.model.configuration_msmaml import DESCRIPTOR_WHITENINGS
+from modeling_msmaml.model.configuration_msmaml import WHITENINGS
 
 logger = logging.getLogger("run_meta")
 
@@ -129,8 +129,8 @@ class ModelArguments:
     def __post_init__(self):
         self._parse("network_gain", 'neither a number nor JSON such as {"text": 0.3}')
         self._parse("embeddings", 'not JSON such as {"image": {"timm": "resnet18"}}')
-        if self.descriptor_whitening not in DESCRIPTOR_WHITENINGS:
-            words = ", ".join(DESCRIPTOR_WHITENINGS)
+        if self.descriptor_whitening not in WHITENINGS:
+            words = ", ".join(WHITENINGS)
             self._parse("descriptor_whitening", f'neither one of {words} nor JSON such as {{"audio": "class"}}')
         if self.auxiliary_weight is not None and not self.auxiliary:
             raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary")
