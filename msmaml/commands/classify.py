@@ -1,74 +1,24 @@
 """
-Classify files after a few labelled examples, one sub-folder a class:
+Classify files after a few labelled examples, given as one sub-folder per class.
 
-    python -m modeling_msmaml.classify --support birds/ --query unknown/*.wav [--json]
+    msmaml classify --support birds/ --query unknown/*.wav [--json]
 
 Sounds, texts (.txt) or pictures; a folder as a query stands for all its files. --save keeps the adapted classifier,
-which later needs no --support: python -m modeling_msmaml.classify --model SAVED --query FILES
+which later needs no --support: msmaml classify --model SAVED --query FILES
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from transformers.utils import logging
 
-from .few_shot_classifier import FewShotClassifier
-from .inputs.kinds import KINDS, listed_suffixes, modality_of_file
-
-
-def files_in(folder: Path, modality: str | None = None) -> list[Path]:
-    """The files of a modality (by default of any) at any depth of a folder, sorted; hidden ones are left out."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path
-        for path in found
-        if modality_of_file(path) in ([modality] if modality else KINDS)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], list[str]]:
-    """
-    The files in the sub-folders of a folder, and the sub-folder of each.
-
-    Raises:
-        `FileNotFoundError`: no such folder.
-        `ValueError`: no sub-folder, or one without a file.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder a class")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = {path.name: files_in(path, modality) for path in classes}
-    if not files:
-        raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one of its own")
-    if empty := [name for name, own in files.items() if not own]:
-        raise ValueError(
-            f"{', '.join(str(folder / name) for name in empty)}: no files of these kinds: {listed_suffixes(modality)}"
-        )
-    return [file for own in files.values() for file in own], [name for name, own in files.items() for _ in own]
-
-
-def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
-    """
-    The files that are named, and those of folders that are named.
-
-    Raises:
-        `FileNotFoundError`: there is no such file, or none in a folder.
-    """
-    files = []
-    for query in map(Path, queries):
-        found = files_in(query, modality) if query.is_dir() else [query] if query.is_file() else []
-        if not found:
-            raise FileNotFoundError(
-                f"--query {query}: no such file, or no {modality or 'sound, text or picture'} in it"
-            )
-        files += found
-    return files
+from modeling_msmaml.few_shot_classifier import FewShotClassifier
+from modeling_msmaml.inputs.kinds import KINDS
+from modeling_msmaml.inputs.labelled_files import query_files, support_set
 
 
 def table(files: list[Path], predicted: list[str], probabilities: list[dict[str, float]]) -> str:
@@ -88,17 +38,17 @@ def table(files: list[Path], predicted: list[str], probabilities: list[dict[str,
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m modeling_msmaml.classify",
+        prog="msmaml classify",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", help="folder or Hub repository; by default $MSMAML_MODEL, or the one shipped")
-    parser.add_argument("--support", type=Path, help="folder with one sub-folder of examples a class")
+    parser.add_argument("--support", type=Path, help="folder with one sub-folder of examples per class")
     parser.add_argument("--query", nargs="+", default=[], help="files to classify, or folders of them")
     parser.add_argument("--modality", choices=tuple(KINDS), help="among files of several kinds")
     parser.add_argument("--reject_below", type=float, help="probability in [0, 1] below which a file is 'unsure'")
     parser.add_argument("--save", type=Path, help="folder for the adapted classifier")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
     arguments = parser.parse_args(argv)
     if not arguments.query and arguments.save is None:
         parser.error("nothing to do: give --query files, or --save a folder")
@@ -146,7 +96,3 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"classify: {error}")
     if output:
         print(output)
-
-
-if __name__ == "__main__":
-    main()
