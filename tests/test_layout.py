@@ -14,9 +14,12 @@ MOST_LINES = 400
 
 def modules(*folders: str) -> list[Path]:
     """All modules below some folders of the repository, at least one in each."""
-    found = {folder: sorted((REPOSITORY / folder).rglob("*.py")) for folder in folders}
-    assert all(found.values()), f"no modules in {[folder for folder, paths in found.items() if not paths]}"
-    return [path for paths in found.values() for path in paths]
+    found = []
+    for folder in folders:
+        paths = sorted((REPOSITORY / folder).rglob("*.py"))
+        assert paths, f"there is no module in {folder}"
+        found += paths
+    return found
 
 
 def own_imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
