@@ -36,8 +36,11 @@ EXTRAS_REQUIRE = {
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",  # two processes in `make fast`
         "hypothesis>=6.100",
         "ruff>=0.9",
+        "import-linter>=2.5",  # who may import whom, see pyproject.toml
+        "pyright[nodejs]>=1.1.400",  # types; the extra is Node.js as a wheel
         "tensorboard>=2.18",
         "trackio>=0.43",
         "gradio>=6.0",  # the page in demo/, see web

@@ -28,9 +28,9 @@ import torch
 from datasets.arrow_writer import ArrowWriter
 
 from data_builders import EpisodeDataset
-from data_builders.base import FewShotBuilder, row_features
-from data_builders.few_shot import split_of_builder
-from data_builders.rows import ArrowRows
+from data_builders.storage.builder import FewShotBuilder, row_features
+from data_builders.storage.few_shot_split import split_of_builder
+from data_builders.storage.rows import ArrowRows
 
 N_WAY, K_SHOT, N_QUERY, EPISODE_ROWS = 5, 1, 15, 80
 DTYPES = {"audio": np.int16, "text": np.int32, "image": np.uint8}

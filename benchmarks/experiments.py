@@ -26,8 +26,8 @@ import yaml
 
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.audit import audit_episodes, shared_with_test
-from data_builders.new_classes import NEW_CLASSES
-from data_builders.protocols import SPLITS
+from data_builders.episodes.task_augmentation import NEW_CLASSES
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "results" / "experiments"

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from data_builders import EpisodeDataset, FewShotSplit, collate_episodes, load_few_shot
-from data_builders.source_partition import can_fill
-from data_builders.text_rows import DOCUMENT_LENGTH
+from data_builders.episodes.source_partition import can_fill
+from data_builders.storage.text_rows import DOCUMENT_LENGTH
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 
 N_WAY, K_SHOT, N_QUERY = 5, 1, 5

@@ -25,7 +25,7 @@ from transformers import set_seed
 
 import run_meta
 from data_builders import EpisodeDataset, FewShotSplit
-from data_builders.encoded import encode_split
+from data_builders.episodes.encoded import encode_split
 from modeling_msmaml import FewShotAccuracy, MetaTrainer, MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.model.pretrained_encoder import mean_over_filled

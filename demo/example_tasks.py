@@ -9,7 +9,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from data_builders.synthetic import CLASSES, FAMILIES, SAMPLING_RATE, TokenFamily
+from data_builders.data_sets.synthetic import CLASSES, FAMILIES, SAMPLING_RATE, TokenFamily
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 
 N_CLASSES, N_EXAMPLES, N_QUERIES = 3, 5, 2

@@ -12,9 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_builders import EpisodeDataset, episode_hashes, feasibility, load_few_shot, vocabulary
+from data_builders import EpisodeDataset, load_few_shot
 from data_builders.audit import audit, audit_episodes, main, shared_with_test
-from data_builders.protocols import PROTOCOLS, SPLITS
+from data_builders.splits.protocols import PROTOCOLS
+from data_builders.storage import vocabulary
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
+from scripts import episode_hashes, feasibility
 
 from .test_episodes import assert_valid, episodes_of, spread, table
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import run_meta
 from data_builders import EpisodeDataset, FewShotSplit, collate_episodes
-from data_builders.augmentation import CHANGES, augment
-from data_builders.source_partition import RandomBits
+from data_builders.episodes.augmentation import CHANGES, augment
+from data_builders.episodes.random_bits import RandomBits
 
 from .test_run_meta import options
 from .toys import tiny_splits

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import pickle
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -16,10 +17,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_builders import EpisodeDataset, collate_episodes, load_few_shot
-from data_builders.brown import strip_tags
-from data_builders.protocols import SPLITS, read_protocols, select_rows
-from data_builders.text_rows import passages
+from data_builders import EpisodeDataset, FewShotSplit, collate_episodes, load_few_shot, register_data_set
+from data_builders import load as load_module
+from data_builders.data_sets.brown import strip_tags
+from data_builders.data_sets.own_rows import OwnRows
+from data_builders.splits.protocols import read_protocols, select_rows
+from data_builders.storage.builder import row_code
+from data_builders.storage.text_rows import passages
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLProcessor
 
 DATA_SETS = ("esc50", "brown", "cifar100")
@@ -238,7 +243,7 @@ def test_cache_follows_data_and_options_and_is_used(folders):
 
 
 def test_cache_follows_code(folders, monkeypatch):
-    from data_builders import base
+    from data_builders.storage import builder as base
 
     data_dir, cache_dir = folders
     write_folder(data_dir / "cifar-100-binary", cifar100_files())
@@ -251,7 +256,7 @@ def test_cache_follows_code(folders, monkeypatch):
 
 def test_cache_follows_the_class_lists(folders, monkeypatch):
     """Another choice of training documents must not meet the vocabulary of the former one."""
-    from data_builders import protocols
+    from data_builders.splits import protocols
 
     data_dir, cache_dir = folders
     tiny_archive("brown", data_dir)
@@ -259,7 +264,7 @@ def test_cache_follows_the_class_lists(folders, monkeypatch):
     changed = read_protocols("brown")
     changed["class_disjoint"]["train"]["classes"] = ["news", "hobbies"]
     monkeypatch.setattr(protocols, "read_protocols", lambda name: changed)
-    monkeypatch.setattr("data_builders.brown.read_protocols", lambda name: changed)
+    monkeypatch.setattr("data_builders.data_sets.brown.read_protocols", lambda name: changed)
     after = load("brown", data_dir, cache_dir).tokenizer.get_vocab()
     assert "hobbies" in after and "hobbies" not in before and "lore" not in after
 
@@ -600,3 +605,47 @@ def test_real_images_are_those_of_the_archive(data_dir, cache_dir):
         record = np.frombuffer(content[number * 3074 : (number + 1) * 3074], np.uint8)
         assert names[record[1]] == split.class_names[split.labels[row]]
         assert np.array_equal(split.rows([row])[0].reshape(-1), record[2:])
+
+
+# A data set from outside the package
+
+
+def test_a_data_set_of_ones_own(monkeypatch):
+    monkeypatch.setattr(load_module, "_DATA_SETS", dict(load_module._DATA_SETS))
+    asked = []
+
+    def load_notes(split, protocol, data_dir, cache_dir, octave=4):
+        asked.append((split, protocol, data_dir, octave))
+        return FewShotSplit.from_arrays(np.zeros((6, 8), np.int16), [0, 0, 1, 1, 2, 2], None, "audio", split)
+
+    register_data_set("notes", load_notes, options=("octave",), option_in_name="octave")
+    assert len(load_few_shot("notes:5", "test", data_dir="somewhere")) == 6
+    assert asked == [("test", "class_disjoint", "somewhere", "5")]
+    with pytest.raises(ValueError, match="option key does not exist for notes; its options: octave"):
+        load_few_shot("notes", key="c")
+    with pytest.raises(ValueError, match="sample_disjoint"):
+        load_few_shot("notes", protocol="sample_disjoint")
+    for name, options, message in (
+        ("notes", {}, "taken"),
+        ("esc50", {}, "taken"),
+        ("a:b", {}, "colon"),
+        ("more", {"option_in_name": "octave"}, "none of the options"),
+        ("more", {"protocols": ("open",)}, "open"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            register_data_set(name, load_notes, **options)
+
+
+def test_the_cache_key_holds_all_code_that_makes_rows():
+    names = {module.__name__.rpartition(".")[2] for module in row_code(sys.modules[OwnRows.__module__])}
+    assert names >= {
+        "own_rows",
+        "builder",
+        "text_rows",
+        "vocabulary",
+        "protocols",
+        "read_audio",
+        "read_image",
+        "read_text",
+    }
+    assert "model_card" not in names and "modeling_msmaml" not in names

@@ -12,11 +12,11 @@ import datasets
 import pytest
 
 from data_builders import load_few_shot
-from data_builders.archives import TarStore, ZipStore
-from data_builders.brown import Brown, BrownVocabulary
-from data_builders.cifar100 import Cifar100
-from data_builders.downloads import MIRROR_VARIABLE, ResumableHTTP, archive_url, checked_archive
-from data_builders.esc50 import Esc50
+from data_builders.data_sets.brown import Brown, BrownVocabulary
+from data_builders.data_sets.cifar100 import Cifar100
+from data_builders.data_sets.esc50 import Esc50
+from data_builders.storage.archives import TarStore, ZipStore
+from data_builders.storage.downloads import MIRROR_VARIABLE, ResumableHTTP, archive_url, checked_archive
 
 from .test_builders import ARCHIVE, DATA_SETS, TINY, arrow_files, write_archive
 

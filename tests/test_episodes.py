@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_builders import EpisodeDataset, FewShotSplit, collate_episodes
-from data_builders.base import row_features
-from data_builders.rows import ArrowRows
-from data_builders.source_partition import RandomBits, can_fill, divide_sources, nearest_settings
+from data_builders.episodes.random_bits import RandomBits
+from data_builders.episodes.source_partition import can_fill, divide_sources, nearest_settings
+from data_builders.storage.builder import row_features
+from data_builders.storage.rows import ArrowRows
 
 
 def table(sources_by_class, split="train", modality="image", **fields):

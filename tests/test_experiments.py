@@ -12,7 +12,7 @@ import yaml
 import run_meta
 from benchmarks import analysis, experiments, pages, report
 from benchmarks.experiments import MODALITIES, RUNS, Job, Run
-from data_builders.new_classes import NEW_CLASSES
+from data_builders.episodes.task_augmentation import NEW_CLASSES
 from modeling_msmaml import MSMAMLConfig
 
 from .conftest import REPOSITORY

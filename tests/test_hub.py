@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModel
 
-from data_builders.vocabulary import word_level_tokenizer
+from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 from modeling_msmaml.hub.convert_published import load_original, main
 from modeling_msmaml.model.published_checkpoint import choose_run, list_originals, list_runs

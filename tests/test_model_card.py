@@ -7,7 +7,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from data_builders.vocabulary import word_level_tokenizer
+from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import (
     CardContent,
     MetaTrainer,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_builders import EpisodeDataset, load_few_shot
-from data_builders.own_data import divisions
-from data_builders.protocols import SPLITS
+from data_builders.data_sets.own_data import divisions
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
 
 CLASSES = [f"class{c}" for c in range(10)]

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from data_builders.vocabulary import split_words, word_level_tokenizer
+from data_builders.storage.vocabulary import split_words, word_level_tokenizer
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from modeling_msmaml.inputs.read_audio import encode_waveform
 from modeling_msmaml.inputs.read_image import read_image

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import run_meta
 from data_builders import FewShotSplit
-from data_builders.new_classes import add_new_classes
+from data_builders.episodes.task_augmentation import add_new_classes
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data_builders import EpisodeDataset, collate_episodes, load_few_shot
-from data_builders.synthetic import CLASSES, FAMILIES, SAMPLES_PER_CLASS
+from data_builders.data_sets.synthetic import CLASSES, FAMILIES, SAMPLES_PER_CLASS
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 
 ROWS = {"audio": ((16_000,), np.int16), "text": ((480,), np.int32), "image": ((3, 32, 32), np.uint8)}

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import run_meta
-from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, collate_episodes, new_classes
-from data_builders.encoded import encode_episodes
-from data_builders.mixing import mix
-from data_builders.new_classes import NEW_CLASSES, plain_rows
+from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, collate_episodes
+from data_builders.episodes import task_augmentation
+from data_builders.episodes.encoded import encode_episodes
+from data_builders.episodes.task_augmentation import NEW_CLASSES, mix, plain_rows
 from modeling_msmaml import MetaTrainingArguments
 
 from .test_run_meta import options
@@ -91,7 +91,7 @@ def test_slowly_changed_rows_are_made_once_as_far_as_they_fit(slow, monkeypatch)
         NEW_CLASSES, "reverse", NEW_CLASSES["reverse"]._replace(changes={"backwards": count}, slow=slow)
     )
     plain = sound_split()
-    monkeypatch.setattr(new_classes, "KEPT_BYTES", 3 * plain.rows(np.arange(1)).nbytes)
+    monkeypatch.setattr(task_augmentation, "KEPT_BYTES", 3 * plain.rows(np.arange(1)).nbytes)
     (split,) = add_new_classes([plain], ["reverse"])
     numbers = np.asarray([1, len(plain) + 1, len(plain), 0, len(plain) + 1, len(plain) + 2])
     expected = np.where((numbers < len(plain))[:, None], plain.rows(numbers % len(plain)), 0)

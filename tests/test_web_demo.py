@@ -20,8 +20,8 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from data_builders.synthetic import IMAGE_SIZE, SAMPLING_RATE, SOUND_SAMPLES, TEXT_TOKENS
-from data_builders.vocabulary import word_level_tokenizer
+from data_builders.data_sets.synthetic import IMAGE_SIZE, SAMPLING_RATE, SOUND_SAMPLES, TEXT_TOKENS
+from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import (
     FewShotClassifier,
     MSMAMLConfig,
