@@ -60,7 +60,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["modeling_msmaml", "data_builders"]),
-    package_data={"modeling_msmaml": ["*.md"], "data_builders": ["splits/*.json"]},
+    package_data={"modeling_msmaml": ["hub/*.md"], "data_builders": ["splits/*.json"]},
     py_modules=["run_meta"],
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

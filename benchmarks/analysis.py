@@ -25,8 +25,8 @@ from sklearn.manifold import TSNE
 
 from data_builders import EpisodeDataset, FewShotSplit, collate_episodes, load_few_shot
 from modeling_msmaml import MSMAMLModel
-from modeling_msmaml.hub_command import commit
-from modeling_msmaml.trainer import episode_results, summarise
+from modeling_msmaml.hub.provenance import commit
+from modeling_msmaml.training.evaluation import episode_results, summarise
 
 from . import experiments
 from .pretrained_text import of_categories

@@ -17,8 +17,8 @@ import torch
 
 from data_builders import EpisodeDataset, collate_episodes, load_few_shot
 from modeling_msmaml import MSMAMLModel
-from modeling_msmaml.metrics import mean_and_ci95
-from modeling_msmaml.trainer import query_accuracies
+from modeling_msmaml.training.evaluation import query_accuracies
+from modeling_msmaml.training.metrics import mean_and_ci95
 
 from .pages import replace_between
 

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import FewShotClassifier, MetaTrainer, MetaTrainingArguments, MSMAMLModel, MSMAMLProcessor
-from modeling_msmaml.metrics import mean_and_ci95
+from modeling_msmaml.training.metrics import mean_and_ci95
 
 from .pages import replace_between
 

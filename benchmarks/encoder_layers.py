@@ -21,7 +21,7 @@ from torch import Tensor
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.hub_command import commit
+from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.model.descriptors import Descriptor, DescriptorStatistics
 
 from .nearest_centroid import all_rows, predict

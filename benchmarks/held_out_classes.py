@@ -21,7 +21,7 @@ from transformers import set_seed
 import run_meta
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import MetaTrainer
-from modeling_msmaml.hub_command import commit
+from modeling_msmaml.hub.provenance import commit
 
 from .front_ends import DATA_SETS, N_QUERY, SHOTS, folds, part, pooled
 

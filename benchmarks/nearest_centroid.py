@@ -21,7 +21,7 @@ from torch import Tensor
 
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import FewShotAccuracy, MSMAMLConfig
-from modeling_msmaml.hub_command import commit
+from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.model.modality_audio import LogMelFrontend
 
 DATA_SETS = ("esc50", "brown", "cifar100")

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modeling_msmaml.plots import COLOURS
+from modeling_msmaml.hub.learning_curves import COLOURS
 
 from .experiments import MODALITIES
 

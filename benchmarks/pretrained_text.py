@@ -27,7 +27,7 @@ import run_meta
 from data_builders import EpisodeDataset, FewShotSplit
 from data_builders.episodes.encoded import encode_split
 from modeling_msmaml import FewShotAccuracy, MetaTrainer, MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.hub_command import commit
+from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.model.pretrained_encoder import mean_over_filled
 
 from .nearest_centroid import all_rows, predict

@@ -8,7 +8,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from modeling_msmaml.default_model import default_model
+from modeling_msmaml.inference.base_model import default_model
 
 DEMO = Path(__file__).resolve().parent
 PACKAGES = ("modeling_msmaml", "data_builders")

@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoProcessor
 import run_meta
 from benchmarks.ship import first_accuracies
 from modeling_msmaml import MSMAMLModel
-from modeling_msmaml.default_model import SHIPPED
+from modeling_msmaml.inference.base_model import SHIPPED
 
 from .conftest import REPOSITORY
 

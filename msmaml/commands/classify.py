@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from transformers.utils import logging
 
-from modeling_msmaml.few_shot_classifier import FewShotClassifier
+from modeling_msmaml.inference.few_shot_classifier import FewShotClassifier
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.labelled_files import query_files, support_set
 

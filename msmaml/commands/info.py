@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.parse_args(sys.argv[1:] if argv is None else argv)
     import torch
 
-    from modeling_msmaml import default_model
+    from modeling_msmaml.inference.base_model import default_model
 
     try:
         model = default_model()

@@ -14,7 +14,7 @@ from modeling_msmaml import (
     plot_learning_curves,
     write_model_card,
 )
-from modeling_msmaml.hub_command import command_line
+from modeling_msmaml.hub.provenance import command_line
 
 from .run_arguments import DataArguments, ModelArguments
 from .run_model import fit_front_ends, groups_to_whiten_by, make_model, make_processor, store_features

@@ -13,7 +13,7 @@ from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
 from modeling_msmaml.model.modeling_msmaml import MSMAMLModel
-from modeling_msmaml.training_args import MetaTrainingArguments
+from modeling_msmaml.training.training_args import MetaTrainingArguments
 
 from .run_arguments import DataArguments, ModelArguments
 

@@ -1,4 +1,4 @@
-"""What is logged of training: means since the last log entry, over tasks and processes, kept across resumes."""
+"""Means over tasks and processes since the last log entry, which survive a resume."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 
 class TrainingRecord:
     """
-    Sums and counts of named quantities since the last log entry, and of the loss since the first step.
+    The sums and counts of named quantities since the last log entry, and those of the loss since the first step.
 
     Trainer forgets at a checkpoint what it has summed up since its last log entry; a resumed run would log other losses
     than one that was never interrupted. Sums stay on the device until they are asked for.
@@ -56,7 +56,7 @@ class TrainingRecord:
         (folder / f"training_record_{rank}.json").write_text(json.dumps(state, indent=2))
 
     def load(self, folder: Path, rank: int, world_size: int) -> None:
-        """Takes up the sums of a checkpoint; those of processes that are no more go to the ones that are."""
+        """Takes up the sums of a checkpoint; those of processes that no longer exist go to those that do."""
         for path in sorted(folder.glob("training_record_*.json")):
             state = json.loads(path.read_text())
             self._run_loss, self._run_count = state["run"]

@@ -1,5 +1,6 @@
 """
-Checkpoints that are either whole or recognised as unfinished, whenever the process that writes them is killed.
+Checkpoints that are either whole or recognised as unfinished, whenever the process that writes them is killed, and
+whether a run may go on from one: only with the settings that it was made with.
 
 A checkpoint is written into `OUTPUT_DIR/_unfinished/checkpoint-N`. When every file is there, a list of them with their
 sizes is added, and the folder is renamed to `OUTPUT_DIR/checkpoint-N`. A checkpoint is complete when it has that list
@@ -13,22 +14,38 @@ import re
 import shutil
 from pathlib import Path
 
+from transformers import PreTrainedConfig
+
+from .training_args import MetaTrainingArguments
+
 logger = logging.getLogger(__name__)
 
 # Begins with an underscore: Trainer's uploads to the Hub leave such files out.
 UNFINISHED = "_unfinished"
 FILE_LIST = "checkpoint_complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
+# Arguments that a resumed run must keep: another value would make it another experiment, or would silently have no
+# effect, because the optimizer takes the one of the checkpoint.
+KEPT_ARGUMENTS = (
+    *("seed", "n_way", "k_shot", "n_query", "train_n_way", "train_k_shot", "train_n_query"),
+    *("augment", "new_classes", "mix_classes", "tasks_per_step"),
+    *("multi_step_loss_steps", "first_order_steps"),
+    *("optim", "learning_rate", "task_network_learning_rate", "task_encoder_learning_rate", "weight_decay"),
+    *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "task_encoder_max_grad_norm", "alternating_steps"),
+    *("early_stopping_patience", "early_stopping_threshold"),
+)
+# What a config holds besides the model.
+_NOT_THE_MODEL = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
 
 
 def checkpoint_step(path: Path) -> int:
-    """N of `checkpoint-N`, and -1 of any other name."""
+    """N of a folder named `checkpoint-N`; -1 for any other name."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The folders named `checkpoint-N`, complete or not, by N."""
+    """The folders named `checkpoint-N`, complete or not, in order of N."""
     found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and checkpoint_step(path) >= 0]
     return sorted(found, key=checkpoint_step)
 
@@ -69,7 +86,7 @@ def publish(checkpoint: Path, output_dir: Path) -> Path:
 
 
 def recover(output_dir: Path) -> None:
-    """Publishes what was complete when its process was killed, just before the rename."""
+    """Publishes a checkpoint that was complete when its process was killed, just before the rename."""
     for checkpoint in checkpoints(output_dir / UNFINISHED):
         if why_incomplete(checkpoint) is None and not (output_dir / checkpoint.name).exists():
             publish(checkpoint, output_dir)
@@ -93,7 +110,7 @@ def why_incomplete(checkpoint: Path) -> str | None:
 
 
 def last_complete(output_dir: Path) -> Path | None:
-    """The complete checkpoint of the most steps; what was not written to its end is named in a warning."""
+    """The complete checkpoint with the most steps; a warning names each one that was not written to its end."""
     recover(output_dir)
     found, torn = None, []
     for checkpoint in (*checkpoints(output_dir), *checkpoints(output_dir / UNFINISHED)):
@@ -128,7 +145,7 @@ def resolve(request: str | Path | bool | None, output_dir: Path) -> Path | None:
             logger.warning("resume_from_checkpoint=%s: %s has no checkpoint; starting anew", request, output_dir)
             return None
     else:
-        checkpoint = Path(request)
+        checkpoint = Path(str(request))
         reason = why_incomplete(checkpoint)
         if reason is not None:
             others = [str(path) for path in checkpoints(checkpoint.parent) if why_incomplete(path) is None]
@@ -156,9 +173,39 @@ def rotate(output_dir: Path, limit: int | None, keep: set[Path]) -> None:
     keep = {path.resolve() for path in keep}
     disposable = [path for path in whole if path.resolve() not in keep]
     for path in disposable[: max(0, len(whole) - max(limit, len(keep)))]:
-        # First, so that a half deleted checkpoint is recognised.
+        # The list goes first, so that a half-deleted checkpoint is recognised as one.
         (path / FILE_LIST).unlink()
         shutil.rmtree(path)
+
+
+def run_settings(args: MetaTrainingArguments, config: PreTrainedConfig) -> dict:
+    """What must stay as it is when a run is resumed, as JSON would hold it."""
+    arguments = {name: getattr(args, name) for name in KEPT_ARGUMENTS}
+    model = {name: value for name, value in config.to_dict().items() if name not in _NOT_THE_MODEL}
+    return json.loads(json.dumps({"arguments": arguments, "model": model}))
+
+
+def check_continuation(checkpoint: Path, args: MetaTrainingArguments, config: PreTrainedConfig) -> None:
+    """
+    Raises:
+        `ValueError`: `args` or `config` are not those of the run that wrote `checkpoint`.
+    """
+    path = checkpoint / f"training_record_{args.process_index}.json"
+    if not path.is_file():
+        # More processes than wrote the checkpoint.
+        path = checkpoint / "training_record_0.json"
+    before, now = json.loads(path.read_text())["settings"], run_settings(args, config)
+    changes = [
+        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for old, new in ((before["arguments"], now["arguments"]), (before["model"], now["model"]))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if changes:
+        raise ValueError(
+            f"{checkpoint} is of a run with other settings: {'; '.join(changes)}. Resume with the same ones, or start "
+            f"a new run from its weights with model_name_or_path={checkpoint}"
+        )
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Learning curves of a run."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -31,7 +32,9 @@ def plot_learning_curves(log_history: list[dict[str, float]], folder: Path) -> l
         for name, (steps, values) in sorted(curves.items()):
             colour = COLOURS[names.index(name.removeprefix("eval_")) % len(COLOURS)]
             validation = name.startswith("eval_")
-            style = {"linestyle": "--", "marker": "o", "markersize": 4} if validation else {"linewidth": 1}
+            style: dict[str, Any] = (
+                {"linestyle": "--", "marker": "o", "markersize": 4} if validation else {"linewidth": 1}
+            )
             kind = "validation" if validation else "training"
             modality = name.removeprefix("eval_").removesuffix(quantity).rstrip("_") or "all modalities"
             axes.plot(steps, values, color=colour, label=f"{modality}, {kind}", **style)
@@ -44,9 +47,9 @@ def plot_learning_curves(log_history: list[dict[str, float]], folder: Path) -> l
     return written
 
 
-def _curves(log_history: list[dict[str, float]], quantity: str) -> dict[str, tuple[list[int], list[float]]]:
-    """Name -> (steps, values) of every logged quantity that was logged during training."""
-    curves: dict[str, tuple[list[int], list[float]]] = {}
+def _curves(log_history: list[dict[str, float]], quantity: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Name -> (steps, values) of each curve of a quantity that was logged during training."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
     trained = any("loss" in entry for entry in log_history)
     for entry in log_history if trained else ():
         for name, value in entry.items():

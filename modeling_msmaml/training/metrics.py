@@ -8,13 +8,13 @@ import datasets
 import evaluate
 
 _DESCRIPTION = """
-Mean accuracy over episodes, and the half-width of its 95 % interval, in all and for each modality.
+Mean accuracy over episodes with the half-width of its 95 % interval, over all episodes and for each modality.
 """
 
 _INPUTS_DESCRIPTION = """
 Args:
-    predictions: one sequence of predicted labels an episode.
-    references: one sequence of true labels an episode, as long as its predictions.
+    predictions: one sequence of predicted labels per episode.
+    references: one sequence of true labels per episode, as long as its predictions.
     modalities: the modality of each episode.
 Returns:
     `accuracy`, `accuracy_ci95`, `episodes`, and for each modality m `<m>_accuracy`, `<m>_accuracy_ci95`,
@@ -24,8 +24,8 @@ Returns:
 
 class FewShotAccuracy(evaluate.Metric):
     """
-    Accuracy of each episode, averaged over episodes. No value depends on the order of the episodes, on batches or on
-    processes: sums are exact (`math.fsum`).
+    The accuracy of each episode, averaged over episodes. No value depends on the order of the episodes, on batches or
+    on processes: sums are exact (`math.fsum`).
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -53,8 +53,8 @@ class FewShotAccuracy(evaluate.Metric):
                 )
             accuracies[modality].append(sum(p == r for p, r in zip(predicted, reference, strict=True)) / len(reference))
         everything = [accuracy for values in accuracies.values() for accuracy in values]
-        result = dict(zip(("accuracy", "accuracy_ci95"), mean_and_ci95(everything), strict=True))
-        result["episodes"] = len(everything)
+        accuracy, ci95 = mean_and_ci95(everything)
+        result: dict[str, float] = {"accuracy": accuracy, "accuracy_ci95": ci95, "episodes": len(everything)}
         for modality, values in sorted(accuracies.items()):
             result[f"{modality}_accuracy"], result[f"{modality}_accuracy_ci95"] = mean_and_ci95(values)
             result[f"{modality}_episodes"] = len(values)
@@ -63,8 +63,9 @@ class FewShotAccuracy(evaluate.Metric):
 
 def mean_and_ci95(values: Iterable[float]) -> tuple[float, float]:
     """
-    Mean, and half-width of its 95 % interval: 1.96 s / sqrt(n), where s is the sample standard deviation (the normal
-    interval that few-shot results are reported with, e.g. arXiv 1703.03400, table 1). Of one value it is infinite.
+    The mean, and the half-width of its 95 % interval: 1.96 s / sqrt(n), where s is the sample standard deviation. This
+    is the normal interval that few-shot results are reported with, as in arXiv 1703.03400, table 1. For a single value
+    the half-width is infinite.
 
     Raises:
         `ValueError`: there is no value.

@@ -1,7 +1,8 @@
 """
 Published checkpoints -> folders that `from_pretrained` of transformers reads.
 
-    python -m modeling_msmaml.convert_original REPO_OR_DIR OUT [--all] [--run RUN] [--iteration N] [--tokenizer PATH]
+    python -m modeling_msmaml.hub.convert_published REPO_OR_DIR OUT [--all] [--run RUN] [--iteration N]
+        [--tokenizer PATH]
 """
 
 import argparse
@@ -10,10 +11,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from .hub_command import commit
-from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
-from .model.modeling_msmaml import MSMAMLModel
-from .model.published_checkpoint import (
+from ..inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
+from ..model.modeling_msmaml import MSMAMLModel
+from ..model.published_checkpoint import (
     CHECKPOINT_NAME,
     DATASET_MODALITIES,
     OPTIONS_NAME,
@@ -27,6 +27,7 @@ from .model.published_checkpoint import (
     read_weights,
 )
 from .model_card import CardContent, processed_modalities, write_model_card
+from .provenance import commit
 
 # What `multimodal_few_shot` in train_config.json calls our data sets.
 DATA_SETS = {"esc50": "esc50", "brown": "brown", "cifar": "cifar100"}
@@ -80,7 +81,7 @@ def convert(
         tokenizer: folder or repository of the tokenizer of the text modality.
 
     Raises:
-        `ValueError`: `source` has no such checkpoint, or a file is none; or the tokenizer does not fit.
+        `ValueError`: `source` has no such checkpoint, a file is not one, or the tokenizer does not fit.
         `OSError`: there is no such repository, or files are missing in it.
     """
     found = find_original(source, run=run, iteration=iteration)
@@ -138,7 +139,7 @@ def describe(
             "inner_lr": model.config.inner_lr,
             "first_order": model.config.first_order,
         },
-        command=shlex.join(["python", "-m", "modeling_msmaml.convert_original", source, str(folder), *chosen]),
+        command=shlex.join(["python", "-m", "modeling_msmaml.hub.convert_published", source, str(folder), *chosen]),
         commit=commit(),
         source=f"{found.weights.name} of run {found.run} in {source}",
         processed=processed_modalities(processor),
@@ -149,11 +150,11 @@ def describe(
 def main(argv: list[str] | None = None) -> list[Path]:
     """The command line; returns the folders that were written."""
     parser = argparse.ArgumentParser(
-        prog="python -m modeling_msmaml.convert_original",
+        prog="python -m modeling_msmaml.hub.convert_published",
         description="Published checkpoints -> folders that from_pretrained of transformers reads.",
     )
     parser.add_argument("source", metavar="REPO_OR_DIR", help="repository or folder of the published layout")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --all one folder a run in it")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --all it gets one folder per run")
     parser.add_argument("--all", action="store_true", help="convert every run, at its last iteration")
     parser.add_argument("--run", help="the run to convert; default: the three-modality 5-way 1-shot one")
     parser.add_argument("--iteration", type=int, help="the iteration to convert; default: the last")

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from .compat import mixed_precision
-
 FP16_WARNING = (
     "fp16 with second-order gradients: products of many small derivatives fall below the smallest fp16 number (6e-8) "
     "and vanish, which loss scaling cannot undo inside the inner loop; take bf16, which has the range of float32, or "
@@ -33,7 +31,7 @@ def refuse_deepspeed_zero3(deepspeed: dict | str | None) -> None:
             setting = json.loads(path.read_text() if path.is_file() else setting)
         if isinstance(setting, dict) and str(setting.get("zero_optimization", {}).get("stage")) == "3":
             raise ValueError(
-                "DeepSpeed ZeRO stage 3 keeps of every parameter only this process's part, but the inner loop "
+                "DeepSpeed ZeRO stage 3 keeps only this process's part of every parameter, but the inner loop "
                 "differentiates with respect to whole parameters; take accelerate_configs/multi_gpu.yaml "
                 "(DistributedDataParallel), which the size of these models allows"
             )
@@ -46,9 +44,9 @@ def refuse_what_cannot_work(args: TrainingArguments, first_order: bool) -> None:
     """
     if args.n_gpu > 1:
         raise ValueError(
-            f"{args.n_gpu} GPUs in one process: DataParallel splits the tasks of each modality, which need not be that "
-            "many; start one process a GPU with accelerate launch --config_file accelerate_configs/multi_gpu.yaml, or "
-            "show one GPU with CUDA_VISIBLE_DEVICES=0"
+            f"{args.n_gpu} GPUs in one process: DataParallel splits the tasks of each modality, and there may be fewer "
+            "of them than GPUs; start one process per GPU with accelerate launch --config_file "
+            "accelerate_configs/multi_gpu.yaml, or show one GPU with CUDA_VISIBLE_DEVICES=0"
         )
     if first_order:
         return
@@ -65,8 +63,15 @@ def refuse_what_cannot_work(args: TrainingArguments, first_order: bool) -> None:
 
 
 def warn_of_fp16(args: TrainingArguments, first_order: bool) -> str | None:
-    """The warning that fp16 deserves, if it is asked for with second-order gradients."""
+    """The warning about fp16 where it is asked for with second-order gradients; `None` otherwise."""
     return FP16_WARNING if mixed_precision(args) == "fp16" and not first_order else None
+
+
+def mixed_precision(args: TrainingArguments) -> str:
+    """`"no"`, `"bf16"` or `"fp16"`, as the arguments say, or else accelerate's configuration."""
+    if args.fp16 or args.bf16:
+        return "fp16" if args.fp16 else "bf16"
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def _is_true(variable: str) -> bool:

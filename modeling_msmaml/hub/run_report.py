@@ -1,11 +1,17 @@
-"""What a run did and found: the result files, the card, the settings that an accuracy is worth nothing without."""
+"""
+What a run did and found: result files with the settings that give an accuracy its meaning, the model card, and the
+callback that keeps the card in step with the training.
+"""
 
 import json
+import shutil
 from pathlib import Path
 
-from .hub_command import commit
-from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities
-from .trainer import MetaTrainer
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..training.trainer import MetaTrainer
+from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities, write_model_card
+from .provenance import commit
 
 SPLITS = {"eval": "validation", "test": "test"}
 # How training episodes differ from those of the evaluation.
@@ -20,7 +26,7 @@ class RunReport:
 
     Args:
         trainer: the run's trainer.
-        data: the run's data arguments (`datasets`, `protocol`, `source_disjoint`, `eval_seed`).
+        data: the data arguments of the run (`datasets`, `protocol`, `source_disjoint`, `eval_seed`).
         data_sets: modality -> name of the data set that its episodes come from.
         command: the run's command line, without secrets.
         started_from: the checkpoint that the run started from.
@@ -97,8 +103,9 @@ class RunReport:
             for modality in (*self.trainer.model.config.modalities, None):
                 name = f"{prefix}_{modality}" if modality else prefix
                 if f"{name}_accuracy" in metrics:
-                    values = (metrics[f"{name}_{key}"] for key in ("accuracy", "accuracy_ci95", "episodes"))
-                    rows.append(Accuracy(split, modality or "all", *values, step=measured_at[prefix]))
+                    value, ci95 = metrics[f"{name}_accuracy"], metrics[f"{name}_accuracy_ci95"]
+                    episodes = int(metrics[f"{name}_episodes"])
+                    rows.append(Accuracy(split, modality or "all", value, ci95, episodes, measured_at[prefix]))
         return rows
 
     def table(self) -> str:
@@ -111,7 +118,7 @@ class RunReport:
         args, model = self.trainer.args, self.trainer.model
         shown_elsewhere = ("n_way", "k_shot", "training_steps", "transductive", "commit", "datasets")
         return CardContent(
-            model_id=self.trainer.hub_model_id or args.output_dir,
+            model_id=self.trainer.hub_model_id or str(args.output_dir),
             config=model.config,
             k_shot=args.k_shot,
             data_sets=self.data_sets,
@@ -123,3 +130,77 @@ class RunReport:
             started_from=self.started_from,
             processed=processed_modalities(self.trainer.processing_class),
         )
+
+
+class ModelCardCallback(TrainerCallback):
+    """
+    Rewrites the model card at every saved checkpoint and before every push to the Hub: `README.md` in the output folder
+    and in the checkpoint.
+
+    `Trainer.push_to_hub` writes a draft of its own over README.md; the trainer's `create_model_card` is therefore this
+    card's from now on.
+
+    Args:
+        report: the report of the run, whose trainer this callback is added to.
+    """
+
+    def __init__(self, report: RunReport):
+        self.report = report
+        report.trainer.create_model_card = self.create_model_card  # pyright: ignore[reportAttributeAccessIssue]
+
+    def create_model_card(self, model_name: str | None = None, tags: str | list[str] | None = None) -> None:
+        """
+        In place of `Trainer.create_model_card`.
+
+        Args:
+            model_name: the name in the model index, in place of the name of the repository or output folder.
+            tags: more tags for the Hub.
+        """
+        if not self.report.trainer.is_world_process_zero():
+            return
+        content = self.report.card()
+        content.model_name = model_name
+        content.tags = [tags] if isinstance(tags, str) else list(tags or [])
+        write_model_card(content, _output_dir(self.report.trainer.args))
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **kwargs
+    ):
+        self.report.validation = (dict(metrics), state.global_step)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        # With pushes, the card in the output folder changes with the weights there, which is when a push begins.
+        folders = [_checkpoint(args, state)] if args.push_to_hub else [_checkpoint(args, state), _output_dir(args)]
+        self._write(state, folders)
+
+    def on_push_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        # A push in the midst of training precedes on_save, and takes from a checkpoint its weights and config only. The
+        # config names code, without which it could not be loaded.
+        checkpoint = _checkpoint(args, state)
+        self._write(state, [_output_dir(args), checkpoint])
+        if state.is_world_process_zero and checkpoint.is_dir():
+            for path in checkpoint.glob("*.py"):
+                shutil.copy(path, _output_dir(args))
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        # With load_best_model_at_end, the model is no longer the one that the last evaluation saw.
+        if args.load_best_model_at_end and state.best_global_step:
+            found = [entry for entry in state.log_history if entry["step"] == state.best_global_step]
+            metrics = {name: value for entry in found for name, value in entry.items() if name.startswith("eval_")}
+            self.report.validation = (metrics, state.best_global_step)
+
+    def _write(self, state: TrainerState, folders: list[Path]) -> None:
+        if not state.is_world_process_zero:
+            return
+        content = self.report.card()
+        for folder in folders:
+            if folder.is_dir():
+                write_model_card(content, folder)
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return _output_dir(args) / f"checkpoint-{state.global_step}"
+
+
+def _output_dir(args: TrainingArguments) -> Path:
+    return Path(str(args.output_dir))  # never `None`: `TrainingArguments` fills in a folder

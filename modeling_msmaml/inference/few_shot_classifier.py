@@ -1,4 +1,4 @@
-"""A classifier of one's own sounds, texts or pictures from a few examples a class, with scikit-learn's conventions."""
+"""A classifier of one's own sounds, texts or pictures from a few examples per class, in scikit-learn's manner."""
 
 import copy
 import json
@@ -6,24 +6,22 @@ import os
 import tempfile
 import warnings
 from collections.abc import Hashable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from huggingface_hub import HfApi
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from transformers import ProcessorMixin
-from transformers.utils import cached_file
 
-from .default_model import HOW_TO_TRAIN, default_model
-from .inputs.processing_msmaml import MSMAMLProcessor
-from .inputs.reading import as_list, infer_modality, read
-from .model.modeling_msmaml import MSMAMLModel, task_losses
+from ..inputs.reading import as_list, infer_modality, read
+from ..model.modeling_msmaml import MSMAMLModel, task_losses
+from .base_model import as_trained, default_model, prepared, saved_file, stored_model
+from .class_labels import balanced, label_array, label_from_json, label_to_json, labels_of, sorted_classes
 from .saved_tasks import load_tasks, save_tasks
 
 CLASSIFIER_FILE = "few_shot_classifier.json"
@@ -32,7 +30,6 @@ UNSURE = "unsure"
 _FORMAT = 1
 # Arguments that are saved with an adapted classifier; the model and its processor are saved beside them.
 _SAVED_ARGUMENTS = ("modality", "sampling_rate", "num_inner_steps", "balance_classes", "reject_below", "batch_size")
-_JSON_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -45,14 +42,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     classifier.predict(["unknown.wav"])
     ```
 
-    Inputs are lists of one modality: paths; waveforms with `sampling_rate`; strings (a text file is given as
-    `pathlib.Path`); PIL images or arrays; columns of `datasets`. The processor that was saved with the model decodes
-    them, as in its training. Longer sounds and texts than the model takes are cut.
+    Inputs are lists whose items have one modality: paths; waveforms with `sampling_rate`; strings (a text file is given
+    as `pathlib.Path`); PIL images or arrays; columns of `datasets`. The processor that was saved with the model decodes
+    them, as in its training. Sounds and texts that are longer than the model takes are cut.
 
     Queries are normalised with the statistics of the examples (`norm_statistics="support"`), whatever the model was
     trained with, so that a prediction does not depend on what else is asked. With `head="prototype"` each class
-    starts from the mean of its examples, whatever their number is; a linear head starts anew for another number of
-    classes than it was trained with, see `n_way` of [`MSMAMLModel.adapt`].
+    starts from the mean of its examples, whatever their number is; a linear head starts anew if the number of classes
+    is not the one that it was trained with, see `n_way` of [`MSMAMLModel.adapt`].
 
     Args:
         model: folder or Hub repository of a trained model, or an [`MSMAMLModel`], which is copied and left as it is.
@@ -129,7 +126,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         classifier = cls(model=path_or_repo, **{**content["arguments"], **arguments})
         classifier._model, classifier._processor = classifier.base_model()
         classifier.modality_ = content["modality"]
-        classifier.classes_ = _label_array([_label_from_json(entry) for entry in content["classes"]])
+        classifier.classes_ = label_array([label_from_json(entry) for entry in content["classes"]])
         classifier.support_losses_ = np.asarray(content["support_losses"])
         classifier.adapted_ = load_tasks(saved_file(path_or_repo, TASKS_FILE) or TASKS_FILE, classifier.device)
         return classifier
@@ -147,13 +144,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         content = {
             "format": _FORMAT,
             "modality": self.modality_,
-            "classes": [_label_to_json(label) for label in self.classes_.tolist()],
+            "classes": [label_to_json(label) for label in self.classes_.tolist()],
             "support_losses": self.support_losses_.tolist(),
             "arguments": {name: getattr(self, name) for name in _SAVED_ARGUMENTS},
         }
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        _as_trained(self._model).save_pretrained(folder)
+        as_trained(self._model).save_pretrained(folder)
         if self._processor is not None:
             self._processor.save_pretrained(folder)
         save_tasks(self.adapted_, folder / TASKS_FILE)
@@ -187,10 +184,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             `ValueError`: inputs and labels that do not match, a single class, or what cannot be read.
             `FileNotFoundError`: no such file, or no model.
         """
-        items, labels = as_list(inputs), _labels_of(labels)
+        items, labels = as_list(inputs), labels_of(labels)
         if len(items) != len(labels):
             raise ValueError(f"there are {len(items)} inputs, but {len(labels)} labels: give one label for each input")
-        classes = _sorted_classes(labels)
+        classes = sorted_classes(labels)
         if len(classes) < 2:
             raise ValueError(f"labels hold 1 class, {classes[0]!r}: a classifier needs examples of at least 2")
         if self.reject_below is not None and UNSURE in classes:
@@ -200,19 +197,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         model, processor = self.base_model()
         modality = self._modality_of(items, model, sampling_rate)
         support = self._encode(items, modality, processor, sampling_rate)
-        if modality == "text":
+        if modality == "text" and processor is not None:
             _warn_of_unknown_words(support, processor)
         number = {label: i for i, label in enumerate(classes)}
         support_labels = torch.tensor([number[label] for label in labels])
         if self.balance_classes:
-            rows = _balanced(support_labels)
+            rows = balanced(support_labels)
             support, support_labels = support[rows], support_labels[rows]
         support_labels = support_labels.to(model.device)
         with torch.no_grad():
             adapted = model.adapt(modality, support[None], support_labels[None], n_way=len(classes))
             after = task_losses(model.classify(adapted, support[None]), support_labels[None])
         self._model, self._processor, self.modality_, self.adapted_ = model, processor, modality, adapted
-        self.classes_ = _label_array(classes)
+        self.classes_ = label_array(classes)
         self.support_losses_ = torch.cat([adapted.support_loss[0], after]).double().cpu().numpy()
         return self
 
@@ -256,19 +253,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             As [`FewShotClassifier.predict_proba`]; `ValueError`: inputs and labels that do not match.
         """
-        predicted, labels = self.predict(inputs, sampling_rate), _labels_of(labels)
+        predicted, labels = self.predict(inputs, sampling_rate), labels_of(labels)
         if len(predicted) != len(labels):
             raise ValueError(f"there are {len(predicted)} inputs, but {len(labels)} labels: give one label for each")
         right = [guess == label for guess, label in zip(predicted.tolist(), labels, strict=True)]
         return float(np.average(right, weights=sample_weight))
 
     def encode(self, items: Sequence[Any], sampling_rate: int | None = None) -> Shaped[Tensor, "inputs ..."]:
-        """What the model takes in place of the inputs, on the CPU; the first half of `predict`."""
+        """The raw rows that the model takes for these inputs, on the CPU; the first half of `predict`."""
         check_is_fitted(self, "adapted_")
         return self._encode(items, self.modality_, self._processor, sampling_rate).cpu()
 
     def logits(self, encoded: Shaped[Tensor, "inputs ..."]) -> Float[Tensor, "inputs classes"]:
-        """The model's logits of encoded inputs; the second half of `predict`."""
+        """The model's logits for encoded inputs; the second half of `predict`."""
         check_is_fitted(self, "adapted_")
         with torch.no_grad():
             batches = encoded.to(self._model.device)[None].split(self.batch_size, dim=1)
@@ -287,12 +284,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
 
     def base_model(self) -> tuple[MSMAMLModel, ProcessorMixin | None]:
-        """The model before it is adapted, set up for this classifier and not to be changed, and its processor."""
+        """The model before adaptation, set up for this classifier and not to be changed, and its processor."""
         self._check_arguments()
         if isinstance(self.model, MSMAMLModel):
-            return _prepared(copy.deepcopy(self.model), self.num_inner_steps, self.device), self.processor
+            return prepared(copy.deepcopy(self.model), self.num_inner_steps, self.device), self.processor
         path = default_model() if self.model is None else os.fspath(self.model)
-        model, processor = _loaded(path, _stamp(path), self.num_inner_steps, self.device)
+        model, processor = stored_model(path, self.num_inner_steps, self.device)
         return model, processor if self.processor is None else self.processor
 
     def _modality_of(self, items: Sequence[Any], model: MSMAMLModel, sampling_rate: int | None) -> str:
@@ -303,106 +300,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"modality={self.modality!r} is unknown to this model, which has {', '.join(known)}")
         return self.modality
 
-    def _encode(self, items, modality, processor, sampling_rate) -> Tensor:
+    def _encode(
+        self, items: Sequence[Any], modality: str, processor: ProcessorMixin | None, sampling_rate: int | None
+    ) -> Shaped[Tensor, "inputs ..."]:
         return read(items, modality, processor, sampling_rate or self.sampling_rate).to(self.device)
-
-
-def _prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MSMAMLModel:
-    model.config.norm_statistics = "support"
-    model.trained_inner_steps = model.config.num_inner_steps
-    if num_inner_steps is not None:
-        model.config.num_inner_steps = num_inner_steps
-    return model.eval().to(device)
-
-
-def _as_trained(model: MSMAMLModel) -> MSMAMLModel:
-    """The same parameters with the number of inner steps that they were made for, as trained rates are one a step."""
-    model = copy.copy(model)
-    model.config = copy.deepcopy(model.config)
-    model.config.num_inner_steps = model.trained_inner_steps
-    return model
-
-
-def _stamp(path: str) -> tuple:
-    """Changes when the files of a local model do."""
-    files = sorted(Path(path).glob("*")) if Path(path).is_dir() else []
-    stats = [(file.name, file.stat()) for file in files if file.suffix in (".json", ".safetensors")]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
-
-
-@lru_cache(maxsize=4)  # cross-validation fits many classifiers on one model, which no one changes
-def _loaded(
-    path: str, stamp: tuple, num_inner_steps: int | None, device: str
-) -> tuple[MSMAMLModel, MSMAMLProcessor | None]:
-    try:
-        model = MSMAMLModel.from_pretrained(path)
-    except OSError as error:
-        raise FileNotFoundError(f"model={path!r} is no folder or repository of a model: {HOW_TO_TRAIN}") from error
-    has_processor = saved_file(path, "processor_config.json") is not None
-    return _prepared(model, num_inner_steps, device), MSMAMLProcessor.from_pretrained(path) if has_processor else None
-
-
-def saved_file(path: str | os.PathLike, name: str) -> str | None:
-    """Where a file of a folder or repository is on this machine; `None` if it has none of this name."""
-    try:
-        return cached_file(os.fspath(path), name, _raise_exceptions_for_missing_entries=False)
-    except OSError:  # no such repository, or none that can be reached: to be reported where the model is read
-        return None
-
-
-def _labels_of(labels: Sequence[Hashable]) -> list[Hashable]:
-    """Labels as Python values."""
-    labels = [label.item() if isinstance(label, np.generic) else label for label in as_list(labels, "labels")]
-    for number, label in enumerate(labels):
-        if not isinstance(label, Hashable):
-            raise ValueError(f"labels[{number}] is a {type(label).__name__}, which is not hashable: give one value")
-        if label != label:
-            raise ValueError(f"labels[{number}] is not a number (NaN): give every input a class")
-    return labels
-
-
-def _sorted_classes(labels: list[Hashable]) -> list[Hashable]:
-    classes = list(dict.fromkeys(labels))
-    try:
-        return sorted(classes)
-    except TypeError:
-        return classes
-
-
-def _label_array(labels: list[Hashable]) -> Shaped[np.ndarray, " labels"]:
-    """One element a label, of a plain type where all have the same."""
-    kinds = {type(label) for label in labels}
-    if len(kinds) == 1 and kinds <= {str, int, float, bool}:
-        return np.asarray(labels)
-    array = np.empty(len(labels), dtype=object)
-    for number, label in enumerate(labels):  # in one assignment, tuples would become a second dimension
-        array[number] = label
-    return array
-
-
-def _label_to_json(label: Hashable) -> list:
-    """[type, value], since JSON does not tell a tuple from a list."""
-    if isinstance(label, tuple):
-        return ["tuple", [_label_to_json(item) for item in label]]
-    for name, kind in _JSON_TYPES.items():
-        if type(label) is kind:
-            return [name, label]
-    raise ValueError(
-        f"the class {label!r} is a {type(label).__name__}, which cannot be saved: fit with strings, numbers or tuples"
-    )
-
-
-def _label_from_json(entry: list) -> Hashable:
-    kind, value = entry
-    return tuple(_label_from_json(item) for item in value) if kind == "tuple" else value
-
-
-def _balanced(labels: Int[Tensor, " examples"]) -> Int[Tensor, " rows"]:
-    """Numbers of all examples, and then again of those of smaller classes, in turn, until all classes are as large."""
-    members = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
-    largest = max(map(len, members))
-    repeated = [own[torch.arange(len(own), largest) % len(own)] for own in members]
-    return torch.cat([torch.arange(len(labels)), *repeated])
 
 
 def _warn_of_unknown_words(encoded: Shaped[Tensor, "texts tokens"], processor: ProcessorMixin) -> None:
