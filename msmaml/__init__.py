@@ -1,0 +1,1 @@
+"""What a person who installs the project calls: `import msmaml`, and the command `msmaml`."""
