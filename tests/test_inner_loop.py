@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
-from benchmarks.memory import peak_of_tensors, resident_memory
+from benchmarks.speed.memory import peak_of_tensors, resident_memory
 from modeling_msmaml.convolution import conv1d
 from modeling_msmaml.inner_loop import KEPT_STEPS, adapt
 from modeling_msmaml.normalisation import affine_norm, batch_statistics

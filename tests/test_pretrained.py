@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModel, AutoProcessor
 
 import run_meta
-from benchmarks.ship import first_accuracies
+from benchmarks.experiments.ship import first_accuracies
 from modeling_msmaml import MSMAMLModel
 from modeling_msmaml.default_model import SHIPPED
 

@@ -1,8 +1,8 @@
 """
 What a trained model does, measured for the pictures of docs/results.md: JSONs in `results/experiments/analysis/`.
 
-    python -m benchmarks.analysis inner_steps outputs/experiments/flagship-5w1s-seed0 --data_dir DATA
-    python -m benchmarks.analysis task_codes outputs/experiments/flagship-5w1s-seed0 --data_dir DATA
+    python -m benchmarks.experiments.analysis inner_steps outputs/experiments/flagship-5w1s-seed0 --data_dir DATA
+    python -m benchmarks.experiments.analysis task_codes outputs/experiments/flagship-5w1s-seed0 --data_dir DATA
 
 `inner_steps`: accuracy on validation classes after 0, 1, 2, ... steps of the inner loop; where its rates are trained
 for each step, steps beyond these go on at the rate of the last. `task_codes`: what the task encoder gives out for
@@ -10,7 +10,6 @@ support sets of test classes, all layers' modulations in one vector, as points o
 perplexity 30); several tasks for each of a few sets of classes.
 """
 
-import argparse
 import json
 import math
 import shlex
@@ -23,13 +22,15 @@ from jaxtyping import Float
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from data_builders import EpisodeDataset, FewShotSplit, collate_episodes, load_few_shot
+from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import MSMAMLModel
 from modeling_msmaml.hub_command import commit
 from modeling_msmaml.trainer import episode_results, summarise
 
-from . import experiments
-from .pretrained_text import of_categories
+from ..data import batches, of_classes
+from ..pages import command_line
+from . import grid
+from .runner import write_json
 
 TASKS_AT_A_TIME = 6
 CLASS_SETS, TASKS_OF_A_SET = 4, 40
@@ -67,9 +68,7 @@ def set_inner_steps(model: MSMAMLModel, steps: int) -> None:
 def accuracies(model: MSMAMLModel, episodes: EpisodeDataset) -> dict[str, float]:
     """Accuracies with intervals, in all and for each modality."""
     results = []
-    for start in range(0, len(episodes), TASKS_AT_A_TIME):
-        drawn = [episodes[index] for index in range(start, min(start + TASKS_AT_A_TIME, len(episodes)))]
-        batch = collate_episodes(drawn)["episodes"]
+    for batch in batches(episodes, TASKS_AT_A_TIME):
         results += episode_results(model(batch), batch)
     return {name: value for name, value in summarise(results).items() if "accuracy" in name}
 
@@ -118,7 +117,7 @@ def codes(model: MSMAMLModel, split: FewShotSplit, settings: dict, tasks: int) -
     """All layers' modulations of support sets, one vector a task."""
     shape = (settings["n_way"], settings["k_shot"], 1)
     episodes = EpisodeDataset([split], *shape, tasks, seed=0, source_disjoint=settings["source_disjoint"])
-    batch = collate_episodes([episodes[index] for index in range(tasks)])["episodes"][split.modality]
+    (batch,) = (part[split.modality] for part in batches(episodes, tasks))
     adapted = model.adapt(split.modality, batch["support"], batch["support_labels"], settings["n_way"])
     return torch.cat(adapted.modulation, dim=1).float().numpy()
 
@@ -137,7 +136,7 @@ def task_codes(trained: Path, data_dir: str | None, sets: int, tasks: int) -> di
     groups, rows = [], []
     for split in load_splits(settings, "test", data_dir):
         for number, names in enumerate(class_sets(split, settings["n_way"], sets)):
-            rows.append(codes(model, of_categories(split, names), settings, tasks))
+            rows.append(codes(model, of_classes(split, names), settings, tasks))
             groups.append({"modality": split.modality, "set": number, "classes": names})
     vectors = np.concatenate(rows)
     analysis = PCA(2, svd_solver="full").fit(vectors)
@@ -160,7 +159,7 @@ def task_codes(trained: Path, data_dir: str | None, sets: int, tasks: int) -> di
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, page=False)
     parser.add_argument("what", choices=["inner_steps", "task_codes"])
     parser.add_argument("trained", type=Path, help="folder of a finished run")
     parser.add_argument("--data_dir", help="folder with the data sets' archives; without it they are fetched")
@@ -173,14 +172,14 @@ def main(argv: list[str] | None = None) -> None:
         found = inner_steps(options.trained, options.data_dir, options.steps, options.num_episodes)
     else:
         found = task_codes(options.trained, options.data_dir, options.sets, options.tasks)
-    words = ["python", "-m", "benchmarks.analysis", options.what, "TRAINED"]
+    words = ["python", "-m", "benchmarks.experiments.analysis", options.what, "TRAINED"]
     words += [] if options.data_dir is None else ["--data_dir", "DATA"]
     for name in ("steps", "num_episodes") if options.what == "inner_steps" else ("sets", "tasks"):
         value = getattr(options, name)
         words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    path = experiments.RESULTS / "analysis" / f"{options.what}-{options.trained.resolve().name}.json"
+    path = grid.RESULTS / "analysis" / f"{options.what}-{options.trained.resolve().name}.json"
     head = {"name": options.trained.resolve().name, "commit": commit(), "command": shlex.join(words)}
-    experiments.write_json(path, {**head, **found})
+    write_json(path, {**head, **found})
     print(f"{path} is written")
 
 

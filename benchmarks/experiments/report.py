@@ -1,166 +1,35 @@
 """
 Writes the tables of docs/results.md and their pictures from the JSONs of `results/experiments/` alone.
 
-    python -m benchmarks.report
+    python -m benchmarks.experiments.report
 """
 
-import argparse
-import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from . import experiments, pictures
-from .experiments import BOTH, MODALITIES, RUNS
-from .pages import replace_between
-
-PAGE = experiments.REPOSITORY / "docs" / "results.md"
-BEGIN, END = "<!-- experiments: begin -->", "<!-- experiments: end -->"
-# Runs of group "modalities": what they are trained with.
-SETS = {"audio": ("audio",), "text": ("text",), "image": ("image",)}
-SETS |= {"audio_text": ("audio", "text"), "audio_image": ("audio", "image"), "text_image": ("text", "image")}
-SETS |= {"flagship": MODALITIES}
-# Read off the chart of the published project, and therefore approximate: (n_way, k_shot) -> set -> accuracy.
-PUBLISHED = {
-    (5, 1): {"audio": 54, "text": 57, "image": 35, "audio, text": 51, "audio, image": 45, "text, image": 44.5},
-    (5, 5): {"audio": 78, "text": 87, "image": 45.5, "audio, text": 76, "audio, image": 61, "text, image": 61},
-    (10, 1): {"audio": 43, "text": 45, "image": 21, "audio, text": 38, "audio, image": 31, "text, image": 26},
-    (10, 5): {"audio": 68, "text": 65, "image": 28.5, "audio, text": 69, "audio, image": 51, "text, image": 44.5},
-}
-METAAUDIO = "MetaAudio (Heggan et al. 2022, arXiv 2204.02121)"
-FC100 = "FC100, 4-layer CNN, as reported elsewhere; first source not traced"
-LEARN2LEARN = "learn2learn (Arnold et al. 2020, arXiv 2008.12284), FC100"
-# (data, method, 5-way 1-shot, 5-way 5-shot, source).
-LITERATURE = (
-    ("image", "MAML, Conv-4", "38.1", "50.4", FC100),
-    ("image", "ANIL, Conv-4", "40.7", "48.0", FC100),
-    ("image", "ProtoNet, Conv-4", "35.9", "49.3", FC100),
-    ("image", "supervised, Conv-4", "", "52.2", LEARN2LEARN),
-    ("audio", "FO-MAML", "74.66", "", f"{METAAUDIO}, ESC-50"),
-    ("audio", "FO-Meta-Curvature", "76.17", "", f"{METAAUDIO}, ESC-50"),
-    ("audio", "ProtoNet", "68.83", "", f"{METAAUDIO}, ESC-50"),
-    ("audio", "joint training", "76.24", "", f"{METAAUDIO}, ESC-50"),
+from ..data import MODALITIES
+from ..pages import command_line, replace_between, table
+from . import pictures
+from .grid import BOTH, REPOSITORY, RUNS
+from .result_tables import (
+    LITERATURE,
+    PUBLISHED,
+    SETS,
+    Results,
+    accuracies,
+    cell,
+    centroid_rows,
+    conditions,
+    in_group,
+    rows_of,
+    specialist_rows,
+    trained,
 )
 
-Rows = list[list[str]]
-TEXT_COLUMNS = ("model", "trained with", "protocol", "modality", "setting", "source")
-
-
-def cell(result: dict, key: str) -> str:
-    """Accuracy and interval in %, nothing where there is none."""
-    return f"{100 * result[key]:.2f} ± {100 * result[f'{key}_ci95']:.2f}" if key in result else ""
-
-
-def markdown(head: list[str], rows: Rows) -> str:
-    """A table, numbers to the right."""
-    lines = [
-        head,
-        ["---" if name in TEXT_COLUMNS else "---:" for name in head],
-        *rows,
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-class Results:
-    """The stored JSONs."""
-
-    def __init__(self):
-        self.all = experiments.stored_results()
-
-    def of(self, name: str, n_way: int = 5, k_shot: int = 1) -> list[dict]:
-        """One for each seed."""
-        wanted = (name, n_way, k_shot)
-        found = [result for result in self.all if (result["name"], result["n_way"], result["k_shot"]) == wanted]
-        return sorted(found, key=lambda result: result["seed"])
-
-    def analysis(self, what: str) -> list[dict]:
-        paths = sorted((experiments.RESULTS / "analysis").glob(f"{what}-*.json"))
-        return [json.loads(path.read_text()) for path in paths]
-
-
-def accuracies(result: dict) -> list[str]:
-    """Three cells, and their mean where there are three."""
-    values = [result[f"test_{m}_accuracy"] for m in MODALITIES if f"test_{m}_accuracy" in result]
-    mean = f"{100 * sum(values) / 3:.2f}" if len(values) == 3 else ""
-    return [*(cell(result, f"test_{m}_accuracy") for m in MODALITIES), mean]
-
-
-def rows_of(results: Results, names: Iterable[str], k_shot: int, what: Callable[[dict], str] | None = None) -> Rows:
-    return [
-        [what(result) if what else result["what"], str(result["seed"]), *accuracies(result)]
-        for name in names
-        for result in results.of(name, k_shot=k_shot)
-    ]
-
-
-def centroid_rows(results: Results, k_shot: int) -> Rows:
-    rows = []
-    for result in results.of("nearest_centroid", k_shot=k_shot):
-        for row in result["rows"]:
-            rows.append(
-                [row["method"], "", *(cell(row, "accuracy") if row["modality"] == m else "" for m in MODALITIES), ""]
-            )
-    return rows
-
-
-def specialist_rows(results: Results, k_shot: int) -> Rows:
-    """Multi-MAML: the three models of one modality as one row, of as many meta-steps, and of as many tasks in all."""
-    rows = []
-    kinds = {"": "as many meta-steps", "_third": "as many tasks of it"}
-    for end, as_many in kinds.items():
-        by_seed: dict[int, dict[str, dict]] = defaultdict(dict)
-        for modality in MODALITIES:
-            for result in results.of(f"{modality}{end}", k_shot=k_shot):
-                by_seed[result["seed"]][modality] = result
-        for seed, found in sorted(by_seed.items()):
-            if len(found) == len(MODALITIES):
-                merged = {
-                    key: value
-                    for modality, own in found.items()
-                    for key, value in own.items()
-                    if key.startswith(f"test_{modality}")
-                }
-                rows.append([f"a specialist a modality (Multi-MAML), {as_many}", str(seed), *accuracies(merged)])
-    return rows
-
-
-def conditions(results: list[dict]) -> str:
-    """What the numbers of a table were measured with, in a sentence; all that differs between rows is listed."""
-
-    def values(key: str) -> str:
-        found = dict.fromkeys(str(result[key]) for result in results if result.get(key) is not None)
-        return " or ".join(sorted(found, key=lambda value: (len(value), value)))
-
-    def queries(result: dict) -> str:
-        n_query = result["n_query"]
-        return str(n_query) if isinstance(n_query, int) else ", ".join(f"{m} {n_query[m]}" for m in n_query)
-
-    longest = dict.fromkeys(queries(result) for result in sorted(results, key=lambda r: -len(r["datasets"])))
-    whole = [text for text in longest if not any(text != other and text in other for other in longest)]
-    tests = {result[f"test_{m}_episodes"] for result in results for m in MODALITIES if f"test_{m}_episodes" in result}
-    kinds = {True: "transductive (a query's prediction depends on the other queries)", False: "inductive"}
-    how = " or ".join(kinds[kind] for kind in sorted({result["transductive"] for result in results}))
-    source = {True: "support and query from different sources", False: "support and query may share sources"}
-    sources = " or ".join(source[kind] for kind in sorted({result["source_disjoint"] for result in results})[::-1])
-    commits = sorted({result["training_commit"][:8] for result in results if result["training_commit"]})
-    return (
-        f"{values('protocol')}; {sources}; queries a class: {' or '.join(whole)}; "
-        f"{' or '.join(map(str, sorted(tests)))} test episodes a modality (seed {values('eval_seed')}); "
-        f"{values('training_steps')} meta-steps of {values('tasks_per_step')} tasks; {how}; mean and 95 % interval "
-        f"over episodes, in %; commit {', '.join(commits)}."
-    )
-
-
-def trained(results: Results, names: Iterable[str], k_shot: int = 1) -> list[dict]:
-    return [result for name in names for result in results.of(name, k_shot=k_shot) if result["config"] is not None]
-
-
-def in_group(group: str) -> list[str]:
-    return [name for name, run in RUNS.items() if group in run.groups]
-
-
+PAGE = REPOSITORY / "docs" / "results.md"
+PART = "experiments"
 HEAD = ["model", "seed", *MODALITIES, "mean"]
 
 
@@ -187,7 +56,7 @@ def sets_section(results: Results) -> Iterator[str]:
         if found[k_shot]:
             yield f"5-way {k_shot}-shot. {conditions(found[k_shot])}"
             rows = rows_of(results, SETS, k_shot, lambda result: ", ".join(SETS[result["name"]]))
-            yield markdown(["trained with", *HEAD[1:]], rows)
+            yield table(["trained with", *HEAD[1:]], rows)
     if radar_data(results):
         yield (
             "![Radar chart of the mean accuracy of each modality set, and the accuracy of each modality by what it was "
@@ -224,7 +93,7 @@ def baselines_section(results: Results) -> Iterator[str]:
             yield f"5-way {k_shot}-shot. {conditions(found)}"
             rows = centroid_rows(results, k_shot) + rows_of(results, names[:1], k_shot)
             rows += specialist_rows(results, k_shot) + rows_of(results, names[1:], k_shot)
-            yield markdown(HEAD, rows)
+            yield table(HEAD, rows)
 
 
 def reference_section(results: Results) -> Iterator[str]:
@@ -232,7 +101,7 @@ def reference_section(results: Results) -> Iterator[str]:
     if found := trained(results, names):
         yield "### The reference architecture"
         yield f"As published, ending with the weights that were best on validation. 5-way 1-shot. {conditions(found)}"
-        yield markdown(HEAD, rows_of(results, names, 1))
+        yield table(HEAD, rows_of(results, names, 1))
 
 
 def original_section(results: Results) -> Iterator[str]:
@@ -267,7 +136,9 @@ def original_section(results: Results) -> Iterator[str]:
         f"{conditions(used)}"
     )
     head = ["trained with", "protocol", "modality", "accuracy", "published, about", "training classes in the test"]
-    yield markdown([*head, "episodes where support and query share a source", "of these pairs, the same sample"], rows)
+    yield table(
+        [*head, "episodes where support and query share a source", "of these pairs, the same sample"], rows, words=3
+    )
 
 
 def _overlap_cells(modality: str) -> Callable[[dict, str], list[str]]:
@@ -293,7 +164,7 @@ def ablation_section(results: Results) -> Iterator[str]:
         yield f"One part a row. 5-way 1-shot. {conditions(trained(results, names))}"
         steps = [str(result["training_steps"]) for result in trained(results, names)]
         rows = [[*row, number] for row, number in zip(rows_of(results, names, 1), steps, strict=True)]
-        yield markdown([*HEAD, "meta-steps"], rows)
+        yield table([*HEAD, "meta-steps"], rows)
 
 
 def other_settings_section(results: Results) -> Iterator[str]:
@@ -303,7 +174,7 @@ def other_settings_section(results: Results) -> Iterator[str]:
         yield "### Other settings"
         yield f"Trained and tested with these classes and shots. {conditions(found)}"
         rows = [[r["what"], f"{r['n_way']}-way {r['k_shot']}-shot", str(r["seed"]), *accuracies(r)] for r in found]
-        yield markdown(["model", "setting", *HEAD[1:]], rows)
+        yield table(["model", "setting", *HEAD[1:]], rows, words=2)
 
 
 def literature_section(results: Results) -> Iterator[str]:
@@ -322,7 +193,7 @@ def literature_section(results: Results) -> Iterator[str]:
             key = f"test_{modality}_accuracy"
             name = f"this project's default architecture, three modalities, seed {result['seed']}"
             rows.append([name, modality, cell(result, key), cell(five[0], key) if five else "", "above"])
-    yield markdown(["model", "modality", "5-way 1-shot", "5-way 5-shot", "source"], rows)
+    yield table(["model", "modality", "5-way 1-shot", "5-way 5-shot", "source"], rows, words=(0, 1, 4))
 
 
 def analysis_section(results: Results) -> Iterator[str]:
@@ -400,14 +271,13 @@ def figures() -> Iterator[tuple[str, Figure]]:
 
 def write(page: Path = PAGE) -> None:
     """Tables into the page, pictures beside it."""
-    replace_between(page, BEGIN, END, report())
+    replace_between(page, PART, report())
     for name, figure in figures():
         pictures.save(figure, page.parent / name)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args(argv)
+    command_line(__doc__, page=False).parse_args(argv)
     write()
     print(f"{PAGE} is written, with {sum(1 for _ in figures())} pictures")
 

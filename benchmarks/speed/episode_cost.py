@@ -1,6 +1,6 @@
 """What an episode costs: by the type of the Arrow column, and by the number of rows.
 
-    python -m benchmarks.episodes [--folder FOLDER] [--rows 1000 100000 1000000]
+    python -m benchmarks.speed.episode_cost [--folder FOLDER] [--rows 1000 100000 1000000]
 
 Prints two Markdown tables. The first stores the same random rows in different Arrow columns and reads the rows of
 5-way 1-shot episodes with 15 queries (80 of them) from a file that was just opened; the page cache holds it. The second

@@ -8,6 +8,7 @@ query loss of one task, still attached to the model's parameters.
 
 import importlib
 import sys
+import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -79,33 +80,25 @@ class Task:
         return F.cross_entropy(network(self.query, self.modulation), self.query_labels)
 
 
-def plain_loss(network: PlainNetwork, task: Task) -> Tensor:
-    """`torch.autograd.grad(create_graph=True)`, the way of the published implementation."""
-    parameters = dict(network.named_parameters())
+def plain_loss(network: PlainNetwork, task: Task, evaluation: bool = False) -> Tensor:
+    """
+    The loop of the published implementation, `torch.autograd.grad(create_graph=True)`.
 
-    def call(*inputs):
-        return torch.func.functional_call(network, parameters, inputs)
-
-    for _ in range(network.config.num_inner_steps):
-        gradients = torch.autograd.grad(task.support_loss(call), list(parameters.values()), create_graph=True)
-        parameters = {
-            name: parameter - network.config.inner_lr * gradient
-            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
-        }
-    return task.query_loss(call)
-
-
-def plain_evaluation(network: PlainNetwork, task: Task) -> Tensor:
-    """The same loss by itself: no graph outlives its inner step."""
+    Args:
+        network: of one modality.
+        task: of that modality.
+        evaluation: no graph outlives its inner step, so that the loss has no gradient (under `torch.no_grad`).
+    """
     parameters = dict(network.named_parameters())
     for _ in range(network.config.num_inner_steps):
         with torch.enable_grad():
-            inner = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
-            loss = task.support_loss(partial(_call, network, inner))
-            gradients = torch.autograd.grad(loss, list(inner.values()))
+            if evaluation:
+                parameters = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+            loss = task.support_loss(partial(_call, network, parameters))
+            gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=not evaluation)
         parameters = {
-            name: parameter.detach() - network.config.inner_lr * gradient
-            for (name, parameter), gradient in zip(inner.items(), gradients, strict=True)
+            name: parameter - network.config.inner_lr * gradient
+            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
         }
     return task.query_loss(partial(_call, network, parameters))
 
@@ -152,17 +145,10 @@ def use_learn2learn_sources(folder: Path) -> None:
     Makes `learn2learn.algorithms.maml` importable from an unpacked source distribution, whose Cython parts do not
     build with current compilers: the packages on the way to it are made empty.
     """
-    import types
-
     for name, path in (("learn2learn", folder), ("learn2learn.algorithms", folder / "algorithms")):
         module = types.ModuleType(name)
         module.__path__ = [str(path)]
         sys.modules[name] = module
 
 
-LOSSES = {
-    "plain": plain_loss,
-    "higher": higher_loss,
-    "torchopt": torchopt_loss,
-    "learn2learn": learn2learn_loss,
-}
+LOSSES = {"plain": plain_loss, "higher": higher_loss, "torchopt": torchopt_loss, "learn2learn": learn2learn_loss}

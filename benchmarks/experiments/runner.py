@@ -1,14 +1,13 @@
 """
 The grid of experiments: trains each run once, tests it, and stores a JSON a run and setting in `results/experiments/`.
 
-    python -m benchmarks.experiments --data_dir DATA [--groups modalities baselines ...] [--runs flagship ...]
+    python -m benchmarks.experiments.runner --data_dir DATA [--groups modalities baselines ...] [--runs flagship ...]
         [--seeds 0 1] [--n_way 5] [--k_shot 1] [--budget MINUTES] [--workers 2] [--list]
 
 What is stored already is skipped, so that a stopped command goes on where it was. Every run is a process of one thread:
-no result depends on `--workers`. `python -m benchmarks.report` turns the JSONs into docs/results.md.
+no result depends on `--workers`. `python -m benchmarks.experiments.report` turns the JSONs into docs/results.md.
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -18,274 +17,17 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.audit import audit_episodes, shared_with_test
-from data_builders.new_classes import NEW_CLASSES
 from data_builders.protocols import SPLITS
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-RESULTS = REPOSITORY / "results" / "experiments"
-DATA_SET_OF = {"audio": "esc50", "text": "brown", "image": "cifar100"}
-MODALITIES = tuple(DATA_SET_OF)
-FLAGSHIP = "configs/flagship.yaml"
-REFERENCE = "configs/audio_text_image.yaml"
-GROUPS = ("modalities", "baselines", "reference", "original", "ablation")
-# The same training for all; evaluated on the way for the learning curves.
-BUDGET = {
-    "max_steps": "1000",
-    "per_device_train_batch_size": "3",
-    "logging_steps": "50",
-    "eval_strategy": "steps",
-    "eval_steps": "250",
-    "num_eval_episodes": "100",
-}
-# The reference architecture ends with the weights that were best on validation, which it saves at every evaluation.
-REFERENCE_BUDGET = {"save_steps": "250"}
-WITHOUT_MODULATION = {
-    "conditioning": "none",
-    "modulation_init": "default",
-    "task_encoder_pooling": "mean",
-    "share_embeddings": "false",
-    "task_encoder_learning_rate": "0",  # which is to have no meaning without one
-}
-WITHOUT_INNER_LOOP = {"num_inner_steps": "0", "inner_rates": "fixed"}
-# The published evaluation draws 15 queries a class, again and again where a class has fewer.
-ORIGINAL = {"protocol": "original", "n_query": "15"}
-
-Options = dict[str, str | list[str]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """
-    One row of the tables.
-
-    Attributes:
-        what: it shows.
-        groups: tables that it belongs to.
-        config: the YAML file; none for what is not trained.
-        options: that differ from the config's, beside the common `BUDGET`.
-        shots: of the tests; trained for the first.
-        seeds: of the training, unless the command gives some.
-        test_episodes: a modality.
-    """
-
-    what: str
-    groups: tuple[str, ...]
-    config: str | None = FLAGSHIP
-    options: Options = field(default_factory=dict)
-    shots: tuple[int, ...] = (1,)
-    seeds: tuple[int, ...] = (0,)
-    test_episodes: int = 600
-
-
-def _default(what: str, *groups: str, **more) -> Run:
-    return Run(what, groups, FLAGSHIP, **more)
-
-
-def _reference(what: str, *groups: str, config: str = REFERENCE, **more) -> Run:
-    return Run(what, groups, config, **more)
-
-
-BOTH = (1, 5)
-ALL = {"shots": BOTH, "test_episodes": 1000}
-# In the order in which they run: the most informative first.
-RUNS: dict[str, Run] = {
-    "nearest_centroid": Run("nearest centroid, nothing learned", ("baselines", "ablation"), None, **ALL),
-    "flagship": _default("default architecture", *("modalities", "baselines", "ablation"), seeds=(0, 1, 2, 3), **ALL),
-    "no_modulation": _default(
-        "without modulation (plain MAML)", "baselines", "ablation", options=WITHOUT_MODULATION, seeds=(0, 1)
-    ),
-    "protonet": _default(
-        "ProtoNet, same backbone",
-        *("baselines", "ablation"),
-        options={**WITHOUT_MODULATION, **WITHOUT_INNER_LOOP, "label_smoothing": "0"},
-        seeds=(0, 1),
-        **ALL,
-    ),
-    # In training the cosine classifier of the training classes; in the test a linear layer that starts from prototypes
-    # and is fitted to the support set by gradient descent.
-    "supervised": _default(
-        "supervised backbone, linear head",
-        *("baselines", "ablation"),
-        options={
-            **WITHOUT_MODULATION,
-            "inner_rates": "fixed",
-            "label_smoothing": "0",
-            "auxiliary": "true",
-            "episode_weight": "0",
-            "num_inner_steps": "20",
-        },
-        seeds=(0, 1),
-        **ALL,
-    ),
-    "audio": _default("audio", "modalities", options={"datasets": ["esc50"]}, seeds=(0, 1), shots=BOTH),
-    "text": _default("text", "modalities", options={"datasets": ["brown"]}, seeds=(0, 1), shots=BOTH),
-    "image": _default("image", "modalities", options={"datasets": ["cifar100"]}, seeds=(0, 1), shots=BOTH),
-    "audio_text": _default("audio, text", "modalities", options={"datasets": ["esc50", "brown"]}, shots=BOTH),
-    "audio_image": _default("audio, image", "modalities", options={"datasets": ["esc50", "cifar100"]}, shots=BOTH),
-    "text_image": _default("text, image", "modalities", options={"datasets": ["brown", "cifar100"]}, shots=BOTH),
-    **{
-        f"{modality}_third": _default(
-            f"{modality}, as many tasks of it as the model of three",
-            "baselines",
-            options={"datasets": [name], "per_device_train_batch_size": "1"},
-            seeds=(0, 1, 2, 3),
-            shots=BOTH,
-        )
-        for modality, name in DATA_SET_OF.items()
-    },
-    "reference": _reference("reference architecture", "reference", "original"),
-    "reference_no_modulation": _reference(
-        "without modulation (plain MAML)", "reference", options={"conditioning": "none"}
-    ),
-    "original_audio": _reference("audio", "original", config="configs/audio.yaml", options=ORIGINAL),
-    "reference_audio": _reference("audio", "original", config="configs/audio.yaml"),
-    "original_text": _reference("text", "original", config="configs/text.yaml", options=ORIGINAL),
-    "reference_text": _reference("text", "original", config="configs/text.yaml"),
-    "original": _reference("audio, text, image", "original", options=ORIGINAL),
-    "first_order": _default("first order", "baselines", "ablation", options={"first_order": "true"}, seeds=(0, 1)),
-    "all_parameters": _default(
-        "all parameters adapted, not the head alone (ANIL)",
-        *("baselines", "ablation"),
-        options={"adapted_parameters": "all"},
-    ),
-    "reference_first_order": _reference("first order", "reference", options={"first_order": "true"}),
-    "reference_anil": _reference("head alone adapted (ANIL)", "reference", options={"adapted_parameters": "head"}),
-    "reference_one_embedding": _reference(
-        "images read as sounds: no modality-aware embedding", "reference", options={"image_signal_side": "163"}
-    ),
-    "reference_inductive": _reference(
-        "queries normalised with the support set's statistics",
-        "reference",
-        options={"norm_statistics": "support"},
-    ),
-    "untrained": _default(
-        "fitted, not trained",
-        "ablation",
-        options={"max_steps": "1", "learning_rate": "1e-12", "warmup_steps": "0"},
-    ),
-    "no_inner_loop": _default("without inner loop", "ablation", options=WITHOUT_INNER_LOOP),
-    "no_descriptor": _default(
-        "without descriptor", "ablation", options={"descriptor_size": "0", "network_gain": "1.0"}
-    ),
-    "no_augmentation": _default("without augmentation", "ablation", options={"augment": "false"}),
-    "batch_norm": _default(
-        "batch norm over each set for itself, queries with queries",
-        "ablation",
-        options={"norm": "batch", "norm_statistics": "transductive"},
-    ),
-    "no_new_classes": _default(
-        "without rotated images and faster and slower sounds as new classes",
-        "ablation",
-        options={"new_classes": "false"},
-    ),
-    "mix_classes": _default("with mixed classes", "ablation", options={"mix_classes": '{"audio": 0.5, "image": 0.5}'}),
-    "same_way": _default("trained 5-way 1-shot", "ablation", options={"train_n_way": "5", "train_k_shot": "1"}),
-    "no_label_smoothing": _default("without label smoothing", "ablation", options={"label_smoothing": "0"}),
-    "fixed_rates": _default("without trained inner rates", "ablation", options={"inner_rates": "fixed"}),
-    "meta_sgd": _default("rates of each element (Meta-SGD)", "ablation", options={"inner_rates": "per_element"}),
-    "kernel_modulation": _default("modulated kernels (after KML)", "ablation", options={"conditioning": "kernel"}),
-    "multi_step_loss": _default(
-        "with multi-step loss and first order at first",
-        "ablation",
-        options={"multi_step_loss_steps": "300", "first_order_steps": "100"},
-    ),
-    "auxiliary": _default("with auxiliary classification", "ablation", options={"auxiliary": "true"}),
-}
-# Folders, which the stored commands name as a reader would.
-FOLDERS = {"--data_dir": "DATA", "--output_dir": "OUTPUT", "--model_name_or_path": "TRAINED", "--json": "FILE"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run with a seed and a setting to train for."""
-
-    name: str
-    seed: int
-    n_way: int = 5
-    k_shot: int = 1
-
-    @property
-    def run(self) -> Run:
-        return RUNS[self.name]
-
-    @property
-    def shots(self) -> tuple[int, ...]:
-        """Of its tests. Another setting than the usual one is trained and tested for itself."""
-        return self.run.shots if (self.n_way, self.k_shot) == (5, 1) else (self.k_shot,)
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}-{self.n_way}w{self.k_shot}s-seed{self.seed}"
-
-    def result(self, k_shot: int) -> Path:
-        return result_path(self.name, self.seed, k_shot, self.n_way)
-
-    def missing(self) -> list[int]:
-        """Shots of the tests that have no result yet."""
-        return [k_shot for k_shot in self.shots if not self.result(k_shot).is_file()]
-
-    def options(self) -> Options:
-        """What goes on top of the config, without folders."""
-        setting = {} if (self.n_way, self.k_shot) == (5, 1) else {"n_way": str(self.n_way), "k_shot": str(self.k_shot)}
-        test = {"num_test_episodes": str(self.run.test_episodes), "seed": str(self.seed)}
-        common = BUDGET if self.run.config == FLAGSHIP else {**BUDGET, **REFERENCE_BUDGET}
-        options = {**common, **test, **self.run.options, **setting}
-        return {**options, **_of_its_modalities(self.run.config, options)}
-
-    def command(self, data_dir: str | None, output_dir: Path) -> list[str]:
-        """The command line that trains it and tests it, after `python`."""
-        folders = ({"data_dir": data_dir} if data_dir else {}) | {"output_dir": str(output_dir)}
-        return ["run_meta.py", self.run.config, *_words({**folders, **self.options()})]
-
-    def values(self) -> dict:
-        """All options that the run is made of, those of the config included."""
-        return {**_yaml(self.run.config), **self.options(), "output_dir": None}
-
-
-def _of_its_modalities(config: str, options: Options) -> Options:
-    """Values that the config gives for modalities which the run does not have, without these."""
-    own, few = _yaml(config), {}
-    if "datasets" not in options:
-        return few
-    if "new_classes" in own and "new_classes" not in options:
-        kept = [new for new in own["new_classes"] if DATA_SET_OF[NEW_CLASSES[new].modality] in options["datasets"]]
-        few["new_classes"] = kept or "false"
-    for name in ("network_gain", "descriptor_whitening"):
-        value = own.get(name)
-        value = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
-        if isinstance(value, dict) and name not in options:
-            few[name] = json.dumps({m: value[m] for m in value if DATA_SET_OF[m] in options["datasets"]})
-    return few
-
-
-@cache
-def _yaml(config: str) -> dict:
-    return yaml.safe_load((REPOSITORY / config).read_text())
-
-
-def _words(options: Options) -> list[str]:
-    return [
-        word
-        for name, value in options.items()
-        for word in (f"--{name}", *([value] if isinstance(value, str) else value))
-    ]
-
-
-def result_path(name: str, seed: int, k_shot: int, n_way: int = 5) -> Path:
-    return RESULTS / f"{name}-{n_way}w{k_shot}s-seed{seed}.json"
-
-
-def stored_results() -> list[dict]:
-    """All JSONs of runs, by file name."""
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*-seed*.json"))]
+from ..data import MODALITIES
+from ..pages import command_line
+from .grid import FOLDERS, GROUPS, REPOSITORY, RUNS, Job, stored_results
 
 
 def plan(
@@ -367,7 +109,7 @@ def execute(job: Job, data_dir: str | None, outputs: Path) -> None:
 
 def _execute_centroid(job: Job, k_shot: int, data_dir: str | None, outputs: Path) -> None:
     unstored = outputs / job.label / f"{k_shot}shot.json"
-    words = ["-m", "benchmarks.nearest_centroid", *(("--data_dir", data_dir) if data_dir else ())]
+    words = ["-m", "benchmarks.studies.nearest_centroid", *(("--data_dir", data_dir) if data_dir else ())]
     words += ["--n_way", str(job.n_way), "--k_shot", str(k_shot), "--num_episodes", str(job.run.test_episodes)]
     words += ["--json", str(unstored)]
     start = time.monotonic()
@@ -537,7 +279,7 @@ def work(jobs: list[Job], data_dir: str | None, outputs: Path, workers: int, bud
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status: 1 if a run failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, page=False)
     parser.add_argument("--data_dir", help="folder with the data sets' archives; without it they are fetched")
     parser.add_argument("--runs", nargs="+", default=[], choices=list(RUNS), metavar="NAME", help="see --list")
     parser.add_argument("--groups", nargs="+", default=[], choices=GROUPS)

@@ -1,7 +1,7 @@
 """
 FewShotClassifier against the Trainer's evaluation of the same episodes, and how long one fit and one predict take.
 
-    python -m benchmarks.classifier --model MODEL --data_dir DATA [--episodes 200] [--threads 2] [--write FILE]
+    python -m benchmarks.studies.classifier --model MODEL --data_dir DATA [--episodes 200] [--threads 2] [--write FILE]
 
 Held-out test classes, inputs as a person gives them: waveforms, pictures, and texts as strings. Besides the accuracies
 (with 95 % intervals over episodes) and the predictions that differ from the Trainer's under norm_statistics="support":
@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,10 +26,10 @@ from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import FewShotClassifier, MetaTrainer, MetaTrainingArguments, MSMAMLModel, MSMAMLProcessor
 from modeling_msmaml.metrics import mean_and_ci95
 
-from .pages import replace_between
+from ..data import DATA_SETS, N_QUERY
+from ..pages import command_line, percent, publish, table
 
-DATA_SETS = {"audio": "esc50", "text": "brown", "image": "cifar100"}
-N_QUERY = {"audio": 3, "text": 15, "image": 15}
+PART = "classifier"
 SURE = 0.7
 
 
@@ -50,9 +49,6 @@ class Measured:
     predict_all: list[float] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)  # of each query
     right: list[bool] = field(default_factory=list)
-
-
-BEGIN, END = "<!-- classifier: begin -->", "<!-- classifier: end -->"
 
 
 def as_given(rows: torch.Tensor, modality: str, processor: MSMAMLProcessor) -> Sequence:
@@ -158,8 +154,7 @@ def calibration_error(
 def _percent(values: list[float]) -> str:
     if not values:
         return "the same"
-    mean, half_width = mean_and_ci95(values)
-    return f"{100 * mean:.2f} ± {100 * half_width:.2f}"
+    return percent(*mean_and_ci95(values))
 
 
 def _milliseconds(values: list[float]) -> str:
@@ -168,57 +163,45 @@ def _milliseconds(values: list[float]) -> str:
 
 def tables(results: dict[str, Measured], arguments: argparse.Namespace) -> str:
     """The figures as Markdown."""
-    lines = [
-        f"{arguments.n_way}-way {arguments.k_shot}-shot, {arguments.episodes} episodes a modality:",
-        "",
-        "| modality | Trainer, % | fit and predict, % | predictions that differ | new last layer, % "
-        f"| calibration error, % | at least {SURE} sure, % | accuracy on these, % "
-        f"| 1 to {arguments.k_shot} examples, repeated, % | not repeated, % |",
-        "| --- " + "| ---: " * 9 + "|",
-    ]
+    rows, times = [], []
     for modality, result in results.items():
         confidence, right = np.asarray(result.confidence), np.asarray(result.right)
         sure = confidence >= SURE
-        on_these = f"{100 * right[sure].mean():.1f}" if sure.any() else "none"
-        lines.append(
-            f"| {modality} | {_percent(result.trainer)} | {_percent(result.classifier)} | {result.differing} of "
-            f"{result.queries} | {_percent(result.new_head)} | {100 * calibration_error(confidence, right):.1f} | "
-            f"{100 * sure.mean():.0f} | {on_these} | {_percent(result.repeated)} | {_percent(result.not_repeated)} |"
-        )
-    lines += [
-        "",
+        cells = [_percent(result.trainer), _percent(result.classifier), f"{result.differing} of {result.queries}"]
+        cells += [_percent(result.new_head), f"{100 * calibration_error(confidence, right):.1f}"]
+        cells += [f"{100 * sure.mean():.0f}", f"{100 * right[sure].mean():.1f}" if sure.any() else "none"]
+        rows.append([modality, *cells, _percent(result.repeated), _percent(result.not_repeated)])
+        times.append([modality, *map(_milliseconds, (result.fit, result.predict_one, result.predict_all))])
+    head = ["modality", "Trainer, %", "fit and predict, %", "predictions that differ", "new last layer, %"]
+    head += ["calibration error, %", f"at least {SURE} sure, %", "accuracy on these, %"]
+    head += [f"1 to {arguments.k_shot} examples, repeated, %", "not repeated, %"]
+    head_of_times = ["modality", "one fit", "one predict of one query", "one predict of all queries of an episode"]
+    parts = [
+        f"{arguments.n_way}-way {arguments.k_shot}-shot, {arguments.episodes} episodes a modality:",
+        table(head, rows),
         f"Median milliseconds on {arguments.threads} threads, and 95th percentile in brackets, decoding included:",
-        "",
-        "| modality | one fit | one predict of one query | one predict of all queries of an episode |",
-        "| --- | ---: | ---: | ---: |",
+        table(head_of_times, times),
     ]
-    for modality, result in results.items():
-        times = (result.fit, result.predict_one, result.predict_all)
-        lines.append(f"| {modality} | {' | '.join(map(_milliseconds, times))} |")
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--model", required=True, help="folder of a trained model with its processor")
-    parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()), help="one a modality")
+    parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()), help="one per modality")
     parser.add_argument("--data_dir", help="folder with the archives")
-    parser.add_argument("--episodes", type=int, default=200, help="a modality; at least 2")
+    parser.add_argument("--episodes", type=int, default=200, help="of each modality; at least 2")
     parser.add_argument("--n_way", type=int, default=5)
     parser.add_argument("--k_shot", type=int, default=5)
     parser.add_argument("--n_query", type=int, help=f"by default {N_QUERY}")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--write", type=Path, help="put the tables into their place on this page")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     results = {}
     for name in arguments.datasets:
         split = load_few_shot(name, "test", data_dir=arguments.data_dir)
         results[split.modality] = measure(split, arguments.model, arguments)
-    text = tables(results, arguments)
-    print(text)
-    if arguments.write is not None:
-        replace_between(arguments.write, BEGIN, END, text)
+    publish(PART, tables(results, arguments), arguments.write)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from modeling_msmaml.plots import COLOURS
 
-from .experiments import MODALITIES
+from ..data import MODALITIES
 
 # Okabe and Ito's colours, which remain distinct for colour-blind readers, and a marker each.
 COLOUR_OF = dict(zip(MODALITIES, COLOURS, strict=False))
