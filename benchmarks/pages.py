@@ -5,13 +5,22 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 
-def command_line(description: str, page: bool = True) -> argparse.ArgumentParser:
-    """The parser of a command: its module's docstring as the help and, if it can fill a page, the option `--write`."""
+def command_line(description: str, page: bool = True, **options: int | float | str | None) -> argparse.ArgumentParser:
+    """
+    The parser of a command, without abbreviations.
+
+    Args:
+        description: the docstring of its module, which is the help.
+        page: whether it can fill its place on a page, which `--write` names.
+        **options: those that need no help, with their defaults; `None` stands for text.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     if page:
         parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into their place on this page")
+    for name, default in options.items():
+        parser.add_argument(f"--{name}", type=str if default is None else type(default), default=default)
     return parser
 
 

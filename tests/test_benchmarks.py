@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.pages import parts_of
-from benchmarks.speed import bfloat16, checkpointing, contenders, end_to_end, meta_step, where_time_goes
+from benchmarks.speed import checkpointing, contenders, end_to_end, meta_step, where_time_goes
 from benchmarks.speed.plain import plain_loss
 from benchmarks.studies import classifier, front_ends, held_out_classes
 from data_builders import load_few_shot
@@ -199,30 +199,6 @@ def test_bytes_of_passes_grow_by_those_of_an_inner_step():
     parameters = sum(value.numel() for value in MSMAMLModel(MSMAMLConfig()).task_network.parameters())
     assert 4 * 7 * 5 * layers < step < 4 * (7 * 5 * layers + 3 * parameters)
     assert passes(2, False) - passes(1, False) > 2 * step
-
-
-def test_bfloat16_takes_the_difference_of_the_same_episodes(page, tmp_path, monkeypatch):
-    text = load_few_shot("synthetic:text", "test")
-    model = MSMAMLModel(MSMAMLConfig(modalities=["text"], num_channels=4, num_layers=2))
-    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
-    model.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(bfloat16, "N_QUERY", {"text": 3})
-    asked = []
-    exact = bfloat16.accuracies
-
-    def accuracies(model, episodes, bf16):
-        values, seconds = exact(model, episodes, bf16)
-        assert model(episodes).logits["text"].dtype == torch.float32
-        asked.append(bf16)
-        return [value - 0.25 * bf16 for value in values], seconds
-
-    monkeypatch.setattr(bfloat16, "accuracies", accuracies)
-    options = ["--datasets", "synthetic:text", "--episodes", "3", "--write", str(page)]
-    bfloat16.main(["--model", str(tmp_path / "model"), *options])
-    ((first, second, difference, speed),) = cells_of(written(page, bfloat16), "text")
-    assert asked == [False, True, False, True] and float(speed) > 0
-    mean, other, gap = (float(cell.split(" ± ")[0]) for cell in (first, second, difference))
-    assert other - mean == pytest.approx(gap, abs=0.011)
 
 
 def test_checkpointing_reports_less_memory_for_many_steps(page, monkeypatch):

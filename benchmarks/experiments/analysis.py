@@ -13,7 +13,6 @@ perplexity 30); several tasks for each of a few sets of classes.
 import json
 import math
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,27 +77,17 @@ def inner_steps(trained: Path, data_dir: str | None, steps: list[int], num_episo
     settings, model = settings_of(trained), MSMAMLModel.from_pretrained(trained).eval()
     trained_steps = model.config.num_inner_steps
     splits = load_splits(settings, "validation", data_dir)
-    episodes = EpisodeDataset(
-        splits,
-        *(settings[name] for name in ("n_way", "k_shot", "n_query")),
-        num_episodes * len(splits),
-        settings["eval_seed"],
-        source_disjoint=settings["source_disjoint"],
-    )
+    shape = (settings["n_way"], settings["k_shot"], settings["n_query"], num_episodes * len(splits))
+    apart = settings["source_disjoint"]
+    episodes = EpisodeDataset(splits, *shape, settings["eval_seed"], source_disjoint=apart)
     curve = []
     for number in steps:
         set_inner_steps(model, number)
         curve.append({"steps": number, **accuracies(model, episodes)})
     kept = ("protocol", "n_way", "k_shot", "n_query", "eval_seed", "datasets", "training_steps", "tasks_per_step")
-    return {
-        "split": "validation",
-        "episodes": num_episodes,
-        **{name: settings[name] for name in (*kept, "seed", "transductive")},
-        "training_commit": settings["commit"],
-        "trained_steps": trained_steps,
-        "inner_rates": model.config.inner_rates,
-        "curve": curve,
-    }
+    how = {"split": "validation", "episodes": num_episodes, "training_commit": settings["commit"]}
+    how |= {name: settings[name] for name in (*kept, "seed", "transductive")}
+    return {**how, "trained_steps": trained_steps, "inner_rates": model.config.inner_rates, "curve": curve}
 
 
 def class_sets(split: FewShotSplit, n_way: int, number: int) -> list[list[str]]:
@@ -147,20 +136,18 @@ def task_codes(trained: Path, data_dir: str | None, sets: int, tasks: int) -> di
     for plane, points in planes.items():
         for group, own in zip(groups, points.reshape(len(groups), tasks, 2), strict=True):
             group[plane] = np.round(own, 4).tolist()
-    return {
-        "split": "test",
-        "tasks_of_a_set": tasks,
-        "size": vectors.shape[1],
-        "explained_variance": analysis.explained_variance_ratio_.round(4).tolist(),
-        **{name: settings[name] for name in ("protocol", "n_way", "k_shot", "datasets", "training_steps", "seed")},
-        "training_commit": settings["commit"],
-        "groups": groups,
-    }
+    kept = ("protocol", "n_way", "k_shot", "datasets", "training_steps", "seed")
+    how = {"split": "test", "tasks_of_a_set": tasks, "size": vectors.shape[1], "training_commit": settings["commit"]}
+    how |= {"explained_variance": analysis.explained_variance_ratio_.round(4).tolist()}
+    return {**how, **{name: settings[name] for name in kept}, "groups": groups}
+
+
+ANALYSES = {"inner_steps": (inner_steps, "steps", "num_episodes"), "task_codes": (task_codes, "sets", "tasks")}
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = command_line(__doc__, page=False)
-    parser.add_argument("what", choices=["inner_steps", "task_codes"])
+    parser.add_argument("what", choices=list(ANALYSES))
     parser.add_argument("trained", type=Path, help="folder of a finished run")
     parser.add_argument("--data_dir", help="folder with the data sets' archives; without it they are fetched")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 1, 2, 3, 5, 10], help="of inner_steps")
@@ -168,14 +155,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sets", type=int, default=CLASS_SETS, help="of task_codes: class sets of a modality")
     parser.add_argument("--tasks", type=int, default=TASKS_OF_A_SET, help="of task_codes: support sets a class set")
     options = parser.parse_args(argv)
-    if options.what == "inner_steps":
-        found = inner_steps(options.trained, options.data_dir, options.steps, options.num_episodes)
-    else:
-        found = task_codes(options.trained, options.data_dir, options.sets, options.tasks)
     words = ["python", "-m", "benchmarks.experiments.analysis", options.what, "TRAINED"]
     words += [] if options.data_dir is None else ["--data_dir", "DATA"]
-    for name in ("steps", "num_episodes") if options.what == "inner_steps" else ("sets", "tasks"):
-        value = getattr(options, name)
+    function, *names = ANALYSES[options.what]
+    values = [getattr(options, name) for name in names]
+    found = function(options.trained, options.data_dir, *values)
+    for name, value in zip(names, values, strict=True):
         words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     path = grid.RESULTS / "analysis" / f"{options.what}-{options.trained.resolve().name}.json"
     head = {"name": options.trained.resolve().name, "commit": commit(), "command": shlex.join(words)}
@@ -184,4 +169,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

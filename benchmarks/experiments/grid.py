@@ -17,14 +17,8 @@ FLAGSHIP = "configs/flagship.yaml"
 REFERENCE = "configs/audio_text_image.yaml"
 GROUPS = ("modalities", "baselines", "reference", "original", "ablation")
 # The same training for all; evaluated on the way for the learning curves.
-BUDGET = {
-    "max_steps": "1000",
-    "per_device_train_batch_size": "3",
-    "logging_steps": "50",
-    "eval_strategy": "steps",
-    "eval_steps": "250",
-    "num_eval_episodes": "100",
-}
+BUDGET = {"max_steps": "1000", "per_device_train_batch_size": "3", "logging_steps": "50"}
+BUDGET |= {"eval_strategy": "steps", "eval_steps": "250", "num_eval_episodes": "100"}
 # The reference architecture ends with the weights that were best on validation, which it saves at every evaluation.
 REFERENCE_BUDGET = {"save_steps": "250"}
 WITHOUT_MODULATION = {
@@ -65,16 +59,10 @@ class Run:
     test_episodes: int = 600
 
 
-def _default(
-    what: str,
-    *groups: str,
-    config: str = FLAGSHIP,
-    shots: tuple[int, ...] = (1,),
-    seeds: tuple[int, ...] = (0,),
-    test_episodes: int = 600,
-    **options: str | list[str],
-) -> Run:
-    return Run(what, groups, config, options, shots, seeds, test_episodes)
+def _default(what: str, *groups: str, config: str = FLAGSHIP, **more) -> Run:
+    """A run of the default architecture: `more` is what a run has, and options that differ from the config's."""
+    own = {name: more.pop(name) for name in ("shots", "seeds", "test_episodes") if name in more}
+    return Run(what, groups, config, more, **own)
 
 
 _reference = partial(_default, config=REFERENCE)
@@ -198,7 +186,10 @@ class Job:
     def command(self, data_dir: str | None, output_dir: Path) -> list[str]:
         """The command line that trains it and tests it, after `python`."""
         folders = ({"data_dir": data_dir} if data_dir else {}) | {"output_dir": str(output_dir)}
-        return ["run_meta.py", self.run.config, *_words({**folders, **self.options()})]
+        words = ["run_meta.py", self.run.config]
+        for name, value in {**folders, **self.options()}.items():
+            words += [f"--{name}", *([value] if isinstance(value, str) else value)]
+        return words
 
     def values(self) -> dict:
         """All options that the run is made of, those of the config included."""
@@ -224,14 +215,6 @@ def _of_its_modalities(config: str, options: Options) -> Options:
 @cache
 def _yaml(config: str) -> dict:
     return yaml.safe_load((REPOSITORY / config).read_text())
-
-
-def _words(options: Options) -> list[str]:
-    return [
-        word
-        for name, value in options.items()
-        for word in (f"--{name}", *([value] if isinstance(value, str) else value))
-    ]
 
 
 def result_path(name: str, seed: int, k_shot: int, n_way: int = 5) -> Path:

@@ -4,7 +4,7 @@ Writes the tables of docs/results.md and their pictures from the JSONs of `resul
     python -m benchmarks.experiments.report
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -107,23 +107,13 @@ def reference_section(results: Results) -> Iterator[str]:
 def original_section(results: Results) -> Iterator[str]:
     pairs = (("audio", "original_audio", "reference_audio"), ("text", "original_text", "reference_text"))
     pairs += (("audio, text, image", "original", "reference"),)
-    rows, used = [], []
-    for title, *names in pairs:
-        for name in names:
-            for result in results.of(name):
-                used.append(result)
-                rows += [
-                    [
-                        title,
-                        result["protocol"],
-                        modality,
-                        cell(result, f"test_{modality}_accuracy"),
-                        *overlap(result, title),
-                    ]
-                    for modality in MODALITIES
-                    for overlap in [_overlap_cells(modality)]
-                    if f"test_{modality}_accuracy" in result
-                ]
+    used = [(title, result) for title, *names in pairs for name in names for result in results.of(name)]
+    rows = [
+        [title, result["protocol"], m, cell(result, f"test_{m}_accuracy"), *_overlap_cells(title, result, m)]
+        for title, result in used
+        for m in MODALITIES
+        if f"test_{m}_accuracy" in result
+    ]
     if not rows:
         return
     yield "### What the published numbers measure"
@@ -133,27 +123,22 @@ def original_section(results: Results) -> Iterator[str]:
         "samples themselves. The reference architecture under it and under `class_disjoint`, 5-way 1-shot, beside what "
         "the published project gives for its sets (read off its chart; its training was longer: 30,000 batches of 5). "
         "Brown is documents of 3,000 tokens under `original`, as published, else passages of 600. "
-        f"{conditions(used)}"
+        f"{conditions([result for _, result in used])}"
     )
     head = ["trained with", "protocol", "modality", "accuracy", "published, about", "training classes in the test"]
-    yield table(
-        [*head, "episodes where support and query share a source", "of these pairs, the same sample"], rows, words=3
-    )
+    head += ["episodes where support and query share a source", "of these pairs, the same sample"]
+    yield table(head, rows, words=3)
 
 
-def _overlap_cells(modality: str) -> Callable[[dict, str], list[str]]:
-    def cells(result: dict, title: str) -> list[str]:
-        known = PUBLISHED[result["n_way"], result["k_shot"]] if result["protocol"] == "original" else {}
-        overlap = result["overlap"][modality]
-        classes = result["data"][modality]["classes_and_samples"]["test"][0]
-        return [
-            f"{known[title]:g}" if title in known else "",
-            f"{overlap['classes_of_training_in_test']} of {classes}",
-            f"{100 * overlap['leaking_episodes'] / overlap['episodes']:.1f} %",
-            f"{overlap['same_sample']} of {overlap['same_source']}" if overlap["same_source"] else "none",
-        ]
-
-    return cells
+def _overlap_cells(title: str, result: dict, modality: str) -> list[str]:
+    known = PUBLISHED[result["n_way"], result["k_shot"]] if result["protocol"] == "original" else {}
+    overlap = result["overlap"][modality]
+    return [
+        f"{known[title]:g}" if title in known else "",
+        f"{overlap['classes_of_training_in_test']} of {result['data'][modality]['classes_and_samples']['test'][0]}",
+        f"{100 * overlap['leaking_episodes'] / overlap['episodes']:.1f} %",
+        f"{overlap['same_sample']} of {overlap['same_source']}" if overlap["same_source"] else "none",
+    ]
 
 
 def ablation_section(results: Results) -> Iterator[str]:
@@ -232,16 +217,15 @@ def _codes_file(found: dict) -> str:
 
 def curve_rows(results: Results) -> list[tuple[str, list[tuple[str, dict]]]]:
     """Title of an architecture -> its runs' curves."""
-    shown = (
-        ("default architecture", ("flagship", "no_modulation", "protonet", "supervised")),
-        ("reference architecture", ("reference", "reference_no_modulation")),
-    )
-    rows = []
-    for title, names in shown:
-        runs = [(result["what"], result["learning_curve"]) for name in names for result in results.of(name)[:1]]
-        if runs:
-            rows.append((title, runs))
-    return rows
+    shown = {
+        "default architecture": ("flagship", "no_modulation", "protonet", "supervised"),
+        "reference architecture": ("reference", "reference_no_modulation"),
+    }
+    rows = [
+        (title, [(result["what"], result["learning_curve"]) for name in names for result in results.of(name)[:1]])
+        for title, names in shown.items()
+    ]
+    return [(title, runs) for title, runs in rows if runs]
 
 
 SECTIONS = (cost_section, sets_section, baselines_section, reference_section, original_section, ablation_section)
@@ -263,8 +247,7 @@ def figures() -> Iterator[tuple[str, Figure]]:
     if rows := curve_rows(results):
         yield "experiments_learning_curves.svg", pictures.draw(pictures.learning_curves, rows)
     if measured := results.analysis("inner_steps"):
-        titles = [found["name"] for found in measured]
-        yield "experiments_inner_steps.svg", pictures.draw(pictures.inner_steps, measured, titles)
+        yield "experiments_inner_steps.svg", pictures.draw(pictures.inner_steps, measured)
     for found in results.analysis("task_codes"):
         yield _codes_file(found), pictures.draw(pictures.task_codes, found)
 

@@ -76,33 +76,25 @@ def rows_of(results: Results, names: Iterable[str], k_shot: int, what: Callable[
 
 
 def centroid_rows(results: Results, k_shot: int) -> Rows:
-    rows = []
-    for result in results.of("nearest_centroid", k_shot=k_shot):
-        for row in result["rows"]:
-            rows.append(
-                [row["method"], "", *(cell(row, "accuracy") if row["modality"] == m else "" for m in MODALITIES), ""]
-            )
-    return rows
+    return [
+        [row["method"], "", *(cell(row, "accuracy") if row["modality"] == m else "" for m in MODALITIES), ""]
+        for result in results.of("nearest_centroid", k_shot=k_shot)
+        for row in result["rows"]
+    ]
 
 
 def specialist_rows(results: Results, k_shot: int) -> Rows:
     """Multi-MAML: the three models of one modality as one row, of as many meta-steps, and of as many tasks in all."""
     rows = []
-    kinds = {"": "as many meta-steps", "_third": "as many tasks of it"}
-    for end, as_many in kinds.items():
-        by_seed: dict[int, dict[str, dict]] = defaultdict(dict)
+    for end, as_many in (("", "as many meta-steps"), ("_third", "as many tasks of it")):
+        by_seed: dict[int, dict[str, float]] = defaultdict(dict)
         for modality in MODALITIES:
+            keys = (f"test_{modality}_accuracy", f"test_{modality}_accuracy_ci95")
             for result in results.of(f"{modality}{end}", k_shot=k_shot):
-                by_seed[result["seed"]][modality] = result
+                by_seed[result["seed"]] |= {key: result[key] for key in keys}
         for seed, found in sorted(by_seed.items()):
-            if len(found) == len(MODALITIES):
-                merged = {
-                    key: value
-                    for modality, own in found.items()
-                    for key, value in own.items()
-                    if key.startswith(f"test_{modality}")
-                }
-                rows.append([f"a specialist a modality (Multi-MAML), {as_many}", str(seed), *accuracies(merged)])
+            if len(found) == 2 * len(MODALITIES):
+                rows.append([f"a specialist a modality (Multi-MAML), {as_many}", str(seed), *accuracies(found)])
     return rows
 
 

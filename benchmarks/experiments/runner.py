@@ -114,19 +114,13 @@ def _execute_centroid(job: Job, k_shot: int, data_dir: str | None, outputs: Path
     words += ["--json", str(unstored)]
     start = time.monotonic()
     run_command(words, unstored.with_suffix(".txt"))
-    content = {
-        "name": job.name,
-        "what": job.run.what,
-        "groups": job.run.groups,
-        "config": None,
-        "n_way": job.n_way,
-        "k_shot": k_shot,
-        "seed": job.seed,
-        "rows": json.loads(unstored.read_text()),
-        "wall_s": round(time.monotonic() - start, 1),
-        "command": shlex.join(["python", *anonymous(words)]),
-    }
-    write_json(job.result(k_shot), content)
+    content = {**_head(job), "n_way": job.n_way, "k_shot": k_shot, "seed": job.seed}
+    content |= {"rows": json.loads(unstored.read_text()), "wall_s": round(time.monotonic() - start, 1)}
+    write_json(job.result(k_shot), {**content, "command": shlex.join(["python", *anonymous(words)])})
+
+
+def _head(job: Job) -> dict:
+    return {"name": job.name, "what": job.run.what, "groups": job.run.groups, "config": job.run.config}
 
 
 def result_of(job: Job, k_shot: int, folder: Path, trained: Path) -> dict:
@@ -136,27 +130,15 @@ def result_of(job: Job, k_shot: int, folder: Path, trained: Path) -> dict:
     settings, told = test["settings"], training["settings"]
     if settings["k_shot"] != k_shot or settings["n_way"] != job.n_way:
         raise RuntimeError(f"{folder} holds a test of {settings['n_way']}-way {settings['k_shot']}-shot")
-    return {
-        "name": job.name,
-        "what": job.run.what,
-        "groups": job.run.groups,
-        "config": job.run.config,
-        "split": "test",
-        **{
-            key: settings[key]
-            for key in ("protocol", "source_disjoint", "n_way", "k_shot", "n_query", "eval_seed", "datasets")
-        },
-        **{key: settings[key] for key in ("training_steps", "best_step", "tasks_per_step", "seed", "transductive")},
-        "commit": settings["commit"],
-        "training_commit": told["commit"],
-        "trained": {key: value for key, value in told.items() if key in ("n_way", "k_shot", "n_query")}
-        | {key: value for key, value in told.items() if key.startswith("train_") or key == "augment"},
-        **{key: value for key, value in test.items() if "accuracy" in key or key.endswith("episodes")},
-        "validation": {key: value for key, value in training.items() if key.startswith("eval_") and "accuracy" in key},
-        "train_runtime_s": training.get("train_runtime"),
-        "warnings": settings.get("warnings", []),
-        "learning_curve": learning_curve(trained),
-    }
+    kept = ("protocol", "source_disjoint", "n_way", "k_shot", "n_query", "eval_seed", "datasets")
+    kept += ("training_steps", "best_step", "tasks_per_step", "seed", "transductive", "commit")
+    trained_with = ("n_way", "k_shot", "n_query", "augment")
+    found = {**_head(job), "split": "test", **{key: settings[key] for key in kept}, "training_commit": told["commit"]}
+    found["trained"] = {k: value for k, value in told.items() if k in trained_with or k.startswith("train_")}
+    found |= {key: value for key, value in test.items() if "accuracy" in key or key.endswith("episodes")}
+    found["validation"] = {k: value for k, value in training.items() if k.startswith("eval_") and "accuracy" in k}
+    found |= {"train_runtime_s": training.get("train_runtime"), "warnings": settings.get("warnings", [])}
+    return {**found, "learning_curve": learning_curve(trained)}
 
 
 def learning_curve(trained: Path) -> dict[str, dict[str, list[list[float]]]]:
@@ -189,15 +171,9 @@ def describe_data(result: dict, data_dir: str | None) -> dict:
             data[modality] = {"name": name, "classes_and_samples": sizes}
             if "original" in result["groups"]:
                 n_query = result["n_query"] if isinstance(result["n_query"], int) else result["n_query"][modality]
-                episodes = EpisodeDataset(
-                    [test],
-                    result["n_way"],
-                    result["k_shot"],
-                    n_query,
-                    result[f"test_{modality}_episodes"],
-                    result["eval_seed"],
-                    source_disjoint=result["source_disjoint"],
-                )
+                shape = (result["n_way"], result["k_shot"], n_query, result[f"test_{modality}_episodes"])
+                apart = result["source_disjoint"]
+                episodes = EpisodeDataset([test], *shape, result["eval_seed"], source_disjoint=apart)
                 classes, sources = shared_with_test(splits["train"], test)
                 shared = {"classes_of_training_in_test": classes, "sources_of_training_in_test": sources}
                 overlap[modality] = shared | asdict(audit_episodes(episodes))
@@ -239,41 +215,33 @@ def state(job: Job) -> str:
 
 def work(jobs: list[Job], data_dir: str | None, outputs: Path, workers: int, budget_minutes: float | None) -> list[str]:
     """
-    Runs the jobs, `workers` at a time, as long as the next one is expected to end within the budget.
+    Runs the jobs in their order, `workers` at a time, but none that is expected to end after the budget.
 
     Returns:
         A line for each that failed.
     """
-    start, failures, lock = time.monotonic(), [], threading.Lock()
+    start, failures, left = time.monotonic(), [], []
     waiting = [job for job in jobs if job.missing()]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are done; {len(waiting)} to do", flush=True)
 
-    def next_job() -> Job | None:
-        with lock:
-            if not waiting:
-                return None
-            minutes = (time.monotonic() - start + expected_seconds(waiting[0])) / 60
-            if budget_minutes is not None and minutes > budget_minutes:
-                print(f"the budget of {budget_minutes:g} minutes leaves {len(waiting)} runs for later", flush=True)
-                waiting.clear()
-                return None
-            return waiting.pop(0)
-
-    def worker() -> None:
-        while (job := next_job()) is not None:
-            print(f"{job.label}: started", flush=True)
-            began = time.monotonic()
-            try:
-                execute(job, data_dir, outputs)
-            except (RuntimeError, ValueError, OSError, KeyError) as error:
-                failures.append(f"{job.label}: failed: {error}")
-                print(failures[-1], flush=True)
-            else:
-                print(f"{job.label}: done in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+    def run(job: Job) -> None:
+        began = time.monotonic()
+        if budget_minutes is not None and (began - start + expected_seconds(job)) / 60 > budget_minutes:
+            left.append(job)
+            return
+        print(f"{job.label}: started", flush=True)
+        try:
+            execute(job, data_dir, outputs)
+        except (RuntimeError, ValueError, OSError, KeyError) as error:
+            failures.append(f"{job.label}: failed: {error}")
+            print(failures[-1], flush=True)
+        else:
+            print(f"{job.label}: done in {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
 
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(worker) for _ in range(workers)]:
-            done.result()
+        list(pool.map(run, waiting))
+    if left:
+        print(f"the budget of {budget_minutes:g} minutes leaves {len(left)} runs for later", flush=True)
     return failures
 
 

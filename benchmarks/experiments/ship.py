@@ -46,42 +46,36 @@ def without_code(folder: Path) -> None:
     for module in folder.glob("*.py"):
         module.unlink()
     for path in folder.glob("*.json"):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(), object_hook=_without_auto_map)
         if path.name != "tokenizer.json":
-            path.write_text(json.dumps(_without_auto_map(content), indent=2) + "\n")
+            path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _without_auto_map(value):
-    if isinstance(value, dict):
-        return {key: _without_auto_map(own) for key, own in value.items() if key != "auto_map"}
-    return value
+def _without_auto_map(content: dict) -> dict:
+    return {key: value for key, value in content.items() if key != "auto_map"}
 
 
-def card(trained: Path, name: str, seed: int, to: Path, data_note: str) -> str:
+def card(trained: Path, results: dict[str, dict], to: Path, data_note: str) -> str:
     """The run's card under its new name, with the results of both numbers of shots and a note on the data."""
     text = (trained / "README.md").read_text()
     text = text.replace(str(trained), str(to)).replace(f"name: {trained.name}", f"name: {to.name}")
-    one, few = (json.loads(result_path(name, seed, shots).read_text()) for shots in (1, 5))
-    rows = [
-        [f"{shots}-shot", *(cell(result, f"test_{m}_accuracy") for m in MODALITIES)]
-        for shots, result in ((1, one), (5, few))
-    ]
+    rows = (
+        [f"{own['k_shot']}-shot", *(cell(own, f"test_{modality}_accuracy") for modality in MODALITIES)]
+        for own in results.values()
+    )
     found = table(["test, 5-way", *MODALITIES], rows)
     found += "\n\nWith prototypes for a classifier it takes any number of classes and examples.\n"
-    text = text.replace("Means over episodes, with", f"{found}\nMeans over episodes, with", 1)
-    text = text.replace(
-        "Some of the data that it was trained on", f"{data_note}\nSome of the data that it was trained on", 1
-    )
+    for before, more in (("Means over episodes, with", found), ("Some of the data that it was trained on", data_note)):
+        text = text.replace(before, f"{more}\n{before}", 1)
     # The code does not lie beside these weights.
     text = re.sub(r"Without it, running the code.*?```\n\n## Classify", "## Classify", text, flags=re.DOTALL)
-    return re.sub(r"(?m)^python run_meta\.py .*$", one["command"].replace("--output_dir OUTPUT ", ""), text)
+    command = results["1shot"]["command"].replace("--output_dir OUTPUT ", "")
+    return re.sub(r"(?m)^python run_meta\.py .*$", command, text)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__, page=False)
+    parser = command_line(__doc__, page=False, name="flagship", seed=0)
     parser.add_argument("trained", type=Path)
-    parser.add_argument("--name", default="flagship")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--data_note", default="", help="what the card is to say of the data, a sentence")
     parser.add_argument("--to", type=Path, default=Path("pretrained/msmaml-base"))
@@ -96,14 +90,12 @@ def main(argv: list[str] | None = None) -> None:
         without_code(folder)
         shutil.rmtree(options.to, ignore_errors=True)
         shutil.copytree(folder, options.to)
-    (options.to / "README.md").write_text(
-        card(options.trained, options.name, options.seed, options.to, options.data_note)
-    )
+    results = {f"{k}shot": json.loads(result_path(options.name, options.seed, k).read_text()) for k in (1, 5)}
+    (options.to / "README.md").write_text(card(options.trained, results, options.to, options.data_note))
     shipped = MSMAMLModel.from_pretrained(options.to)
     again = {f"{k}shot": first_accuracies(shipped, options.data_dir, k) for k in (1, 5)}
     if again != first:
         raise RuntimeError(f"the shipped model gives {again}, the trained one {first}")
-    results = {f"{k}shot": json.loads(result_path(options.name, options.seed, k).read_text()) for k in (1, 5)}
     results["first_episodes"] = {"number": FIRST_EPISODES, **first}
     (options.to / "results.json").write_text(json.dumps(results, indent=2) + "\n")
 

@@ -47,9 +47,8 @@ def measure(modalities: list[str], k_shot: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, k_shot=5)
     parser.add_argument("--modalities", nargs="+", default=list(RAW), choices=list(RAW))
-    parser.add_argument("--k_shot", type=int, default=5)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)  # the allocator's events are those of one thread
     publish(PART, measure(arguments.modalities, arguments.k_shot), arguments.write)

@@ -12,7 +12,12 @@ from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from .plain import LOSSES, PlainNetwork, Task, plain_loss
 
 N_QUERY = 15
-RAW = {"audio": (80_000,), "text": (600,), "image": (3, 32, 32)}
+# Modality -> shape, range and type of its raw integers.
+RAW = {
+    "audio": ((80_000,), -32767, 32768, torch.int16),
+    "text": ((600,), 1, 400, torch.int32),
+    "image": ((3, 32, 32), 0, 256, torch.uint8),
+}
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
@@ -36,13 +41,9 @@ class Setting:
 
     def model(self, dtype: torch.dtype) -> MSMAMLModel:
         torch.manual_seed(0)
-        config = MSMAMLConfig(
-            modalities=self.modalities,
-            n_way=self.n_way,
-            num_inner_steps=self.num_inner_steps,
-            inner_grad_clip=None,  # which the other libraries cannot do
-        )
-        return MSMAMLModel(config).to(self.device, dtype)
+        shape = {"modalities": self.modalities, "n_way": self.n_way, "num_inner_steps": self.num_inner_steps}
+        # The other libraries cannot clip the inner gradient.
+        return MSMAMLModel(MSMAMLConfig(**shape, inner_grad_clip=None)).to(self.device, dtype)
 
     def episodes(self, seed: int = 0) -> dict[str, dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(seed)
@@ -53,19 +54,11 @@ class Setting:
     def _tasks(self, modality: str, tasks: int, generator: torch.Generator) -> dict[str, Tensor]:
         batch = {}
         for part, shots in (("support", self.k_shot), ("query", N_QUERY)):
-            batch[part] = raw_inputs(modality, (tasks, self.n_way * shots, *RAW[modality]), generator)
+            shape, low, high, dtype = RAW[modality]
+            samples = torch.randint(low, high, (tasks, self.n_way * shots, *shape), generator=generator)
+            batch[part] = samples.to(dtype)
             batch[f"{part}_labels"] = torch.arange(self.n_way).repeat_interleave(shots).repeat(tasks, 1)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
-
-
-def raw_inputs(modality: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Raw integers of a modality, uniform."""
-    low, high, dtype = {
-        "audio": (-32767, 32768, torch.int16),
-        "text": (1, 400, torch.int32),
-        "image": (0, 256, torch.uint8),
-    }[modality]
-    return torch.randint(low, high, shape, generator=generator).to(dtype)
 
 
 class Contender:

@@ -50,16 +50,9 @@ class Clock(TrainerCallback):
 def make_trainer(episodes: EpisodeDataset, clock: Clock, folder: str, arguments: argparse.Namespace) -> MetaTrainer:
     set_seed(0)
     model = MSMAMLModel(MSMAMLConfig(vocab_size=arguments.vocab_size))
-    args = MetaTrainingArguments(
-        output_dir=folder,
-        max_steps=arguments.steps,
-        n_query=N_QUERY,
-        save_strategy="no",
-        use_cpu=arguments.device == "cpu",
-        disable_tqdm=True,
-        report_to="none",
-        dataloader_num_workers=arguments.workers,
-    )
+    quiet = {"output_dir": folder, "save_strategy": "no", "disable_tqdm": True, "report_to": "none"}
+    device = {"use_cpu": arguments.device == "cpu", "dataloader_num_workers": arguments.workers}
+    args = MetaTrainingArguments(max_steps=arguments.steps, n_query=N_QUERY, **device, **quiet)
     return MetaTrainer(model=model, args=args, train_dataset=episodes, callbacks=[clock])
 
 
@@ -112,11 +105,10 @@ def measure(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, rounds=3)
     parser.add_argument("--data_dir", help="folder with the archives")
     parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()))
     parser.add_argument("--steps", type=int, default=20, help="of a round; at least 2")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw episodes")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args(argv)

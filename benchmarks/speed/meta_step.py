@@ -134,13 +134,7 @@ def difference(gradient: dict[str, Tensor], expected: dict[str, Tensor]) -> floa
 def matmul_peak(setting: Setting, size: int = 2048, repeats: int = 5) -> float:
     """Best measured rate of a square matrix product in the setting's dtype, in flop/s."""
     matrix = torch.randn(size, size, device=setting.device, dtype=DTYPES[setting.dtype])
-    best = float("inf")
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        matrix @ matrix
-        if setting.device != "cpu":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
+    best = min(timed(lambda: matrix @ matrix, setting.device) for _ in range(repeats + 1))
     return 2 * size**3 / best
 
 
@@ -236,15 +230,10 @@ def write(found: str, page: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, n_way=5, k_shot=1, num_inner_steps=5, device="cpu", rounds=9)
     parser.add_argument("--modalities", nargs="+", default=list(RAW), choices=list(RAW))
-    parser.add_argument("--n_way", type=int, default=5)
-    parser.add_argument("--k_shot", type=int, default=1)
     parser.add_argument("--meta_batch", type=int, default=6, help="tasks in a step, over all modalities")
-    parser.add_argument("--num_inner_steps", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
-    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--contenders", nargs="+", default=["ours", "higher", "torchopt"], choices=["ours", *LOSSES])
     parser.add_argument("--learn2learn", type=Path, help="folder learn2learn/ of an unpacked source distribution")
     options = vars(parser.parse_args(argv))

@@ -28,7 +28,7 @@ from modeling_msmaml import MSMAMLConfig
 
 from ..pages import command_line, publish, table
 from .contenders import RAW, Contender, Setting
-from .meta_step import count_flops, matmul_peak
+from .meta_step import count_flops, matmul_peak, timed
 
 PART = "where time goes"
 # Operation -> kind; what is not listed is dispatch.
@@ -86,11 +86,7 @@ def copy_rate(repeats: int = 200) -> float:
     """Best measured rate of copying an array of `COPIED_BYTES`, in bytes/s, read and written."""
     source = torch.ones(COPIED_BYTES // 4)
     target = torch.empty_like(source)
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        target.copy_(source)
-        best = min(best, time.perf_counter() - start)
+    best = min(timed(lambda: target.copy_(source), "cpu") for _ in range(repeats))
     return 2 * COPIED_BYTES / best
 
 
@@ -235,10 +231,8 @@ def measure(modalities: list[str], k_shot: int, repeats: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, k_shot=1, repeats=10)
     parser.add_argument("--modalities", nargs="+", default=list(RAW), choices=list(RAW))
-    parser.add_argument("--k_shot", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     publish(PART, measure(arguments.modalities, arguments.k_shot, arguments.repeats), arguments.write)

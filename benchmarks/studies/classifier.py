@@ -14,9 +14,9 @@ Prints two Markdown tables.
 import argparse
 import copy
 import tempfile
-import time
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,27 +28,15 @@ from modeling_msmaml.metrics import mean_and_ci95
 
 from ..data import DATA_SETS, N_QUERY
 from ..pages import command_line, percent, publish, table
+from ..speed.meta_step import timed
 
 PART = "classifier"
 SURE = 0.7
+ACCURACIES = ("trainer", "classifier", "new_head", "repeated", "not_repeated")
 
 
-@dataclass
-class Measured:
-    """Of one modality; lists have one entry an episode."""
-
-    trainer: list[float] = field(default_factory=list)
-    classifier: list[float] = field(default_factory=list)
-    new_head: list[float] = field(default_factory=list)
-    repeated: list[float] = field(default_factory=list)
-    not_repeated: list[float] = field(default_factory=list)
-    differing: int = 0
-    queries: int = 0
-    fit: list[float] = field(default_factory=list)  # seconds
-    predict_one: list[float] = field(default_factory=list)
-    predict_all: list[float] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)  # of each query
-    right: list[bool] = field(default_factory=list)
+# Figure -> its value for each episode, in order; `confidence` and `right` have one for each query.
+Measured = dict[str, list]
 
 
 def as_given(rows: torch.Tensor, modality: str, processor: MSMAMLProcessor) -> Sequence:
@@ -82,14 +70,8 @@ def with_new_head(model: MSMAMLModel) -> MSMAMLModel | None:
 def trainer_predictions(model: MSMAMLModel, dataset: EpisodeDataset, n_way: int) -> list[list[int]]:
     """What the Trainer's evaluation predicts for every episode."""
     with tempfile.TemporaryDirectory() as folder:
-        args = MetaTrainingArguments(
-            output_dir=folder,
-            n_way=n_way,
-            norm_statistics="support",
-            use_cpu=True,
-            disable_tqdm=True,
-            report_to="none",
-        )
+        quiet = {"output_dir": folder, "use_cpu": True, "disable_tqdm": True, "report_to": "none"}
+        args = MetaTrainingArguments(n_way=n_way, norm_statistics="support", **quiet)
         return MetaTrainer(model=copy.deepcopy(model), args=args, eval_dataset=dataset).predict(dataset).predictions
 
 
@@ -102,37 +84,30 @@ def measure(split: FewShotSplit, path: str, arguments: argparse.Namespace) -> Me
     dataset = EpisodeDataset(
         [split], arguments.n_way, arguments.k_shot, arguments.n_query or N_QUERY[modality], arguments.episodes, seed=0
     )
-    result, anew = Measured(), with_new_head(model)
+    result, anew = defaultdict(list), with_new_head(model)
     classifier = FewShotClassifier(path, modality=modality, sampling_rate=16_000, batch_size=1_000)
     for number, expected in enumerate(trainer_predictions(model, dataset, arguments.n_way)):
         episode = dataset[number]
         labels, truth = episode["support_labels"].numpy(), episode["query_labels"].numpy()
         support, queries = (as_given(episode[part], modality, processor) for part in ("support", "query"))
-        started = time.perf_counter()
-        classifier.fit(support, labels)
-        fitted = time.perf_counter()
+        result["fit"].append(timed(partial(classifier.fit, support, labels), "cpu"))
+        result["predict_all"].append(timed(partial(classifier.predict_proba, queries), "cpu"))
+        result["predict_one"].append(timed(partial(classifier.predict, queries[:1]), "cpu"))
         probabilities = classifier.predict_proba(queries)
-        predicted_all = time.perf_counter()
-        classifier.predict(queries[:1])
-        predicted_one = time.perf_counter()
-        result.fit.append(fitted - started)
-        result.predict_all.append(predicted_all - fitted)
-        result.predict_one.append(predicted_one - predicted_all)
         predictions = classifier.classes_[probabilities.argmax(axis=1)]
         right = predictions == truth
-        result.trainer.append(float(np.mean(np.asarray(expected) == truth)))
-        result.classifier.append(float(right.mean()))
-        result.differing += int((predictions != np.asarray(expected)).sum())
-        result.queries += len(truth)
-        result.confidence += probabilities.max(axis=1).tolist()
-        result.right += right.tolist()
+        result["trainer"].append(float(np.mean(np.asarray(expected) == truth)))
+        result["classifier"].append(float(right.mean()))
+        result["differing"].append(int((predictions != np.asarray(expected)).sum()))
+        result["confidence"] += probabilities.max(axis=1).tolist()
+        result["right"] += right.tolist()
         if anew is not None:
             other = FewShotClassifier(anew, processor, modality, 16_000, batch_size=1_000)
-            result.new_head.append(other.fit(support, labels).score(queries, truth))
+            result["new_head"].append(other.fit(support, labels).score(queries, truth))
         some = unequal(labels, arguments.n_way, arguments.k_shot)
-        for repeat, accuracies in ((True, result.repeated), (False, result.not_repeated)):
+        for repeat, figure in ((True, "repeated"), (False, "not_repeated")):
             other = FewShotClassifier(path, None, modality, 16_000, balance_classes=repeat, batch_size=1_000)
-            accuracies.append(other.fit([support[i] for i in some], labels[some]).score(queries, truth))
+            result[figure].append(other.fit([support[i] for i in some], labels[some]).score(queries, truth))
     return result
 
 
@@ -165,13 +140,14 @@ def tables(results: dict[str, Measured], arguments: argparse.Namespace) -> str:
     """The figures as Markdown."""
     rows, times = [], []
     for modality, result in results.items():
-        confidence, right = np.asarray(result.confidence), np.asarray(result.right)
+        confidence, right = np.asarray(result["confidence"]), np.asarray(result["right"])
         sure = confidence >= SURE
-        cells = [_percent(result.trainer), _percent(result.classifier), f"{result.differing} of {result.queries}"]
-        cells += [_percent(result.new_head), f"{100 * calibration_error(confidence, right):.1f}"]
+        accuracies = {figure: _percent(result[figure]) for figure in ACCURACIES}
+        cells = [accuracies["trainer"], accuracies["classifier"], f"{sum(result['differing'])} of {len(right)}"]
+        cells += [accuracies["new_head"], f"{100 * calibration_error(confidence, right):.1f}"]
         cells += [f"{100 * sure.mean():.0f}", f"{100 * right[sure].mean():.1f}" if sure.any() else "none"]
-        rows.append([modality, *cells, _percent(result.repeated), _percent(result.not_repeated)])
-        times.append([modality, *map(_milliseconds, (result.fit, result.predict_one, result.predict_all))])
+        rows.append([modality, *cells, accuracies["repeated"], accuracies["not_repeated"]])
+        times.append([modality, *(_milliseconds(result[name]) for name in ("fit", "predict_one", "predict_all"))])
     head = ["modality", "Trainer, %", "fit and predict, %", "predictions that differ", "new last layer, %"]
     head += ["calibration error, %", f"at least {SURE} sure, %", "accuracy on these, %"]
     head += [f"1 to {arguments.k_shot} examples, repeated, %", "not repeated, %"]
@@ -186,15 +162,12 @@ def tables(results: dict[str, Measured], arguments: argparse.Namespace) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, n_way=5, k_shot=5, threads=2)
     parser.add_argument("--model", required=True, help="folder of a trained model with its processor")
     parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()), help="one per modality")
     parser.add_argument("--data_dir", help="folder with the archives")
     parser.add_argument("--episodes", type=int, default=200, help="of each modality; at least 2")
-    parser.add_argument("--n_way", type=int, default=5)
-    parser.add_argument("--k_shot", type=int, default=5)
     parser.add_argument("--n_query", type=int, help=f"by default {N_QUERY}")
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     results = {}

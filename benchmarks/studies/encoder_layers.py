@@ -94,12 +94,8 @@ def described(results: list[dict], num_episodes: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, data_dir=None, cache_dir=None, window=256, draws=10)
     parser.add_argument("--encoder", required=True, help="folder or name of a text encoder of transformers")
-    parser.add_argument("--data_dir")
-    parser.add_argument("--cache_dir")
-    parser.add_argument("--window", type=int, default=256)
-    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--num_episodes", type=int, default=200, help="of each draw")
     parser.add_argument("--size", type=int, default=128, help="of the descriptor")
     parser.add_argument("--json", type=Path, help="write the results to this file")

@@ -44,15 +44,11 @@ def pooled(modality: str, data_dir: str) -> tuple[FewShotSplit, frozenset[str]]:
     training, validation = splits
     classes = sorted({*training.class_names, *validation.class_names})
     names = [split.class_names[label] for split in splits for label in split.labels]
-    both = FewShotSplit.from_arrays(
-        np.concatenate([split.rows(np.arange(len(split))) for split in splits]),
-        [classes.index(name) for name in names],
-        np.concatenate([split.source_ids for split in splits]),
-        modality,
-        class_names=classes,
-        tokenizer=training.tokenizer,
-        word_vectors=training.word_vectors,
-    )
+    rows = np.concatenate([split.rows(np.arange(len(split))) for split in splits])
+    sources = np.concatenate([split.source_ids for split in splits])
+    vocabulary = {"tokenizer": training.tokenizer, "word_vectors": training.word_vectors}
+    labels = [classes.index(name) for name in names]
+    both = FewShotSplit.from_arrays(rows, labels, sources, modality, class_names=classes, **vocabulary)
     return both, frozenset(classes) - frozenset(training.class_names)
 
 
@@ -81,17 +77,16 @@ def descriptions(fitted: FewShotSplit, held_out: FewShotSplit) -> dict[str, Floa
         torch.cat([frontend(some, torch.float32) for some in torch.from_numpy(values).split(64)])
         for values in (rows.numpy(), held_out.rows(np.arange(len(held_out))))
     )
-    for whitening in WHITENING:
-        for size in SIZES:
-            descriptor = Descriptor(statistics._replace(whitening=whitening), size)
-            descriptor.fit(maps)
-            found[f"descriptor, size {size}, whitening {whitening}"] = F.normalize(descriptor(own), dim=1)
-    for whitening, names in (("source", fitted.source_ids[chosen]), ("class", fitted.labels[chosen])):
+    # Name, size, exponent of whitening, and what it is within.
+    ways = [(f"{power}", size, power, None) for power in WHITENING for size in SIZES]
+    for within, names in (("source", fitted.source_ids[chosen]), ("class", fitted.labels[chosen])):
         groups = np.unique(names, return_inverse=True)[1]
         if groups.max() + 1 < len(groups):  # of images, each is its own source
-            descriptor = Descriptor(statistics, SIZES[-1])
-            descriptor.fit(maps, torch.from_numpy(groups))
-            found[f"descriptor, size {SIZES[-1]}, whitening {whitening}"] = F.normalize(descriptor(own), dim=1)
+            ways.append((within, SIZES[-1], statistics.whitening, torch.from_numpy(groups)))
+    for name, size, power, groups in ways:
+        descriptor = Descriptor(statistics._replace(whitening=power), size)
+        descriptor.fit(maps, groups)
+        found[f"descriptor, size {size}, whitening {name}"] = F.normalize(descriptor(own), dim=1)
     return found
 
 

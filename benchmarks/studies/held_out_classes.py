@@ -55,20 +55,10 @@ def measure(fold: int, data_dir: str, episodes: int, options: list[str]) -> dict
             tests = EpisodeDataset([held_out], args.n_way, k_shot, N_QUERY[modality], episodes, data.eval_seed)
             metrics = trainer.predict(tests, metric_key_prefix=shots).metrics
             accuracies[f"{modality}_{k_shot}shot"] = [metrics[f"{shots}_accuracy{end}"] for end in ("", "_ci95")]
-    return {
-        "options": shlex.join(options),
-        "fold": fold,
-        "training_steps": args.max_steps,
-        "tasks_per_step": args.tasks_per_step,
-        "seed": args.seed,
-        "n_way": args.n_way,
-        "n_query": N_QUERY,
-        "episodes": episodes,
-        "split": "held-out training classes",
-        "transductive": False,
-        "commit": commit(),
-        "accuracies": accuracies,
-    }
+    how = {"options": shlex.join(options), "fold": fold, "training_steps": args.max_steps, "seed": args.seed}
+    how |= {"tasks_per_step": args.tasks_per_step, "n_way": args.n_way, "n_query": N_QUERY, "episodes": episodes}
+    how |= {"split": "held-out training classes", "transductive": False, "commit": commit()}
+    return {**how, "accuracies": accuracies}
 
 
 def main(argv: list[str] | None = None) -> None:

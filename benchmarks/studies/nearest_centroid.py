@@ -57,6 +57,9 @@ def tf_idf(split: FewShotSplit, training: FewShotSplit, sublinear: bool = False)
     return F.normalize((counts.log1p() if sublinear else counts) * idf * is_word(split), dim=1)
 
 
+sublinear_tf_idf = partial(tf_idf, sublinear=True)
+
+
 def mean_word_vector(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows 128"]:
     return F.normalize(word_counts(split) @ torch.from_numpy(training.word_vectors), dim=1)
 
@@ -67,11 +70,7 @@ def pixels(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows v
 
 FEATURES: dict[str, dict[str, Callable[[FewShotSplit, FewShotSplit], Tensor]]] = {
     "audio": {"log-mel statistics": log_mel_statistics},
-    "text": {
-        "TF-IDF": tf_idf,
-        "sublinear TF-IDF": partial(tf_idf, sublinear=True),
-        "mean word vector": mean_word_vector,
-    },
+    "text": {"TF-IDF": tf_idf, "sublinear TF-IDF": sublinear_tf_idf, "mean word vector": mean_word_vector},
     "image": {"pixels": pixels},
 }
 
@@ -106,40 +105,20 @@ def measure(
     """One result for each kind of features of a data set's modality."""
     split, training = (load_few_shot(name, part, data_dir=data_dir) for part in (split_name, "train"))
     episodes = EpisodeDataset([split], n_way, k_shot, N_QUERY, num_episodes, seed)
+    how = {"split": split_name, "protocol": split.protocol, "n_way": n_way, "k_shot": k_shot, "dataset": name}
+    how |= {"n_query": N_QUERY[split.modality], "episodes": num_episodes, "eval_seed": seed, "commit": commit()}
     results = []
     for kind, extract in FEATURES[split.modality].items():
         accuracy, half_width = centroid_accuracy(extract(split, training), episodes)
-        results.append(
-            {
-                "method": f"nearest centroid, {kind}",
-                "modality": split.modality,
-                "accuracy": accuracy,
-                "accuracy_ci95": half_width,
-                "split": split_name,
-                "protocol": split.protocol,
-                "n_way": n_way,
-                "k_shot": k_shot,
-                "n_query": N_QUERY[split.modality],
-                "episodes": num_episodes,
-                "eval_seed": seed,
-                "dataset": name,
-                "training_steps": 0,
-                "transductive": False,
-                "commit": commit(),
-            }
-        )
+        found = {"accuracy": accuracy, "accuracy_ci95": half_width, "training_steps": 0, "transductive": False}
+        results.append({"method": f"nearest centroid, {kind}", "modality": split.modality, **found, **how})
     return results
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__, page=False)
-    parser.add_argument("--data_dir")
+    parser = command_line(__doc__, page=False, data_dir=None, n_way=5, k_shot=1, num_episodes=1000, seed=0)
     parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()), choices=list(DATA_SETS.values()))
     parser.add_argument("--split", default="test", choices=["validation", "test"])
-    parser.add_argument("--n_way", type=int, default=5)
-    parser.add_argument("--k_shot", type=int, default=1)
-    parser.add_argument("--num_episodes", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args(argv)
     results = []

@@ -58,9 +58,8 @@ def centroids(split: FewShotSplit, episodes: EpisodeDataset) -> tuple[float, flo
 def described(results: list[dict]) -> str:
     """Markdown: one row per method and seed, one column per number of shots."""
     first, rows = results[0], []
-    where = (
-        "test categories" if first["held_out"] is None else f"training categories held out (draw {first['held_out']})"
-    )
+    draw = first["held_out"]
+    where = "test categories" if draw is None else f"training categories held out (draw {draw})"
     for method, seed in dict.fromkeys((result["method"], result["seed"]) for result in results):
         own = [result for result in results if (result["method"], result["seed"]) == (method, seed)]
         cells = [percent(result["accuracy"], result["accuracy_ci95"]) for result in own]
@@ -127,41 +126,23 @@ def measure(own: argparse.Namespace, options: list[str], folder: str) -> list[di
     ]
     methods += [("this model, trained", args.max_steps, n, partial(predicted, each)) for n, each in trainers.items()]
     methods += [("this model, fitted, not trained", 0, own.seeds[0], partial(predicted, untrained))]
-    return [
-        {
-            "method": method,
-            "accuracy": accuracy,
-            "accuracy_ci95": half_width,
-            "encoder": own.encoder_name,
-            "layer": own.layer,
-            "window": own.window,
-            "k_shot": k_shot,
-            "n_way": 5,
-            "n_query": n_query,
-            "episodes": own.num_episodes,
-            "eval_seed": own.episode_seed,
-            "categories": list(test.class_names),
-            "held_out": own.held_out,
-            "training_steps": steps,
-            "seed": seed,
-            "transductive": False,
-            "commit": commit(),
-        }
-        for method, steps, seed, found in methods
-        for k_shot in K_SHOTS
-        for accuracy, half_width in [found(k_shot)]
-    ]
+    how = {"encoder": own.encoder_name, "layer": own.layer, "window": own.window, "n_way": 5, "n_query": n_query}
+    how |= {"episodes": own.num_episodes, "eval_seed": own.episode_seed, "categories": list(test.class_names)}
+    how |= {"held_out": own.held_out, "transductive": False, "commit": commit()}
+    results = []
+    for method, steps, seed, accuracy_of in methods:
+        for k_shot in K_SHOTS:
+            accuracy, half_width = accuracy_of(k_shot)
+            found = {"method": method, "accuracy": accuracy, "accuracy_ci95": half_width, "k_shot": k_shot}
+            results.append({**found, **how, "training_steps": steps, "seed": seed})
+    return results
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
-    parser = command_line(__doc__)
+    parser = command_line(__doc__, layer=3, window=256, num_episodes=1000, episode_seed=0)
     parser.add_argument("--encoder", required=True, help="folder or name of a text encoder of transformers")
     parser.add_argument("--encoder_name", default="all-MiniLM-L6-v2", help="what the table calls it")
     parser.add_argument("--held_out", type=int, help="seed that draws five training categories to test on")
-    parser.add_argument("--layer", type=int, default=3)
-    parser.add_argument("--window", type=int, default=256)
-    parser.add_argument("--num_episodes", type=int, default=1000)
-    parser.add_argument("--episode_seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of models and their training")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     own, others = parser.parse_known_args(argv)
