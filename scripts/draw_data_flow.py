@@ -1,4 +1,4 @@
-"""Draws docs/data_flow.svg, the picture in the README: `python scripts/draw_data_flow.py`."""
+"""Draws docs/data_flow.svg, the picture in the README: `python -m scripts.draw_data_flow`."""
 
 from pathlib import Path
 

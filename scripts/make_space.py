@@ -1,7 +1,7 @@
 """
 Makes a folder that can be uploaded as a Hugging Face Space: the page, the code, and a model.
 
-    python scripts/make_space.py outputs/space [--model FOLDER]
+    python -m scripts.make_space outputs/space [--model FOLDER]
 """
 
 import argparse

@@ -26,7 +26,7 @@ from .example_tasks import ExampleTask, draw_task
 from .page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, checked_inputs, in_words, limits_in_words
 
 SECONDS_PER_STEP = 0.15  # between the points of the curve, so that a visitor sees it fall
-TITLE = "Five examples a class"
+TITLE = "Five examples per class"
 INTRODUCTION = f"""# {TITLE}
 Give a few examples of each of your classes, press **Adapt**, and the model classifies what you give it next.
 {limits_in_words()} Files are decoded and nothing else; none is kept for longer than an hour.
