@@ -52,12 +52,7 @@ def publish(name: str, content: str, page: Path | None) -> None:
 
 
 def replace_between(page: Path, name: str, content: str) -> None:
-    """
-    Puts `content` between the marks `<!-- name: begin -->` and `<!-- name: end -->` of a page.
-
-    Raises:
-        ValueError: the page lacks a mark.
-    """
+    """Puts `content` between the marks of a page that [`parts_of`] looks for."""
     before, _, after = parts_of(page, name)
     page.write_text(f"{before}\n{content}\n{after}")
 

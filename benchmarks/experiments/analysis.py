@@ -32,7 +32,6 @@ from . import grid
 from .runner import write_json
 
 TASKS_AT_A_TIME = 6
-CLASS_SETS, TASKS_OF_A_SET = 4, 40
 
 
 def settings_of(trained: Path) -> dict:
@@ -152,19 +151,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data_dir", help="folder with the data sets' archives; without it they are fetched")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 1, 2, 3, 5, 10], help="of inner_steps")
     parser.add_argument("--num_episodes", type=int, default=200, help="of inner_steps, a modality")
-    parser.add_argument("--sets", type=int, default=CLASS_SETS, help="of task_codes: class sets of a modality")
-    parser.add_argument("--tasks", type=int, default=TASKS_OF_A_SET, help="of task_codes: support sets a class set")
+    parser.add_argument("--sets", type=int, default=4, help="of task_codes: class sets of a modality")
+    parser.add_argument("--tasks", type=int, default=40, help="of task_codes: support sets a class set")
     options = parser.parse_args(argv)
+    function, *names = ANALYSES[options.what]
+    given = {name: getattr(options, name) for name in names}
     words = ["python", "-m", "benchmarks.experiments.analysis", options.what, "TRAINED"]
     words += [] if options.data_dir is None else ["--data_dir", "DATA"]
-    function, *names = ANALYSES[options.what]
-    values = [getattr(options, name) for name in names]
-    found = function(options.trained, options.data_dir, *values)
-    for name, value in zip(names, values, strict=True):
+    for name, value in given.items():
         words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     path = grid.RESULTS / "analysis" / f"{options.what}-{options.trained.resolve().name}.json"
     head = {"name": options.trained.resolve().name, "commit": commit(), "command": shlex.join(words)}
-    write_json(path, {**head, **found})
+    write_json(path, head | function(options.trained, options.data_dir, **given))
     print(f"{path} is written")
 
 

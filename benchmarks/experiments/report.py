@@ -13,20 +13,7 @@ from ..data import MODALITIES
 from ..pages import command_line, replace_between, table
 from . import pictures
 from .grid import BOTH, REPOSITORY, RUNS
-from .result_tables import (
-    LITERATURE,
-    PUBLISHED,
-    SETS,
-    Results,
-    accuracies,
-    cell,
-    centroid_rows,
-    conditions,
-    in_group,
-    rows_of,
-    specialist_rows,
-    trained,
-)
+from .result_tables import LITERATURE, PUBLISHED, SETS, Results, accuracies, cell, conditions, in_group
 
 PAGE = REPOSITORY / "docs" / "results.md"
 PART = "experiments"
@@ -44,8 +31,7 @@ def cost_section(results: Results) -> Iterator[str]:
 
 
 def sets_section(results: Results) -> Iterator[str]:
-    found = {k_shot: trained(results, SETS, k_shot) for k_shot in BOTH}
-    if not any(found.values()):
+    if not any(results.trained(SETS, k_shot) for k_shot in BOTH):
         return
     yield "### Seven modality sets"
     yield (
@@ -53,9 +39,9 @@ def sets_section(results: Results) -> Iterator[str]:
         "sees three times as many of it as the model of three."
     )
     for k_shot in BOTH:
-        if found[k_shot]:
-            yield f"5-way {k_shot}-shot. {conditions(found[k_shot])}"
-            rows = rows_of(results, SETS, k_shot, lambda result: ", ".join(SETS[result["name"]]))
+        if found := results.trained(SETS, k_shot):
+            yield f"5-way {k_shot}-shot. {conditions(found)}"
+            rows = results.rows(SETS, k_shot, lambda result: ", ".join(SETS[result["name"]]))
             yield table(["trained with", *HEAD[1:]], rows)
     if radar_data(results):
         yield (
@@ -80,7 +66,7 @@ def radar_data(results: Results) -> dict[int, dict[str, dict[str, tuple[float, f
 def baselines_section(results: Results) -> Iterator[str]:
     left_out = {"nearest_centroid", *(f"{modality}_third" for modality in MODALITIES)}
     names = [name for name in in_group("baselines") if name not in left_out]
-    if not trained(results, names):
+    if not results.trained(names):
         return
     yield "### Baselines on the same backbone"
     yield (
@@ -88,20 +74,19 @@ def baselines_section(results: Results) -> Iterator[str]:
         "as many tasks of their modality as the model of three)."
     )
     for k_shot in BOTH:
-        found = trained(results, names, k_shot)
-        if found:
+        if found := results.trained(names, k_shot):
             yield f"5-way {k_shot}-shot. {conditions(found)}"
-            rows = centroid_rows(results, k_shot) + rows_of(results, names[:1], k_shot)
-            rows += specialist_rows(results, k_shot) + rows_of(results, names[1:], k_shot)
+            rows = results.centroid_rows(k_shot) + results.rows(names[:1], k_shot)
+            rows += results.specialist_rows(k_shot) + results.rows(names[1:], k_shot)
             yield table(HEAD, rows)
 
 
 def reference_section(results: Results) -> Iterator[str]:
     names = in_group("reference")
-    if found := trained(results, names):
+    if found := results.trained(names):
         yield "### The reference architecture"
         yield f"As published, ending with the weights that were best on validation. 5-way 1-shot. {conditions(found)}"
-        yield table(HEAD, rows_of(results, names, 1))
+        yield table(HEAD, results.rows(names, 1))
 
 
 def original_section(results: Results) -> Iterator[str]:
@@ -144,11 +129,11 @@ def _overlap_cells(title: str, result: dict, modality: str) -> list[str]:
 def ablation_section(results: Results) -> Iterator[str]:
     names = [name for name in in_group("ablation") if name != "nearest_centroid"]
     only = [name for name in names if RUNS[name].groups == ("ablation",)]
-    if trained(results, only):
+    if results.trained(only):
         yield "### Ablation of the default architecture"
-        yield f"One part a row. 5-way 1-shot. {conditions(trained(results, names))}"
-        steps = [str(result["training_steps"]) for result in trained(results, names)]
-        rows = [[*row, number] for row, number in zip(rows_of(results, names, 1), steps, strict=True)]
+        yield f"One part a row. 5-way 1-shot. {conditions(results.trained(names))}"
+        pairs = zip(results.rows(names, 1), results.trained(names), strict=True)
+        rows = [[*row, str(result["training_steps"])] for row, result in pairs]
         yield table([*HEAD, "meta-steps"], rows)
 
 

@@ -43,6 +43,13 @@ def cell(result: dict, key: str) -> str:
     return percent(result[key], result[f"{key}_ci95"]) if key in result else ""
 
 
+def accuracies(result: dict) -> list[str]:
+    """Three cells, and their mean where there are three."""
+    values = [result[f"test_{m}_accuracy"] for m in MODALITIES if f"test_{m}_accuracy" in result]
+    mean = f"{100 * sum(values) / 3:.2f}" if len(values) == 3 else ""
+    return [*(cell(result, f"test_{m}_accuracy") for m in MODALITIES), mean]
+
+
 class Results:
     """The stored JSONs."""
 
@@ -59,43 +66,35 @@ class Results:
         paths = sorted((grid.RESULTS / "analysis").glob(f"{what}-*.json"))
         return [json.loads(path.read_text()) for path in paths]
 
+    def rows(self, names: Iterable[str], k_shot: int, what: Callable[[dict], str] | None = None) -> Rows:
+        return [
+            [what(result) if what else result["what"], str(result["seed"]), *accuracies(result)]
+            for name in names
+            for result in self.of(name, k_shot=k_shot)
+        ]
 
-def accuracies(result: dict) -> list[str]:
-    """Three cells, and their mean where there are three."""
-    values = [result[f"test_{m}_accuracy"] for m in MODALITIES if f"test_{m}_accuracy" in result]
-    mean = f"{100 * sum(values) / 3:.2f}" if len(values) == 3 else ""
-    return [*(cell(result, f"test_{m}_accuracy") for m in MODALITIES), mean]
+    def centroid_rows(self, k_shot: int) -> Rows:
+        return [
+            [row["method"], "", *(cell(row, "accuracy") if row["modality"] == m else "" for m in MODALITIES), ""]
+            for result in self.of("nearest_centroid", k_shot=k_shot)
+            for row in result["rows"]
+        ]
 
+    def specialist_rows(self, k_shot: int) -> Rows:
+        """Multi-MAML: each row joins the three models of one modality with the same seed."""
+        rows = []
+        for end, as_many in (("", "as many meta-steps"), ("_third", "as many tasks of it")):
+            by_seed: dict[int, dict[str, float]] = defaultdict(dict)
+            for modality in MODALITIES:
+                keys = (f"test_{modality}_accuracy", f"test_{modality}_accuracy_ci95")
+                for result in self.of(f"{modality}{end}", k_shot=k_shot):
+                    by_seed[result["seed"]] |= {key: result[key] for key in keys}
+            what, whole = f"a specialist a modality (Multi-MAML), {as_many}", 2 * len(MODALITIES)
+            rows += [[what, str(n), *accuracies(own)] for n, own in sorted(by_seed.items()) if len(own) == whole]
+        return rows
 
-def rows_of(results: Results, names: Iterable[str], k_shot: int, what: Callable[[dict], str] | None = None) -> Rows:
-    return [
-        [what(result) if what else result["what"], str(result["seed"]), *accuracies(result)]
-        for name in names
-        for result in results.of(name, k_shot=k_shot)
-    ]
-
-
-def centroid_rows(results: Results, k_shot: int) -> Rows:
-    return [
-        [row["method"], "", *(cell(row, "accuracy") if row["modality"] == m else "" for m in MODALITIES), ""]
-        for result in results.of("nearest_centroid", k_shot=k_shot)
-        for row in result["rows"]
-    ]
-
-
-def specialist_rows(results: Results, k_shot: int) -> Rows:
-    """Multi-MAML: the three models of one modality as one row, of as many meta-steps, and of as many tasks in all."""
-    rows = []
-    for end, as_many in (("", "as many meta-steps"), ("_third", "as many tasks of it")):
-        by_seed: dict[int, dict[str, float]] = defaultdict(dict)
-        for modality in MODALITIES:
-            keys = (f"test_{modality}_accuracy", f"test_{modality}_accuracy_ci95")
-            for result in results.of(f"{modality}{end}", k_shot=k_shot):
-                by_seed[result["seed"]] |= {key: result[key] for key in keys}
-        for seed, found in sorted(by_seed.items()):
-            if len(found) == 2 * len(MODALITIES):
-                rows.append([f"a specialist a modality (Multi-MAML), {as_many}", str(seed), *accuracies(found)])
-    return rows
+    def trained(self, names: Iterable[str], k_shot: int = 1) -> list[dict]:
+        return [result for name in names for result in self.of(name, k_shot=k_shot) if result["config"] is not None]
 
 
 def conditions(results: list[dict]) -> str:
@@ -123,10 +122,6 @@ def conditions(results: list[dict]) -> str:
         f"{values('training_steps')} meta-steps of {values('tasks_per_step')} tasks; {how}; mean and 95 % interval "
         f"over episodes, in %; commit {', '.join(commits)}."
     )
-
-
-def trained(results: Results, names: Iterable[str], k_shot: int = 1) -> list[dict]:
-    return [result for name in names for result in results.of(name, k_shot=k_shot) if result["config"] is not None]
 
 
 def in_group(group: str) -> list[str]:

@@ -57,9 +57,8 @@ def run_command(words: list[str], log: Path) -> None:
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     with log.open("w") as output:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=REPOSITORY, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+        to_log = {"stdout": output, "stderr": subprocess.STDOUT}
+        done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=environment, **to_log)
     if done.returncode:
         lines = log.read_text(errors="replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing was printed")

@@ -93,14 +93,13 @@ def measure(arguments: argparse.Namespace) -> str:
             alone.append(compute_alone(trainer, episodes))
     ratios = [one / other for one, other in zip(whole, alone, strict=True)]
     shares = [one / other for one, other in zip(waiting, whole, strict=True)]
-    cells = [f"{statistics.median(whole):.3f}", f"{statistics.median(alone):.3f}"]
-    cells += [f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"]
-    cells += [f"{100 * statistics.median(shares):.1f}"]
+    middle, middle_alone, ratio, share = map(statistics.median, (whole, alone, ratios, shares))
+    cells = [f"{middle:.3f}", f"{middle_alone:.3f}", f"{ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"]
     head = ["training, s a step", "computation alone, s a step", "ratio (least to greatest)", "waiting for data, %"]
     return (
         f"5-way 1-shot, 6 tasks a step, {arguments.rounds} rounds of {arguments.steps} steps, "
         f"{torch.get_num_threads()} threads, {arguments.workers} workers, on {arguments.device}:\n\n"
-        + table(head, [cells], words=0)
+        + table(head, [[*cells, f"{100 * share:.1f}"]], words=0)
     )
 
 

@@ -42,8 +42,6 @@ IN_PLACE = {torch.ops.aten.baddbmm_: torch.ops.aten.baddbmm, torch.ops.aten.addm
 # Tasks in a batch of requests.
 INFERENCE = (1, 8, 32)
 PART = "meta step"  # of a page, where `--write` keeps one table for each setting
-
-
 _own: dict = {}  # a contender's process keeps what it was started with, and the contender
 
 

@@ -17,7 +17,6 @@ the dispatch of operations, windows, layouts, and that narrow products run below
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
@@ -62,10 +61,9 @@ def milliseconds_of_kinds(step: Callable[[], object], repeats: int) -> dict[str,
     for _ in range(repeats):
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             step()
-        for event in profiler.key_averages():
-            spent = event.self_cpu_time_total / 1e3
-            least[event.key] = min(least.get(event.key, spent), spent)
-    kinds: dict[str, float] = defaultdict(float)
+        found = {event.key: event.self_cpu_time_total / 1e3 for event in profiler.key_averages()}
+        least |= {name: min(spent, least.get(name, spent)) for name, spent in found.items()}
+    kinds = dict.fromkeys((*KINDS, REST), 0.0)
     for name, spent in least.items():
         kinds[KIND_OF.get(name, REST)] += spent
     return kinds
@@ -165,7 +163,6 @@ def find(modality: str, k_shot: int, repeats: int) -> tuple[Found, Found]:
         flops = [count_flops(step) for step in steps]
         times = least_milliseconds([ours, plain], repeats)
         kinds = milliseconds_of_kinds(ours, repeats)
-        kinds = {name: kinds.get(name, 0.0) for name in (*KINDS, REST)}
         found.append(Found(kinds, *times, *flops, bytes_of_passes(contenders[0], evaluation)))
     return found[0], found[1]
 

@@ -8,7 +8,6 @@ Held-out test classes, inputs as a person gives them: waveforms, pictures, and t
 the accuracy with a last layer that starts anew, as for another number of classes; the calibration error (15 bins, Guo
 et al. 2017, arXiv 1706.04599); the share of queries with a probability of at least 0.7, and the accuracy on these; the
 accuracy when the classes have from one to all of the examples, repeated to the same number (as by default) or not.
-Prints two Markdown tables.
 """
 
 import argparse
@@ -57,12 +56,11 @@ def as_given(rows: torch.Tensor, modality: str, processor: MSMAMLProcessor) -> S
 
 def with_new_head(model: MSMAMLModel) -> MSMAMLModel | None:
     """The model whose last layer starts as that of another `n_way`; `None` if that is how it always starts."""
-    head = getattr(model.task_network, "classifier", None)
-    if not isinstance(head, torch.nn.Linear):
+    if not isinstance(getattr(model.task_network, "classifier", None), torch.nn.Linear):
         return None
     model = copy.deepcopy(model)
     with torch.no_grad():
-        for parameter in (model.task_network.classifier.weight, model.task_network.classifier.bias):
+        for parameter in model.task_network.classifier.parameters():
             parameter.copy_(parameter.mean(dim=0, keepdim=True).expand_as(parameter))
     return model
 
@@ -81,9 +79,8 @@ def measure(split: FewShotSplit, path: str, arguments: argparse.Namespace) -> Me
     model, processor = MSMAMLModel.from_pretrained(path), MSMAMLProcessor.from_pretrained(path)
     if modality == "text" and processor.tokenizer.get_vocab() != split.tokenizer.get_vocab():
         raise ValueError(f"{path} was trained with another vocabulary than that of {split.name}")
-    dataset = EpisodeDataset(
-        [split], arguments.n_way, arguments.k_shot, arguments.n_query or N_QUERY[modality], arguments.episodes, seed=0
-    )
+    shape = (arguments.n_way, arguments.k_shot, arguments.n_query or N_QUERY[modality])
+    dataset = EpisodeDataset([split], *shape, arguments.episodes, seed=0)
     result, anew = defaultdict(list), with_new_head(model)
     classifier = FewShotClassifier(path, modality=modality, sampling_rate=16_000, batch_size=1_000)
     for number, expected in enumerate(trainer_predictions(model, dataset, arguments.n_way)):

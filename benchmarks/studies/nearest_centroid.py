@@ -57,9 +57,6 @@ def tf_idf(split: FewShotSplit, training: FewShotSplit, sublinear: bool = False)
     return F.normalize((counts.log1p() if sublinear else counts) * idf * is_word(split), dim=1)
 
 
-sublinear_tf_idf = partial(tf_idf, sublinear=True)
-
-
 def mean_word_vector(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows 128"]:
     return F.normalize(word_counts(split) @ torch.from_numpy(training.word_vectors), dim=1)
 
@@ -68,6 +65,7 @@ def pixels(split: FewShotSplit, training: FewShotSplit) -> Float[Tensor, "rows v
     return all_rows(split).flatten(1).float() / 255
 
 
+sublinear_tf_idf = partial(tf_idf, sublinear=True)
 FEATURES: dict[str, dict[str, Callable[[FewShotSplit, FewShotSplit], Tensor]]] = {
     "audio": {"log-mel statistics": log_mel_statistics},
     "text": {"TF-IDF": tf_idf, "sublinear TF-IDF": sublinear_tf_idf, "mean word vector": mean_word_vector},
