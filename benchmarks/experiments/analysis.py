@@ -52,7 +52,7 @@ def load_splits(settings: dict, part: str, data_dir: str | None) -> list[FewShot
 
 
 def set_inner_steps(model: MSMAMLModel, steps: int) -> None:
-    """Trained rates of single steps are continued with the last step's."""
+    """Sets the number of inner steps; trained rates of single steps go on with the rate of the last step."""
     model.config.num_inner_steps = steps
     rates = model.inner_rates
     if rates is not None and not rates.per_element and steps > rates.num_inner_steps:
@@ -102,7 +102,7 @@ def class_sets(split: FewShotSplit, n_way: int, number: int) -> list[list[str]]:
 
 @torch.no_grad()
 def codes(model: MSMAMLModel, split: FewShotSplit, settings: dict, tasks: int) -> Float[np.ndarray, "tasks size"]:
-    """All layers' modulations of support sets, one vector a task."""
+    """All layers' modulations of support sets, one vector per task."""
     shape = (settings["n_way"], settings["k_shot"], 1)
     episodes = EpisodeDataset([split], *shape, tasks, seed=0, source_disjoint=settings["source_disjoint"])
     (batch,) = (part[split.modality] for part in batches(episodes, tasks))
@@ -112,7 +112,7 @@ def codes(model: MSMAMLModel, split: FewShotSplit, settings: dict, tasks: int) -
 
 def task_codes(trained: Path, data_dir: str | None, sets: int, tasks: int) -> dict:
     """
-    The task encoder's output for `tasks` support sets of each of `sets` class sets a modality, in two dimensions.
+    The task encoder's output for `tasks` support sets of each of `sets` class sets per modality, in two dimensions.
 
     Raises:
         ValueError: the model has no task encoder.
@@ -150,9 +150,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("trained", type=Path, help="folder of a finished run")
     parser.add_argument("--data_dir", help="folder with the data sets' archives; without it they are fetched")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 1, 2, 3, 5, 10], help="of inner_steps")
-    parser.add_argument("--num_episodes", type=int, default=200, help="of inner_steps, a modality")
-    parser.add_argument("--sets", type=int, default=4, help="of task_codes: class sets of a modality")
-    parser.add_argument("--tasks", type=int, default=40, help="of task_codes: support sets a class set")
+    parser.add_argument("--num_episodes", type=int, default=200, help="of inner_steps: episodes per modality")
+    parser.add_argument("--sets", type=int, default=4, help="of task_codes: class sets per modality")
+    parser.add_argument("--tasks", type=int, default=40, help="of task_codes: support sets per class set")
     options = parser.parse_args(argv)
     function, *names = ANALYSES[options.what]
     given = {name: getattr(options, name) for name in names}

@@ -29,7 +29,7 @@ WITHOUT_MODULATION = {
     "task_encoder_learning_rate": "0",  # which is to have no meaning without one
 }
 WITHOUT_INNER_LOOP = {"num_inner_steps": "0", "inner_rates": "fixed"}
-# The published evaluation draws 15 queries a class, again and again where a class has fewer.
+# The published evaluation draws 15 queries per class, with repetition where a class has fewer.
 ORIGINAL = {"protocol": "original", "n_query": "15"}
 
 Options = dict[str, str | list[str]]
@@ -41,13 +41,13 @@ class Run:
     One row of the tables.
 
     Attributes:
-        what: it shows.
-        groups: tables that it belongs to.
-        config: the YAML file; none for what is not trained.
-        options: that differ from the config's, beside the common `BUDGET`.
-        shots: of the tests; trained for the first.
-        seeds: of the training, unless the command gives some.
-        test_episodes: a modality.
+        what: what the row shows.
+        groups: the tables that the run belongs to.
+        config: its YAML file; `None` for what is not trained.
+        options: those that differ from the config's, apart from the common `BUDGET`.
+        shots: numbers of shots of its tests; it is trained for the first.
+        seeds: seeds of its training, unless the command names others.
+        test_episodes: number of test episodes per modality.
     """
 
     what: str
@@ -60,7 +60,7 @@ class Run:
 
 
 def _default(what: str, *groups: str, config: str = FLAGSHIP, **more) -> Run:
-    """A run of the default architecture: `more` is what a run has, and options that differ from the config's."""
+    """A run of the default architecture; `more` holds attributes of [`Run`] and differing options."""
     own = {name: more.pop(name) for name in ("shots", "seeds", "test_episodes") if name in more}
     return Run(what, groups, config, more, **own)
 
@@ -161,7 +161,7 @@ class Job:
 
     @property
     def shots(self) -> tuple[int, ...]:
-        """Of its tests. Another setting than the usual one is trained and tested for itself."""
+        """Numbers of shots of its tests. Any other setting than 5-way 1-shot is trained and tested for itself."""
         return self.run.shots if (self.n_way, self.k_shot) == (5, 1) else (self.k_shot,)
 
     @property
@@ -172,11 +172,11 @@ class Job:
         return result_path(self.name, self.seed, k_shot, self.n_way)
 
     def missing(self) -> list[int]:
-        """Shots of the tests that have no result yet."""
+        """Numbers of shots whose tests have no result yet."""
         return [k_shot for k_shot in self.shots if not self.result(k_shot).is_file()]
 
     def options(self) -> Options:
-        """What goes on top of the config, without folders."""
+        """The options that are given on top of the config, without folders."""
         setting = {} if (self.n_way, self.k_shot) == (5, 1) else {"n_way": str(self.n_way), "k_shot": str(self.k_shot)}
         test = {"num_test_episodes": str(self.run.test_episodes), "seed": str(self.seed)}
         common = BUDGET if self.run.config == FLAGSHIP else {**BUDGET, **REFERENCE_BUDGET}
@@ -184,7 +184,7 @@ class Job:
         return {**options, **_of_its_modalities(self.run.config, options)}
 
     def command(self, data_dir: str | None, output_dir: Path) -> list[str]:
-        """The command line that trains it and tests it, after `python`."""
+        """The command line, after `python`, that trains and tests the run."""
         folders = ({"data_dir": data_dir} if data_dir else {}) | {"output_dir": str(output_dir)}
         words = ["run_meta.py", self.run.config]
         for name, value in {**folders, **self.options()}.items():
@@ -192,12 +192,12 @@ class Job:
         return words
 
     def values(self) -> dict:
-        """All options that the run is made of, those of the config included."""
+        """All options of the run, including those of the config."""
         return {**_yaml(self.run.config), **self.options(), "output_dir": None}
 
 
 def _of_its_modalities(config: str, options: Options) -> Options:
-    """Values that the config gives for modalities which the run does not have, without these."""
+    """Options that the config gives for each modality, without the modalities that the run does not have."""
     own, few = _yaml(config), {}
     if "datasets" not in options:
         return few
@@ -222,5 +222,5 @@ def result_path(name: str, seed: int, k_shot: int, n_way: int = 5) -> Path:
 
 
 def stored_results() -> list[dict]:
-    """All JSONs of runs, by file name."""
+    """The results of all runs, in the order of their file names."""
     return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*-seed*.json"))]

@@ -38,8 +38,8 @@ def modality_sets(
     found: dict[int, dict[str, dict[str, tuple[float, float]]]], published: dict[int, dict[str, float]]
 ) -> Figure:
     """
-    Left a radar chart, an axis a modality set, of the mean accuracy over its modalities; right the accuracy of each
-    modality by what it was trained with.
+    Left a radar chart of the mean accuracy over the modalities of each set, with one axis per set; right the accuracy
+    of each modality by what it was trained with.
 
     Args:
         found: shots -> set ("audio, text") -> modality -> (accuracy, half-width of its interval), in %.
@@ -90,7 +90,7 @@ def modality_sets(
 
 def learning_curves(rows: list[tuple[str, list[tuple[str, dict]]]]) -> Figure:
     """
-    A row of panels an architecture, a panel a modality.
+    One row of panels per architecture, one panel per modality.
 
     Args:
         rows: (title, [(name of a run, its `learning_curve`), ...]).
@@ -113,7 +113,7 @@ def learning_curves(rows: list[tuple[str, list[tuple[str, dict]]]]) -> Figure:
 
 
 def inner_steps(measured: list[dict]) -> Figure:
-    """Accuracy on validation classes against the number of inner steps, a panel a model."""
+    """Accuracy on validation classes against the number of inner steps, with one panel per model."""
     figure = Figure(figsize=(4.6 * len(measured) + 1, 3.8), layout="constrained")
     panels = figure.subplots(1, len(measured), squeeze=False, sharey=True)[0]
     for axes, found in zip(panels, measured, strict=True):

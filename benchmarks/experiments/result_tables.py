@@ -39,25 +39,25 @@ Rows = list[list[str]]
 
 
 def cell(result: dict, key: str) -> str:
-    """Accuracy and interval in %, nothing where there is none."""
+    """Accuracy and interval in %; an empty cell where there is no accuracy."""
     return percent(result[key], result[f"{key}_ci95"]) if key in result else ""
 
 
 def accuracies(result: dict) -> list[str]:
-    """Three cells, and their mean where there are three."""
+    """A cell for each modality, and the mean where there are all three."""
     values = [result[f"test_{m}_accuracy"] for m in MODALITIES if f"test_{m}_accuracy" in result]
     mean = f"{100 * sum(values) / 3:.2f}" if len(values) == 3 else ""
     return [*(cell(result, f"test_{m}_accuracy") for m in MODALITIES), mean]
 
 
 class Results:
-    """The stored JSONs."""
+    """The stored results, and rows of tables that are made of them."""
 
     def __init__(self):
         self.all = grid.stored_results()
 
     def of(self, name: str, n_way: int = 5, k_shot: int = 1) -> list[dict]:
-        """One for each seed."""
+        """The results of one run, one for each seed."""
         wanted = (name, n_way, k_shot)
         found = [result for result in self.all if (result["name"], result["n_way"], result["k_shot"]) == wanted]
         return sorted(found, key=lambda result: result["seed"])
@@ -98,7 +98,7 @@ class Results:
 
 
 def conditions(results: list[dict]) -> str:
-    """What the numbers of a table were measured with, in a sentence; all that differs between rows is listed."""
+    """One sentence on how the numbers of a table were measured; whatever differs between rows is listed."""
 
     def values(key: str) -> str:
         found = dict.fromkeys(str(result[key]) for result in results if result.get(key) is not None)

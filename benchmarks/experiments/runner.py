@@ -1,5 +1,5 @@
 """
-The grid of experiments: trains each run once, tests it, and stores a JSON a run and setting in `results/experiments/`.
+Trains each run of the grid once, tests it, and stores one JSON per run and setting in `results/experiments/`.
 
     python -m benchmarks.experiments.runner --data_dir DATA [--groups modalities baselines ...] [--runs flagship ...]
         [--seeds 0 1] [--n_way 5] [--k_shot 1] [--budget MINUTES] [--workers 2] [--list]
@@ -66,12 +66,12 @@ def run_command(words: list[str], log: Path) -> None:
 
 
 def anonymous(words: list[str]) -> list[str]:
-    """The command line with folders as a reader would name them."""
+    """The command line with placeholders for the folders of this machine."""
     return [FOLDERS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Whole or not at all."""
+    """Writes the file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(content, indent=1) + "\n")
@@ -123,7 +123,7 @@ def _head(job: Job) -> dict:
 
 
 def result_of(job: Job, k_shot: int, folder: Path, trained: Path) -> dict:
-    """Accuracies of a test, and everything that they are worth nothing without."""
+    """The accuracies of a test, and everything that a reader must know about them."""
     test = json.loads((folder / "test_results.json").read_text())
     training = json.loads((trained / "all_results.json").read_text())
     settings, told = test["settings"], training["settings"]

@@ -12,7 +12,7 @@ product peak, all threads; and how far the outer gradient in the setting's dtype
 its norm.
 
 Evaluation is the same model on the same episodes in evaluation mode without gradients. Inference is adaptation and 15
-predictions a class for a stream of tasks, in batches, one modality after the other.
+predictions per class for a stream of tasks, in batches, one modality after the other.
 """
 
 import math

@@ -56,7 +56,7 @@ def embed(inputs: Tensor, weight: Tensor) -> Tensor:
 
 
 def encode(model: MSMAMLModel, modality: str, support: Tensor) -> list[Tensor]:
-    """The task encoder on `F.conv1d` and `F.batch_norm`: one modulation vector a layer."""
+    """The task encoder on `F.conv1d` and `F.batch_norm`: one modulation vector per layer."""
     encoder, config = model.task_encoder, model.config
     hidden = embed(support, projection(encoder.embeddings[modality], modality).weight)
     for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):

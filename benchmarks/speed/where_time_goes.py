@@ -49,9 +49,9 @@ COPIED_BYTES = 2**20
 # norm needs sums over all samples before it can go on, so that what comes after them reads again.
 PASSES = {
     "forward": 2,  # y -> outputs; the sums as the product makes y
-    "gradient": 5,  # (g, y) -> sums; (g, y) -> by y
-    "second": 8,  # (v, y, g) -> sums; (v, y, g) -> by g, by y
-    "joined": 6,  # the gradient, with the second derivative's part by y added
+    "gradient": 5,  # (g, y) -> sums; (g, y) -> gradient with respect to y
+    "second": 8,  # (v, y, g) -> sums; (v, y, g) -> gradients with respect to g and y
+    "joined": 6,  # the gradient, with the second derivative's part with respect to y added
 }
 
 

@@ -34,7 +34,7 @@ WHITENINGS = (0.0, 0.25, 0.5)
 
 @torch.no_grad()
 def mean_states(split: FewShotSplit, encoder: str, window: int) -> Float[Tensor, "rows layers features"]:
-    """Of every layer, over the positions of a passage; the first are the embeddings."""
+    """The mean of every layer's states over the positions of a passage; the first layer is that of the embeddings."""
     spec = {"transformers": encoder, "window": window}
     frontend = MSMAMLModel(MSMAMLConfig(modalities=["text"], embeddings={"text": spec})).frontends["text"]
     means = []

@@ -7,7 +7,7 @@ Brown's validation has the categories of its training, and ESC-50's has five cla
 holds out other classes, as `front_ends.py` does: 12 of the 40 training and validation classes of audio and 5 of the 10
 training categories of text; of images, the 20 validation classes. No test class is touched. The model is that of
 configs/flagship.yaml with the options given, its seed the fold; 5-way 1-shot and 5-shot (audio: 4-shot, as most classes
-have 8 clips) accuracy, 2 queries a class of audio, 5 of text, 15 of images.
+have 8 clips) accuracy, with 2 queries per class of audio, 5 of text and 15 of images.
 """
 
 import json
