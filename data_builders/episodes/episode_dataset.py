@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from modeling_msmaml.training.collator import collate_episodes as collate_episodes  # handed on
-
 from ..storage.few_shot_split import FewShotSplit
 from .augmentation import augment, check_names
 from .episode_sampler import EpisodeRows, EpisodeSampler

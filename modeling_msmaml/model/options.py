@@ -27,9 +27,10 @@ class _Help(str):
     """
 
     check: Check | None = None
+    typed: bool = True
 
 
-def option(default: Any, help: str, check: Check | None = None) -> Any:
+def option(default: Any, help: str, check: Check | None = None, typed: bool = True) -> Any:
     """
     The field of a dataclass.
 
@@ -37,9 +38,10 @@ def option(default: Any, help: str, check: Check | None = None) -> Any:
         default: its value where none is given; lists and dicts are copied.
         help: what it does, in whole sentences; units and ranges included.
         check: what its values must be beyond their type. It is not asked about `None` where the type allows it.
+        typed: whether values are of the field's type; not so where that is what a command line needs, which is parsed.
     """
     text = _Help(help)
-    text.check = check
+    text.check, text.typed = check, typed
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=default.copy, metadata={"help": text})
     return dataclasses.field(default=default, metadata={"help": text})
@@ -107,12 +109,12 @@ def check_options(declared: Any) -> None:
 
 def check_option(field: dataclasses.Field, annotation: Any, value: Any) -> None:
     """Raises `ValueError`, with the option's name, unless it can have this value."""
-    check = field.metadata["help"].check
+    check, typed = field.metadata["help"].check, field.metadata["help"].typed
     annotations = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     if value is None and NoneType in annotations:
         return
     try:
-        if not any(_fits(value, annotation) for annotation in annotations):
+        if typed and not any(_fits(value, annotation) for annotation in annotations):
             raise ValueError(_expected(annotations))
         if check is not None:
             check(value)
@@ -217,12 +219,6 @@ def fraction(value: float) -> None:
     """Numbers in [0, 1)."""
     if not 0 <= value < 1:
         raise ValueError("must be in [0, 1)")
-
-
-def share(value: float) -> None:
-    """Numbers in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ValueError("must be a share from 0 to 1")
 
 
 def parse_json(name: str, value: Any, expected: str, words: Sequence[str] = ()) -> Any:

@@ -1,11 +1,13 @@
 """Arguments of meta-training."""
 
 import dataclasses
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from transformers import TrainingArguments
 
+from ..model.configuration_msmaml import MSMAMLConfig
+from ..model.options import at_least, check_options, not_negative, option, options_of, parse_json
 from .hardware_limits import refuse_deepspeed_zero3
 
 # Arguments of TrainingArguments that meta-training has no use for, each with what to do instead. A value other than the
@@ -40,151 +42,158 @@ UNUSED_ARGUMENTS = {
 STRATEGIES = ("logging_strategy", "eval_strategy", "save_strategy")
 
 
+def _counts(value: Any) -> None:
+    counts = value.values() if isinstance(value, dict) else [value]
+    if not counts or any(not isinstance(count, int) or isinstance(count, bool) or count < 1 for count in counts):
+        raise ValueError("must be a positive integer, or one for each modality")
+
+
+def _shares(value: Any) -> None:
+    for single in value.values() if isinstance(value, dict) else [value]:
+        if isinstance(single, bool) or not isinstance(single, (int, float)) or not 0 <= single <= 1:
+            raise ValueError("must be a share from 0 to 1, or one for each modality")
+
+
+def _of_config(name: str) -> Any:
+    """The option that replaces one of the model's config where it is given."""
+    field = next(field for field in options_of(MSMAMLConfig) if field.name == name)
+    text = field.metadata["help"]
+    return option(None, f"{text} By default as in the model's config.", text.check)
+
+
 @dataclass
 class MetaTrainingArguments(TrainingArguments):
     """
     `transformers.TrainingArguments` for episodes. A batch is a meta-batch: `per_device_train_batch_size` counts tasks.
 
-    Changed defaults: Adam at a constant rate of 1e-3 without gradient clipping, six tasks a meta-step.
+    Changed defaults: Adam at a constant rate of 1e-3 without gradient clipping, six tasks per meta-step.
 
     Raises:
         `ValueError`: a value out of range, or an inherited argument that meta-training has no use for.
     """
 
-    n_way: int = field(default=5, metadata={"help": "Classes in an episode; at least 2."})
-    k_shot: int = field(default=1, metadata={"help": "Support samples a class; at least 1."})
-    # An integer or a dict once parsed; text is what HfArgumentParser can take from a command line.
-    n_query: str = field(
-        default="15",
-        metadata={"help": 'Query samples a class: an integer, or one a modality as in \'{"audio": 3, "text": 15}\'.'},
+    n_way: int = option(5, "The number of classes in an episode; at least 2.", at_least(2))
+    k_shot: int = option(1, "The number of support samples per class; at least 1.", at_least(1))
+    # Texts are what HfArgumentParser takes from a command line; once parsed, these are integers or dicts.
+    n_query: str = option(
+        "15",
+        'The number of query samples per class: an integer, or one per modality as in \'{"audio": 3, "text": 15}\'.',
+        _counts,
+        typed=False,
     )
-    train_n_way: str | None = field(
-        default=None,
-        metadata={
-            "help": "Classes in a training episode, an integer or one a modality; more than n_way train a model with "
-            "prototypes better (ProtoNet, arXiv 1703.05175, section 3). Default: n_way."
-        },
+    train_n_way: str | None = option(
+        None,
+        "The number of classes in a training episode, an integer or one per modality; more than n_way train a model "
+        "with prototypes better (ProtoNet, arXiv 1703.05175, section 3). Default: n_way.",
+        _counts,
+        typed=False,
     )
-    train_k_shot: str | None = field(
-        default=None, metadata={"help": "Support samples a class in training, as train_n_way. Default: k_shot."}
+    train_k_shot: str | None = option(
+        None,
+        "The number of support samples per class in training, as train_n_way. Default: k_shot.",
+        _counts,
+        typed=False,
     )
-    train_n_query: str | None = field(
-        default=None, metadata={"help": "Query samples a class in training, as train_n_way. Default: n_query."}
+    train_n_query: str | None = option(
+        None,
+        "The number of query samples per class in training, as train_n_way. Default: n_query.",
+        _counts,
+        typed=False,
     )
-    # True, False or names once parsed; a list of texts is what HfArgumentParser can take from a command line.
-    augment: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Change training samples at random: 'true' (which is 'basic'), or any of 'basic', 'spec_augment', "
-            "'random_resized_crop', 'rand_augment', 'random_erasing'; see data_builders/augmentation.py."
-        },
+    # True, False or names once parsed.
+    augment: list[str] | None = option(
+        None,
+        "Change training samples at random: 'true' (which is 'basic'), or any of 'basic', 'spec_augment', "
+        "'random_resized_crop', 'rand_augment', 'random_erasing'; see data_builders/episodes/augmentation.py.",
+        typed=False,
     )
-    new_classes: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Changed training classes as classes of their own: any of 'rotate' (images), 'speed' and 'reverse' "
-            "(sounds), or 'false', as by default; see data_builders/new_classes.py."
-        },
+    new_classes: list[str] | None = option(
+        None,
+        "Changed training classes as classes of their own: any of 'rotate' (images), 'speed' and 'reverse' (sounds), "
+        "or 'false', as by default; see data_builders/episodes/task_augmentation.py.",
+        typed=False,
     )
-    # A number or a dict once parsed; text is what HfArgumentParser can take from a command line.
-    mix_classes: str | None = field(
-        default=None,
-        metadata={
-            "help": "Share of the training episodes in which every class is mixed of two, 0 to 1, or one a modality as "
-            "in '{\"text\": 0.3}'; see data_builders/mixing.py."
-        },
+    # A number or a dict once parsed.
+    mix_classes: str | None = option(
+        None,
+        "The share of the training episodes in which every class is mixed of two, 0 to 1, or one per modality as in "
+        "'{\"text\": 0.3}'; see data_builders/episodes/task_augmentation.py.",
+        _shares,
+        typed=False,
     )
-    num_inner_steps: int | None = field(
-        default=None, metadata={"help": "Gradient steps of the inner loop. Default: as in the model's config."}
+    num_inner_steps: int | None = _of_config("num_inner_steps")
+    inner_lr: float | None = _of_config("inner_lr")
+    first_order: bool | None = _of_config("first_order")
+    norm_statistics: Literal["transductive", "support"] | None = _of_config("norm_statistics")
+    multi_step_loss_steps: int = option(
+        0,
+        "The number of meta-steps over which the query losses after all inner steps count, at first all alike, at last "
+        "the last alone (MAML++, arXiv 1810.09502, section 4.1); 0 takes the last alone from the beginning.",
+        at_least(0),
     )
-    inner_lr: float | None = field(
-        default=None, metadata={"help": "Learning rate of the inner loop. Default: as in the model's config."}
+    first_order_steps: int = option(
+        0,
+        "The number of meta-steps at the beginning without second derivatives (MAML++, section 4.2).",
+        at_least(0),
     )
-    first_order: bool | None = field(
-        default=None,
-        metadata={"help": "Ignore second derivatives in the outer gradient. Default: as in the model's config."},
+    task_network_learning_rate: float | None = option(
+        None, "The outer learning rate of the task network (and word vectors). Default: learning_rate."
     )
-    norm_statistics: str | None = field(
-        default=None,
-        metadata={"help": "'transductive' or 'support': what queries are normalised with. Default: as in the config."},
+    task_encoder_learning_rate: float | None = option(
+        None, "The outer learning rate of the task encoder. Default: learning_rate."
     )
-    multi_step_loss_steps: int = field(
-        default=0,
-        metadata={
-            "help": "Meta-steps over which the query losses after all inner steps count, at first all alike, at last "
-            "the last alone (MAML++, arXiv 1810.09502, section 4.1); 0 takes the last alone from the beginning."
-        },
+    task_encoder_max_grad_norm: float = option(
+        0.0, "Clip the task encoder's outer gradient to this norm; 0 clips nothing.", not_negative
     )
-    first_order_steps: int = field(
-        default=0,
-        metadata={"help": "Meta-steps at the beginning without second derivatives (MAML++, section 4.2)."},
+    alternating_steps: int = option(
+        0,
+        "Update the task network alone for this many meta-steps, then the task encoder alone for as many, and so on; "
+        "0 updates both at every step.",
+        at_least(0),
     )
-    task_network_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "Outer learning rate of task network (and word vectors). Default: learning_rate."},
+    early_stopping_patience: int = option(
+        0,
+        "Stop when metric_for_best_model has not improved in this many evaluations; 0 never stops early.",
+        at_least(0),
     )
-    task_encoder_learning_rate: float | None = field(
-        default=None, metadata={"help": "Outer learning rate of the task encoder. Default: learning_rate."}
+    early_stopping_threshold: float = option(
+        0.0, "By how much the metric must improve to count, with early_stopping_patience.", not_negative
     )
-    task_encoder_max_grad_norm: float = field(
-        default=0.0, metadata={"help": "Clip the task encoder's outer gradient to this norm; 0 clips nothing."}
-    )
-    alternating_steps: int = field(
-        default=0,
-        metadata={
-            "help": "Update the task network alone for this many meta-steps, then the task encoder alone for as many, "
-            "and so on; 0 updates both at every step."
-        },
-    )
-    early_stopping_patience: int = field(
-        default=0,
-        metadata={
-            "help": "Stop when metric_for_best_model has not improved in this many evaluations; 0 never stops early."
-        },
-    )
-    early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "By how much the metric must improve to count, with early_stopping_patience."}
-    )
-    log_inner_loop: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Log, for each modality, accuracy before adaptation and support loss before each inner step, and "
-            "the gradient norms of both networks. Default: when report_to names a tracker."
-        },
+    log_inner_loop: bool | None = option(
+        None,
+        "Log, for each modality, accuracy before adaptation and support loss before each inner step, and the gradient "
+        "norms of both networks. Default: when report_to names a tracker.",
     )
 
-    metric_for_best_model: str | None = field(
-        default=None,
-        metadata={
-            "help": "What the best model is best in. Default: eval_accuracy, or eval_loss for reduce_lr_on_plateau."
-        },
+    metric_for_best_model: str | None = option(
+        None, "What the best model is best in. Default: eval_accuracy, or eval_loss for reduce_lr_on_plateau."
     )
-    per_device_train_batch_size: int = field(default=6, metadata={"help": "Tasks in a meta-batch, on each device."})
-    per_device_eval_batch_size: int = field(default=6, metadata={"help": "Tasks evaluated at a time, on each device."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Outer learning rate."})
-    lr_scheduler_type: str = field(default="constant", metadata={"help": "Schedule of the outer learning rates."})
-    optim: str = field(default="adamw_torch", metadata={"help": "Outer optimizer; with no weight decay it is Adam."})
-    max_grad_norm: float = field(default=0.0, metadata={"help": "Clip the whole outer gradient; 0 clips nothing."})
-    max_steps: int = field(default=1000, metadata={"help": "Meta-steps."})
-    logging_steps: float = field(default=10, metadata={"help": "Meta-steps between two log entries."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Unused: a loss that is not finite raises."})
-    restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "Resume early stopping with the evaluations that it has counted."}
+    per_device_train_batch_size: int = option(6, "The number of tasks in a meta-batch, on each device.")
+    per_device_eval_batch_size: int = option(6, "The number of tasks that are evaluated at a time, on each device.")
+    learning_rate: float = option(1e-3, "The outer learning rate.")
+    lr_scheduler_type: str = option("constant", "The schedule of the outer learning rates.")
+    optim: str = option("adamw_torch", "The outer optimizer; with no weight decay it is Adam.")
+    max_grad_norm: float = option(0.0, "Clip the whole outer gradient; 0 clips nothing.")
+    max_steps: int = option(1000, "The number of meta-steps.", at_least(1))
+    logging_steps: float = option(10, "The number of meta-steps between two log entries.")
+    logging_nan_inf_filter: bool = option(False, "Unused: a loss that is not finite raises.")
+    restore_callback_states_from_checkpoint: bool = option(
+        True, "Resume early stopping with the evaluations that it has counted."
     )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Must be False: episodes have no columns."})
-    train_sampling_strategy: str = field(default="sequential", metadata={"help": "Must be 'sequential'."})
+    remove_unused_columns: bool = option(False, "It must be False: episodes have no columns.")
+    train_sampling_strategy: str = option("sequential", "It must be 'sequential'.")
 
     def __post_init__(self):
+        for name in ("n_query", "train_n_way", "train_k_shot", "train_n_query"):
+            expected = 'neither an integer nor JSON such as {"audio": 3, "text": 15}'
+            setattr(self, name, parse_json(name, getattr(self, name), expected))
+        expected = 'neither a number nor JSON such as {"text": 0.3}'
+        self.mix_classes = parse_json("mix_classes", self.mix_classes, expected)
         self._check()
-        self.n_query = _parse_counts("n_query", self.n_query)
-        for name in ("train_n_way", "train_k_shot", "train_n_query"):
-            if getattr(self, name) is not None:
-                setattr(self, name, _parse_counts(name, getattr(self, name)))
         self.augment = _parse_names(self.augment)
         self.new_classes = _parse_names(self.new_classes) or None
         if self.new_classes is True:
             raise ValueError("new_classes=true does not say which: give any of rotate, speed and reverse, or false")
-        self.mix_classes = _parse_shares(self.mix_classes)
         if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
             self.metric_for_best_model = "eval_accuracy" if self._needs_best_model() else None
         super().__post_init__()
@@ -198,21 +207,10 @@ class MetaTrainingArguments(TrainingArguments):
         defaults = {item.name: item for item in dataclasses.fields(self)}
         for name, reason in UNUSED_ARGUMENTS.items():
             value, default = getattr(self, name, None), _default(defaults[name]) if name in defaults else None
-            # YAML, and a command line in older releases of transformers, turn "no" into False.
-            if value != default and not (value is False and default == "no"):
+            # YAML turns "no" into False, and TrainingArguments itself some of the defaults None.
+            if value != default and not (value is False and default in (None, "no")):
                 raise ValueError(f"{name}={value!r} has no effect in meta-training: {reason}")
-        for name, least in (
-            ("n_way", 2),
-            ("k_shot", 1),
-            ("max_steps", 1),
-            ("alternating_steps", 0),
-            ("multi_step_loss_steps", 0),
-            ("first_order_steps", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
-        if self.task_encoder_max_grad_norm < 0:
-            raise ValueError(f"task_encoder_max_grad_norm={self.task_encoder_max_grad_norm} must not be negative")
+        check_options(self)
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns=True would remove the episodes' contents: leave it False")
         for name in STRATEGIES:
@@ -223,11 +221,6 @@ class MetaTrainingArguments(TrainingArguments):
         self._check_early_stopping()
 
     def _check_early_stopping(self) -> None:
-        if self.early_stopping_patience < 0 or self.early_stopping_threshold < 0:
-            raise ValueError(
-                f"early_stopping_patience={self.early_stopping_patience} and early_stopping_threshold="
-                f"{self.early_stopping_threshold} must not be negative"
-            )
         if self.early_stopping_threshold and not self.early_stopping_patience:
             raise ValueError(
                 f"early_stopping_threshold={self.early_stopping_threshold} has no effect without "
@@ -267,35 +260,9 @@ def _default(item: dataclasses.Field):
     return item.default if item.default is not dataclasses.MISSING else item.default_factory()
 
 
-def _parse_counts(name: str, value: int | str | dict) -> int | dict[str, int]:
-    """15, "15", {"audio": 3}, '{"audio": 3}' -> an integer, or one a modality."""
-    try:
-        parsed = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f'{name}={value!r} is neither an integer nor JSON such as {{"audio": 3, "text": 15}}'
-        ) from error
-    counts = parsed.values() if isinstance(parsed, dict) else [parsed]
-    if not counts or any(not isinstance(count, int) or isinstance(count, bool) or count < 1 for count in counts):
-        raise ValueError(f"{name}={value!r} must be a positive integer, or one for each modality")
-    return parsed
-
-
 def _parse_names(value: bool | str | list[str] | None) -> bool | list[str]:
     """True, "true", ["true"] -> True; "basic" -> True, which it is; nothing -> False; other names -> a list of them."""
     names = [value] if isinstance(value, (bool, str)) else list(value or [False])
     if len(names) == 1 and str(names[0]).lower() in ("true", "basic", "false"):
         return str(names[0]).lower() != "false"
     return names
-
-
-def _parse_shares(value: float | str | dict | None) -> float | dict[str, float] | None:
-    """0.3, "0.3", {"text": 0.3}, '{"text": 0.3}' -> a number, or one a modality."""
-    try:
-        parsed = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError(f'mix_classes={value!r} is neither a number nor JSON such as {{"text": 0.3}}') from error
-    shares = parsed.values() if isinstance(parsed, dict) else [0 if parsed is None else parsed]
-    if any(isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1 for share in shares):
-        raise ValueError(f"mix_classes={value!r} must be a share from 0 to 1, or one by modality")
-    return parsed

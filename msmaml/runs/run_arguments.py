@@ -90,9 +90,9 @@ class DataArguments:
     data_dir: str | None = option(
         None, "The folder with the data sets' archives; without it the official ones are fetched."
     )
-    # Text is what HfArgumentParser takes from a command line, which of a union is what stands second.
-    dataset_options: dict[str, dict] | str | None = option(
-        None, 'Options by data set, as JSON: \'{"brown": {"unit": "document"}}\'.'
+    # A dict once parsed.
+    dataset_options: str | None = option(
+        None, 'Options by data set, as JSON: \'{"brown": {"unit": "document"}}\'.', typed=False
     )
     cache_dir: str | None = option(None, "Where built data go. Default: HF_DATASETS_CACHE.")
     cache_features: bool = option(False, "Store the features of pretrained encoders, and never compute them again.")

@@ -9,12 +9,16 @@ from matplotlib.figure import Figure
 
 from modeling_msmaml.hub.learning_curves import COLOURS
 
-from .experiments import MODALITIES
+from ..data import MODALITIES
 
 # Okabe and Ito's colours, which remain distinct for colour-blind readers, and a marker each.
 COLOUR_OF = dict(zip(MODALITIES, COLOURS, strict=False))
 MARKER_OF = dict(zip(MODALITIES, ("o", "s", "^"), strict=True))
 SET_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#000000", "#56B4E9", "#D55E00")
+# Part of a learning curve -> label and style.
+CURVES = (("train", "training episodes", {"linewidth": 1, "linestyle": "--"}),)
+CURVES += (("validation", "validation", {"marker": "o", "markersize": 4}),)
+PLAIN = {"frameon": False, "fontsize": "small"}  # legends
 SETTINGS = {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9, "svg.hashsalt": "ms-maml", "svg.fonttype": "path"}
 
 
@@ -34,8 +38,8 @@ def modality_sets(
     found: dict[int, dict[str, dict[str, tuple[float, float]]]], published: dict[int, dict[str, float]]
 ) -> Figure:
     """
-    Left a radar chart, an axis a modality set, of the mean accuracy over its modalities; right the accuracy of each
-    modality by what it was trained with.
+    Left a radar chart of the mean accuracy over the modalities of each set, with one axis per set; right the accuracy
+    of each modality by what it was trained with.
 
     Args:
         found: shots -> set ("audio, text") -> modality -> (accuracy, half-width of its interval), in %.
@@ -80,14 +84,13 @@ def modality_sets(
     dots.set_title("Accuracy of each modality")
     for axes, side in ((radar, "left"), (dots, "right")):
         handles, labels = axes.get_legend_handles_labels()
-        columns = 1 if axes is radar else 2
-        figure.legend(handles, labels, loc=f"outside lower {side}", ncols=columns, frameon=False, fontsize="small")
+        figure.legend(handles, labels, loc=f"outside lower {side}", ncols=1 if axes is radar else 2, **PLAIN)
     return figure
 
 
 def learning_curves(rows: list[tuple[str, list[tuple[str, dict]]]]) -> Figure:
     """
-    A row of panels an architecture, a panel a modality.
+    One row of panels per architecture, one panel per modality.
 
     Args:
         rows: (title, [(name of a run, its `learning_curve`), ...]).
@@ -98,28 +101,22 @@ def learning_curves(rows: list[tuple[str, list[tuple[str, dict]]]]) -> Figure:
         handles = {}
         for axes, modality in zip(line, MODALITIES, strict=True):
             for colour, (name, curve) in zip(COLOURS, runs, strict=False):
-                for part, style in (
-                    ("train", {"linewidth": 1, "linestyle": "--"}),
-                    ("validation", {"marker": "o", "markersize": 4}),
-                ):
+                for part, label, style in CURVES:
                     points = np.asarray(curve[part].get(modality, [])).reshape(-1, 2)
-                    label = f"{name}, {'training episodes' if part == 'train' else 'validation'}"
-                    (handles[label],) = axes.plot(points[:, 0], 100 * points[:, 1], color=colour, **style)
+                    (handles[f"{name}, {label}"],) = axes.plot(points[:, 0], 100 * points[:, 1], color=colour, **style)
             axes.set_title(f"{title}: {modality}")
             axes.tick_params(labelbottom=True, labelleft=True)
             axes.set(xlabel="meta-steps", ylim=(0, 100))
         line[0].set_ylabel("query accuracy, %")
-        line[-1].legend(
-            handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize="small"
-        )
+        line[-1].legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1, 1), **PLAIN)
     return figure
 
 
-def inner_steps(measured: list[dict], titles: list[str]) -> Figure:
-    """Accuracy on validation classes against the number of inner steps, a panel a model."""
+def inner_steps(measured: list[dict]) -> Figure:
+    """Accuracy on validation classes against the number of inner steps, with one panel per model."""
     figure = Figure(figsize=(4.6 * len(measured) + 1, 3.8), layout="constrained")
     panels = figure.subplots(1, len(measured), squeeze=False, sharey=True)[0]
-    for axes, found, title in zip(panels, measured, titles, strict=True):
+    for axes, found in zip(panels, measured, strict=True):
         steps = [point["steps"] for point in found["curve"]]
         for modality in MODALITIES:
             key = f"{modality}_accuracy"
@@ -129,7 +126,7 @@ def inner_steps(measured: list[dict], titles: list[str]) -> Figure:
                 axes.errorbar(steps, centres, widths, label=modality, **style)
         axes.axvline(found["trained_steps"], color="black", linestyle="--", linewidth=1, label="steps in training")
         axes.axhline(100 / found["n_way"], color="grey", linestyle=":", label="chance")
-        axes.set(xlabel="steps of the inner loop", title=title, ylim=(0, 100))
+        axes.set(xlabel="steps of the inner loop", title=found["name"], ylim=(0, 100))
         axes.tick_params(labelleft=True)
     panels[0].set_ylabel("validation accuracy, %, with 95 % interval")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
@@ -155,9 +152,7 @@ def task_codes(found: dict) -> Figure:
         handles, names = axes.get_legend_handles_labels()
         unique = dict(zip(names, handles, strict=True))
         side = "left" if axes is panels[0, 0] else "right"
-        figure.legend(
-            unique.values(), unique.keys(), loc=f"outside lower {side}", ncols=3, frameon=False, fontsize="small"
-        )
+        figure.legend(unique.values(), unique.keys(), loc=f"outside lower {side}", ncols=3, **PLAIN)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""What the page shows, as HTML: examples, the falling loss, probabilities. Whatever a user wrote is escaped."""
+"""What the page shows, as HTML: examples, the loss curve, probabilities. Whatever a visitor wrote is escaped."""
 
 import base64
 import io
@@ -41,22 +41,22 @@ CSS = """
 
 
 def message(text: str, error: bool = False) -> str:
-    """One sentence to the user."""
+    """A sentence for the visitor."""
     kind, role = (" error", "alert") if error else ("", "status")
     return f'<div class="message{kind}" role="{role}">{escape(text)}</div>'
 
 
 def in_a_row(examples: Sequence[str]) -> str:
-    """Several of [`example`]."""
+    """Lays several examples (see [`example`]) out in a row."""
     return f'<div class="examples">{"".join(examples)}</div>'
 
 
 def example(item: Path | str, modality: str, processor: MSMAMLProcessor) -> str:
     """
-    A player with the spectrogram of what the model hears, a thumbnail, or the beginning of a text.
+    Shows one input: a player with the spectrogram of what the model hears, a thumbnail, or the beginning of a text.
 
     Raises:
-        `ValueError`, `OSError`: it cannot be read.
+        ValueError, OSError: the input cannot be read.
     """
     name = f'<div class="name">{escape(item.name)}</div>' if isinstance(item, Path) else ""
     if modality == "audio":
@@ -82,7 +82,7 @@ def _sound(path: Path, processor: MSMAMLProcessor) -> str:
 
 
 def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width: int = 180) -> Image.Image:
-    """Loudness in dB by time (to the right) and frequency (upwards, to half the sampling rate)."""
+    """Draws loudness in dB against time (to the right) and frequency (upwards, to half the sampling rate)."""
     size = 256
     hop = max(1, (len(samples) - size) // (width - 1))
     starts = np.clip(np.arange(width) * hop, 0, max(0, len(samples) - size))
@@ -115,11 +115,11 @@ def _data(kind: str, content: bytes) -> str:
 
 def losses(values: Sequence[float], steps: int) -> str:
     """
-    The loss of the examples before each step so far and after the last, as a curve.
+    Draws the loss of the examples before each step so far, and after the last, as a curve.
 
     Args:
-        values: in nats; may hold fewer than `steps` + 1.
-        steps: of the whole inner loop.
+        values: losses in nats; there may be fewer than `steps` + 1.
+        steps: number of steps of the whole inner loop.
     """
     width, height, left, bottom = 420, 170, 44, 24
     top = max(values) * 1.1 or 1.0
@@ -147,7 +147,7 @@ def losses(values: Sequence[float], steps: int) -> str:
 def probabilities(
     shown: Sequence[str], classes: Sequence[str], adapted: np.ndarray, before: np.ndarray, guesses: Sequence[str]
 ) -> str:
-    """One row a query: the query, its class, and bars of the adapted model next to those of the un-adapted one."""
+    """One row per query: the query, its class, and the bars of the adapted model beside those before the adaptation."""
     rows = [
         f'<tr class="query"><td>{query}</td><td class="guess"><b>{escape(str(guess))}</b></td>'
         f"<td>{_bars(classes, after)}</td><td>{_bars(classes, earlier)}</td></tr>"

@@ -1,4 +1,4 @@
-"""What the page takes: how much, and what it says of what it does not take."""
+"""How much the page accepts, and what it says about inputs that it does not accept."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,36 +10,39 @@ from PIL import Image, UnidentifiedImageError
 from modeling_msmaml.inputs.kinds import listed_suffixes, modality_of_file
 
 MAX_CLASSES = 6
-MAX_EXAMPLES = 20  # of a class, and queries
-MAX_MEGABYTES = 10  # of a file
-MAX_SECONDS = 120  # of a sound
-MAX_MEGAPIXELS = 25  # of a picture
-MAX_CHARACTERS = 20_000  # of a text
+MAX_EXAMPLES = 20  # per class, and as queries
+MAX_MEGABYTES = 10  # per file
+MAX_SECONDS = 120  # per sound
+MAX_MEGAPIXELS = 25  # per picture
+MAX_CHARACTERS = 20_000  # per text
 
 Result = TypeVar("Result")
 
 
 class PageError(ValueError):
-    """Something to be told to the user, in words."""
+    """An error whose message is shown to the visitor."""
 
 
 def limits_in_words() -> str:
-    """For the page."""
+    """The sentence on the page that states these limits."""
     return (
-        f"At most {MAX_EXAMPLES} examples a class and {MAX_MEGABYTES} MB a file; sounds of up to {MAX_SECONDS} s, "
+        f"At most {MAX_EXAMPLES} examples per class and {MAX_MEGABYTES} MB per file; sounds of up to {MAX_SECONDS} s, "
         f"pictures of up to {MAX_MEGAPIXELS} megapixels, texts of up to {MAX_CHARACTERS:,} characters."
     )
 
 
 def checked_inputs(modality: str, files: Sequence[str] | None, lines: str | None, what: str) -> list[Path | str]:
     """
-    The inputs in a field: uploaded files, and for texts the lines of a box.
+    The inputs that a field holds: uploaded files, and for texts also the lines of a box.
 
     Args:
+        modality: of the inputs.
+        files: paths of the uploaded files.
+        lines: content of the box, one text per line.
         what: the name of the field, for errors.
 
     Raises:
-        `PageError`: too many, too large, too long, or of another kind.
+        PageError: there are too many inputs, or one is too large, too long, or of another kind.
     """
     inputs: list[Path | str] = [Path(file) for file in files or ()]
     if modality == "text":
@@ -55,7 +58,7 @@ def checked_inputs(modality: str, files: Sequence[str] | None, lines: str | None
 
 
 def in_words(function: Callable[..., Result], path: Path | str, *arguments, what: str) -> Result:
-    """`function(path, ...)`; what goes wrong is told by the file's name, not by where the server keeps it."""
+    """Returns `function(path, ...)`; errors name the file, but not the folder in which the server keeps it."""
     try:
         return function(path, *arguments)
     except PageError:

@@ -1,15 +1,14 @@
 """
-Makes the model that comes with the code, out of what `benchmarks.experiments` trained and tested.
+Makes the model that comes with the code, out of what `benchmarks.experiments.runner` trained and tested.
 
-    python -m benchmarks.ship outputs/experiments/flagship-5w1s-seed0 --name flagship --seed 0 --data_dir DATA \\
-        --to pretrained/msmaml-base
+    python -m benchmarks.experiments.ship outputs/experiments/flagship-5w1s-seed0 --name flagship --seed 0 \\
+        --data_dir DATA --to pretrained/msmaml-base
 
 Left out are the classifier of the training classes, the code (which this package has) and the state of the training.
 `results.json` holds the recorded results, and what the model gives on the first episodes of the test, for a test of
 the shipped model to give again.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -18,12 +17,13 @@ from pathlib import Path
 
 import torch
 
-from data_builders import EpisodeDataset, collate_episodes, load_few_shot
+from data_builders import EpisodeDataset, load_few_shot
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 
-from .experiments import MODALITIES, result_path
-from .nearest_centroid import DATA_SETS, N_QUERY
-from .report import cell
+from ..data import DATA_SETS, MODALITIES, N_QUERY, batches
+from ..pages import command_line, table
+from .grid import result_path
+from .result_tables import cell
 
 FIRST_EPISODES = 25
 
@@ -31,10 +31,10 @@ FIRST_EPISODES = 25
 def first_accuracies(model: MSMAMLModel, data_dir: str, k_shot: int) -> dict[str, float]:
     """Accuracy on the first test episodes of each modality (seed 0, 5-way, class_disjoint)."""
     found = {}
-    for name in DATA_SETS:
+    for name in DATA_SETS.values():
         split = load_few_shot(name, "test", data_dir=data_dir)
         episodes = EpisodeDataset([split], 5, k_shot, N_QUERY, FIRST_EPISODES, seed=0)
-        batch = collate_episodes([episodes[index] for index in range(FIRST_EPISODES)])["episodes"]
+        (batch,) = batches(episodes, FIRST_EPISODES)
         with torch.no_grad():
             logits = model.eval()(batch).logits[split.modality]
         found[split.modality] = (logits.argmax(dim=-1) == batch[split.modality]["query_labels"]).double().mean().item()
@@ -46,41 +46,36 @@ def without_code(folder: Path) -> None:
     for module in folder.glob("*.py"):
         module.unlink()
     for path in folder.glob("*.json"):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(), object_hook=_without_auto_map)
         if path.name != "tokenizer.json":
-            path.write_text(json.dumps(_without_auto_map(content), indent=2) + "\n")
+            path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _without_auto_map(value):
-    if isinstance(value, dict):
-        return {key: _without_auto_map(own) for key, own in value.items() if key != "auto_map"}
-    return value
+def _without_auto_map(content: dict) -> dict:
+    return {key: value for key, value in content.items() if key != "auto_map"}
 
 
-def card(trained: Path, name: str, seed: int, to: Path, data_note: str) -> str:
+def card(trained: Path, results: dict[str, dict], to: Path, data_note: str) -> str:
     """The run's card under its new name, with the results of both numbers of shots and a note on the data."""
     text = (trained / "README.md").read_text()
     text = text.replace(str(trained), str(to)).replace(f"name: {trained.name}", f"name: {to.name}")
-    few = json.loads(result_path(name, seed, 5).read_text())
-    one = json.loads(result_path(name, seed, 1).read_text())
-    lines = ["| test, 5-way | " + " | ".join(MODALITIES) + " |", "| --- |" + " ---: |" * len(MODALITIES)]
-    for shots, result in ((1, one), (5, few)):
-        lines.append(f"| {shots}-shot | " + " | ".join(cell(result, f"test_{m}_accuracy") for m in MODALITIES) + " |")
-    table = "\n".join([*lines, "", "With prototypes for a classifier it takes any number of classes and examples.", ""])
-    text = text.replace("Means over episodes, with", f"{table}\nMeans over episodes, with", 1)
-    text = text.replace(
-        "Some of the data that it was trained on", f"{data_note}\nSome of the data that it was trained on", 1
+    rows = (
+        [f"{own['k_shot']}-shot", *(cell(own, f"test_{modality}_accuracy") for modality in MODALITIES)]
+        for own in results.values()
     )
+    found = table(["test, 5-way", *MODALITIES], rows)
+    found += "\n\nWith prototypes for a classifier it takes any number of classes and examples.\n"
+    for before, more in (("Means over episodes, with", found), ("Some of the data that it was trained on", data_note)):
+        text = text.replace(before, f"{more}\n{before}", 1)
     # The code does not lie beside these weights.
     text = re.sub(r"Without it, running the code.*?```\n\n## Classify", "## Classify", text, flags=re.DOTALL)
-    return re.sub(r"(?m)^python run_meta\.py .*$", one["command"].replace("--output_dir OUTPUT ", ""), text)
+    command = results["1shot"]["command"].replace("--output_dir OUTPUT ", "")
+    return re.sub(r"(?m)^python run_meta\.py .*$", command, text)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, page=False, name="flagship", seed=0)
     parser.add_argument("trained", type=Path)
-    parser.add_argument("--name", default="flagship")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--data_note", default="", help="what the card is to say of the data, a sentence")
     parser.add_argument("--to", type=Path, default=Path("pretrained/msmaml-base"))
@@ -95,14 +90,12 @@ def main(argv: list[str] | None = None) -> None:
         without_code(folder)
         shutil.rmtree(options.to, ignore_errors=True)
         shutil.copytree(folder, options.to)
-    (options.to / "README.md").write_text(
-        card(options.trained, options.name, options.seed, options.to, options.data_note)
-    )
+    results = {f"{k}shot": json.loads(result_path(options.name, options.seed, k).read_text()) for k in (1, 5)}
+    (options.to / "README.md").write_text(card(options.trained, results, options.to, options.data_note))
     shipped = MSMAMLModel.from_pretrained(options.to)
     again = {f"{k}shot": first_accuracies(shipped, options.data_dir, k) for k in (1, 5)}
     if again != first:
         raise RuntimeError(f"the shipped model gives {again}, the trained one {first}")
-    results = {f"{k}shot": json.loads(result_path(options.name, options.seed, k).read_text()) for k in (1, 5)}
     results["first_episodes"] = {"number": FIRST_EPISODES, **first}
     (options.to / "results.json").write_text(json.dumps(results, indent=2) + "\n")
 

@@ -1,7 +1,7 @@
 """
 Where the time of a meta-step goes, and the least that it could take, on one thread.
 
-    python -m benchmarks.where_time_goes [--k_shot 5] [--write docs/benchmarks.md]
+    python -m benchmarks.speed.where_time_goes [--k_shot 5] [--write docs/benchmarks.md]
 
 One task of each modality: training (loss and outer gradient) and evaluation of the same episode.
 
@@ -16,22 +16,20 @@ measured rate of copying an array that lies in the processor's cache. Both one a
 the dispatch of operations, windows, layouts, and that narrow products run below that rate, come on top.
 """
 
-import argparse
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import astuple, dataclass
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from modeling_msmaml import MSMAMLConfig
 
-from .meta_step import Contender, Setting, count_flops, matmul_peak
-from .pages import replace_between
+from ..pages import command_line, publish, table
+from .contenders import RAW, Contender, Setting
+from .meta_step import count_flops, matmul_peak, timed
 
-BEGIN, END = "<!-- where time goes: begin -->", "<!-- where time goes: end -->"
+PART = "where time goes"
 # Operation -> kind; what is not listed is dispatch.
 KINDS = {
     "matrix products": ("bmm", "baddbmm", "baddbmm_", "mm", "addmm", "addmm_"),
@@ -51,9 +49,9 @@ COPIED_BYTES = 2**20
 # norm needs sums over all samples before it can go on, so that what comes after them reads again.
 PASSES = {
     "forward": 2,  # y -> outputs; the sums as the product makes y
-    "gradient": 5,  # (g, y) -> sums; (g, y) -> by y
-    "second": 8,  # (v, y, g) -> sums; (v, y, g) -> by g, by y
-    "joined": 6,  # the gradient, with the second derivative's part by y added
+    "gradient": 5,  # (g, y) -> sums; (g, y) -> gradient with respect to y
+    "second": 8,  # (v, y, g) -> sums; (v, y, g) -> gradients with respect to g and y
+    "joined": 6,  # the gradient, with the second derivative's part with respect to y added
 }
 
 
@@ -63,10 +61,9 @@ def milliseconds_of_kinds(step: Callable[[], object], repeats: int) -> dict[str,
     for _ in range(repeats):
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             step()
-        for event in profiler.key_averages():
-            spent = event.self_cpu_time_total / 1e3
-            least[event.key] = min(least.get(event.key, spent), spent)
-    kinds: dict[str, float] = defaultdict(float)
+        found = {event.key: event.self_cpu_time_total / 1e3 for event in profiler.key_averages()}
+        least |= {name: min(spent, least.get(name, spent)) for name, spent in found.items()}
+    kinds = dict.fromkeys((*KINDS, REST), 0.0)
     for name, spent in least.items():
         kinds[KIND_OF.get(name, REST)] += spent
     return kinds
@@ -87,11 +84,7 @@ def copy_rate(repeats: int = 200) -> float:
     """Best measured rate of copying an array of `COPIED_BYTES`, in bytes/s, read and written."""
     source = torch.ones(COPIED_BYTES // 4)
     target = torch.empty_like(source)
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        target.copy_(source)
-        best = min(best, time.perf_counter() - start)
+    best = min(timed(lambda: target.copy_(source), "cpu") for _ in range(repeats))
     return 2 * COPIED_BYTES / best
 
 
@@ -144,8 +137,12 @@ class Found:
 
     def __add__(self, other: "Found") -> "Found":
         kinds = {name: spent + other.kinds[name] for name, spent in self.kinds.items()}
-        names = ("ours", "plain", "flops", "plain_flops", "passes")
-        return Found(kinds, *(getattr(self, name) + getattr(other, name) for name in names))
+        return Found(kinds, *(one + more for one, more in zip(astuple(self)[1:], astuple(other)[1:], strict=True)))
+
+    @property
+    def products(self) -> float:
+        """Milliseconds of the matrix products."""
+        return self.kinds["matrix products"]
 
     def bound(self, peak: float, rate: float) -> float:
         """Milliseconds at the rates of a large product and of copying."""
@@ -153,7 +150,7 @@ class Found:
 
     def within_reach(self, rate: float) -> float:
         """The same with the matrix products as fast as they are."""
-        return self.kinds["matrix products"] + 1e3 * self.passes / rate
+        return self.products + 1e3 * self.passes / rate
 
 
 def find(modality: str, k_shot: int, repeats: int) -> tuple[Found, Found]:
@@ -166,15 +163,33 @@ def find(modality: str, k_shot: int, repeats: int) -> tuple[Found, Found]:
         flops = [count_flops(step) for step in steps]
         times = least_milliseconds([ours, plain], repeats)
         kinds = milliseconds_of_kinds(ours, repeats)
-        kinds = {name: kinds.get(name, 0.0) for name in (*KINDS, REST)}
         found.append(Found(kinds, *times, *flops, bytes_of_passes(contenders[0], evaluation)))
     return found[0], found[1]
 
 
-def table(head: list[str], names: int, rows: list[list[str]]) -> list[str]:
-    """Markdown; the first `names` columns are words."""
-    lines = [head, ["---"] * names + ["---:"] * (len(head) - names), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+# Column -> cell of (training or evaluation, peak, rate).
+LIMITS: dict[str, Callable[[Found, float, float], str]] = {
+    "Gflop": lambda one, peak, rate: f"{one.flops / 1e9:.3f}",
+    "at the peak, ms": lambda one, peak, rate: f"{1e3 * one.flops / peak:.1f}",
+    "rate of our products, Gflop/s": lambda one, peak, rate: f"{one.flops / max(one.products, 1e-9) / 1e6:.0f}",
+    "passes, MB": lambda one, peak, rate: f"{one.passes / 1e6:.1f}",
+    "at the rate of copies, ms": lambda one, peak, rate: f"{1e3 * one.passes / rate:.1f}",
+    "bound, ms": lambda one, peak, rate: f"{one.bound(peak, rate):.1f}",
+    "ours, ms": lambda one, peak, rate: f"{one.ours:.1f}",
+    "plain loop, Gflop": lambda one, peak, rate: f"{one.plain_flops / 1e9:.3f}",
+    "plain loop, ms": lambda one, peak, rate: f"{one.plain:.1f}",
+}
+# Column -> ratio of (training, evaluation, peak, rate).
+RATIOS: dict[str, Callable[[Found, Found, float, float], float]] = {
+    "training : evaluation, flops": lambda one, other, peak, rate: one.flops / other.flops,
+    "bounds": lambda one, other, peak, rate: one.bound(peak, rate) / other.bound(peak, rate),
+    "measured": lambda one, other, peak, rate: one.ours / other.ours,
+    "plain loop, flops": lambda one, other, peak, rate: one.plain_flops / other.plain_flops,
+    "plain loop, measured": lambda one, other, peak, rate: one.plain / other.plain,
+    "plain loop : ours, measured": lambda one, other, peak, rate: one.plain / one.ours,
+    "our products and passes alone": lambda one, other, peak, rate: one.plain / one.within_reach(rate),
+    "at the bound": lambda one, other, peak, rate: one.plain / one.bound(peak, rate),
+}
 
 
 def report(found: dict[str, tuple[Found, Found]], peak: float, rate: float) -> list[str]:
@@ -188,90 +203,36 @@ def report(found: dict[str, tuple[Found, Found]], peak: float, rate: float) -> l
         for name, pair in found.items()
         for run, one in zip(("training", "evaluation"), pair, strict=True)
     ]
-    kinds = [
-        [name, run, *(f"{spent:.1f}" for spent in one.kinds.values()), f"{one.ours:.1f}"] for name, run, one in runs
-    ]
-    limits = [
-        [
-            name,
-            run,
-            f"{one.flops / 1e9:.3f}",
-            f"{1e3 * one.flops / peak:.1f}",
-            f"{one.flops / max(one.kinds['matrix products'], 1e-9) / 1e6:.0f}",
-            f"{one.passes / 1e6:.1f}",
-            f"{1e3 * one.passes / rate:.1f}",
-            f"{one.bound(peak, rate):.1f}",
-            f"{one.ours:.1f}",
-            f"{one.plain_flops / 1e9:.3f}",
-            f"{one.plain:.1f}",
-        ]
-        for name, run, one in runs
-    ]
-    ratios = [
-        [
-            name,
-            f"{training.flops / evaluation.flops:.2f}",
-            f"{training.bound(peak, rate) / evaluation.bound(peak, rate):.2f}",
-            f"{training.ours / evaluation.ours:.2f}",
-            f"{training.plain_flops / evaluation.plain_flops:.2f}",
-            f"{training.plain / evaluation.plain:.2f}",
-            f"{training.plain / training.ours:.2f}",
-            f"{training.plain / training.within_reach(rate):.2f}",
-            f"{training.plain / training.bound(peak, rate):.2f}",
-        ]
-        for name, (training, evaluation) in found.items()
-    ]
+    kinds = [[name, run, *(f"{spent:.1f}" for spent in (*one.kinds.values(), one.ours))] for name, run, one in runs]
+    limits = [[name, run, *(cell(one, peak, rate) for cell in LIMITS.values())] for name, run, one in runs]
+    ratios = [[name, *(f"{ratio(*pair, peak, rate):.2f}" for ratio in RATIOS.values())] for name, pair in found.items()]
     return [
         "Our step by kind of operation, milliseconds:",
-        "",
-        *table(["modality", "run", *KINDS, REST, "step without profiler"], 2, kinds),
-        "",
+        table(["modality", "run", *KINDS, REST, "step without profiler"], kinds, words=2),
         "Limits:",
-        "",
-        *table(
-            [
-                "modality", "run", "Gflop", "at the peak, ms", "rate of our products, Gflop/s", "passes, MB",
-                "at the rate of copies, ms", "bound, ms", "ours, ms", "plain loop, Gflop", "plain loop, ms",
-            ], 2, limits,
-        ),
-        "",
+        table(["modality", "run", *LIMITS], limits, words=2),
         "Training in relation to evaluation, and the plain loop's training to ours:",
-        "",
-        *table(
-            [
-                "modality", "training : evaluation, flops", "bounds", "measured", "plain loop, flops",
-                "plain loop, measured", "plain loop : ours, measured", "our products and passes alone", "at the bound",
-            ], 1, ratios,
-        ),
-    ]  # fmt: skip
+        table(["modality", *RATIOS], ratios),
+    ]
 
 
 def measure(modalities: list[str], k_shot: int, repeats: int) -> str:
     """The tables, as Markdown."""
     peak, rate = matmul_peak(Setting(["image"], 5, 1, 1, 5, "cpu", "float32")), copy_rate()
     found = {modality: find(modality, k_shot, repeats) for modality in modalities}
-    return "\n".join(
-        [
-            f"5-way {k_shot}-shot, 15 queries a class, one task, 5 inner steps, float32, 1 thread, the least of "
-            f"{repeats}; matrix product peak {peak / 1e9:.0f} Gflop/s, copies {rate / 1e9:.0f} GB/s, read and written.",
-            "",
-            *report(found, peak, rate),
-        ]
+    conditions = (
+        f"5-way {k_shot}-shot, 15 queries a class, one task, 5 inner steps, float32, 1 thread, the least of {repeats}; "
+        f"matrix product peak {peak / 1e9:.0f} Gflop/s, copies {rate / 1e9:.0f} GB/s, read and written."
     )
+    return "\n\n".join([conditions, *report(found, peak, rate)])
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--modalities", nargs="+", default=["audio", "text", "image"])
-    parser.add_argument("--k_shot", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--write", type=Path, help="put the tables into their place on this page")
+    parser = command_line(__doc__, k_shot=1, repeats=10)
+    parser.add_argument("--modalities", nargs="+", default=list(RAW), choices=list(RAW))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    tables = measure(arguments.modalities, arguments.k_shot, arguments.repeats)
-    print(tables)
-    if arguments.write is not None:
-        replace_between(arguments.write, BEGIN, END, tables)
+    publish(PART, measure(arguments.modalities, arguments.k_shot, arguments.repeats), arguments.write)
 
 
 if __name__ == "__main__":

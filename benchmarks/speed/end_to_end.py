@@ -1,7 +1,7 @@
 """
 Training with real data beside its computation alone, and how long a step waits for data.
 
-    python -m benchmarks.end_to_end --data_dir DATA [--steps 20] [--rounds 3] [--write docs/benchmarks.md]
+    python -m benchmarks.speed.end_to_end --data_dir DATA [--steps 20] [--rounds 3] [--write docs/benchmarks.md]
 
 A round trains with the Trainer (episodes drawn from the archives' rows, collated, the optimizer's step, logging at the
 end), then repeats the same steps on the same meta-batches held in memory: gradients and the optimizer's step, nothing
@@ -12,19 +12,17 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 from transformers import TrainerCallback, set_seed
 
-from data_builders import EpisodeDataset, collate_episodes, load_few_shot
+from data_builders import EpisodeDataset, load_few_shot
 from modeling_msmaml import MetaTrainer, MetaTrainingArguments, MSMAMLConfig, MSMAMLModel
 
-from .pages import replace_between
+from ..data import DATA_SETS, N_QUERY, batches
+from ..pages import command_line, publish, table
 
-BEGIN, END = "<!-- end to end: begin -->", "<!-- end to end: end -->"
-DATA_SETS = ("esc50", "brown", "cifar100")
-N_QUERY = {"audio": 3, "text": 15, "image": 15}
+PART = "end to end"
 
 
 class Clock(TrainerCallback):
@@ -52,30 +50,22 @@ class Clock(TrainerCallback):
 def make_trainer(episodes: EpisodeDataset, clock: Clock, folder: str, arguments: argparse.Namespace) -> MetaTrainer:
     set_seed(0)
     model = MSMAMLModel(MSMAMLConfig(vocab_size=arguments.vocab_size))
-    args = MetaTrainingArguments(
-        output_dir=folder,
-        max_steps=arguments.steps,
-        n_query=N_QUERY,
-        save_strategy="no",
-        use_cpu=arguments.device == "cpu",
-        disable_tqdm=True,
-        report_to="none",
-        dataloader_num_workers=arguments.workers,
-    )
+    quiet = {"output_dir": folder, "save_strategy": "no", "disable_tqdm": True, "report_to": "none"}
+    device = {"use_cpu": arguments.device == "cpu", "dataloader_num_workers": arguments.workers}
+    args = MetaTrainingArguments(max_steps=arguments.steps, n_query=N_QUERY, **device, **quiet)
     return MetaTrainer(model=model, args=args, train_dataset=episodes, callbacks=[clock])
 
 
 def compute_alone(trainer: MetaTrainer, episodes: EpisodeDataset) -> float:
     """Seconds a step of gradients and optimizer on meta-batches that lie in memory."""
     model, size = trainer.model, trainer.args.per_device_train_batch_size
-    batches = [
-        collate_episodes([episodes[index] for index in range(start, start + size)])["episodes"]
-        for start in range(0, len(episodes), size)
+    in_memory = [
+        {name: {part: tensor.to(model.device) for part, tensor in tasks.items()} for name, tasks in batch.items()}
+        for batch in batches(episodes, size)
     ]
-    batches = [{name: _on_device(tasks, model.device) for name, tasks in batch.items()} for batch in batches]
     model.train()
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=trainer.args.learning_rate)
-    for index, batch in enumerate(batches):
+    for index, batch in enumerate(in_memory):
         if index == 1:
             start = time.perf_counter()
         model(batch).loss.backward()
@@ -83,11 +73,7 @@ def compute_alone(trainer: MetaTrainer, episodes: EpisodeDataset) -> float:
         optimizer.zero_grad()
     if model.device.type == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / (len(batches) - 1)
-
-
-def _on_device(tasks: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(device) for name, tensor in tasks.items()}
+    return (time.perf_counter() - start) / (len(in_memory) - 1)
 
 
 def measure(arguments: argparse.Namespace) -> str:
@@ -107,35 +93,27 @@ def measure(arguments: argparse.Namespace) -> str:
             alone.append(compute_alone(trainer, episodes))
     ratios = [one / other for one, other in zip(whole, alone, strict=True)]
     shares = [one / other for one, other in zip(waiting, whole, strict=True)]
-    return "\n".join(
-        [
-            f"5-way 1-shot, 6 tasks a step, {arguments.rounds} rounds of {arguments.steps} steps, "
-            f"{torch.get_num_threads()} threads, {arguments.workers} workers, on {arguments.device}:",
-            "",
-            "| training, s a step | computation alone, s a step | ratio (least to greatest) | waiting for data, % |",
-            "| ---: | ---: | ---: | ---: |",
-            f"| {statistics.median(whole):.3f} | {statistics.median(alone):.3f} | {statistics.median(ratios):.3f} "
-            f"({min(ratios):.3f} to {max(ratios):.3f}) | {100 * statistics.median(shares):.1f} |",
-        ]
+    middle, middle_alone, ratio, share = map(statistics.median, (whole, alone, ratios, shares))
+    cells = [f"{middle:.3f}", f"{middle_alone:.3f}", f"{ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"]
+    head = ["training, s a step", "computation alone, s a step", "ratio (least to greatest)", "waiting for data, %"]
+    return (
+        f"5-way 1-shot, 6 tasks a step, {arguments.rounds} rounds of {arguments.steps} steps, "
+        f"{torch.get_num_threads()} threads, {arguments.workers} workers, on {arguments.device}:\n\n"
+        + table(head, [[*cells, f"{100 * share:.1f}"]], words=0)
     )
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, rounds=3)
     parser.add_argument("--data_dir", help="folder with the archives")
-    parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS))
+    parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()))
     parser.add_argument("--steps", type=int, default=20, help="of a round; at least 2")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw episodes")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--write", type=Path, help="put the table into its place on this page")
     arguments = parser.parse_args(argv)
     if arguments.steps < 2:
         parser.error(f"--steps {arguments.steps}: at least 2 are needed, since the first is left out")
-    table = measure(arguments)
-    print(table)
-    if arguments.write is not None:
-        replace_between(arguments.write, BEGIN, END, table)
+    publish(PART, measure(arguments), arguments.write)
 
 
 if __name__ == "__main__":

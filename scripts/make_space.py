@@ -1,7 +1,7 @@
 """
-A folder that is a Hugging Face Space as it is: the page, the code, and a model.
+Makes a folder that can be uploaded as a Hugging Face Space: the page, the code, and a model.
 
-    python demo/make_space.py outputs/space [--model FOLDER]
+    python -m scripts.make_space outputs/space [--model FOLDER]
 """
 
 import argparse
@@ -10,9 +10,8 @@ from pathlib import Path
 
 from modeling_msmaml.inference.base_model import default_model
 
-DEMO = Path(__file__).resolve().parent
-PACKAGES = ("modeling_msmaml", "data_builders")
-PAGE = ("app.py", "page_html.py", "page_limits.py", "example_tasks.py", "README.md", "requirements.txt")
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
 
 
 def make_space(folder: Path, model: Path) -> None:
@@ -20,22 +19,23 @@ def make_space(folder: Path, model: Path) -> None:
     Writes the Space into an empty or new folder.
 
     Args:
+        folder: where the Space goes.
         model: folder of a trained model with its processor.
 
     Raises:
-        `ValueError`: `folder` holds something.
-        `FileNotFoundError`: there is no model in `model`.
+        ValueError: `folder` is not empty.
+        FileNotFoundError: `model` holds no model.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: name a new folder")
     if not (model / "config.json").is_file():
         raise FileNotFoundError(f"--model {model} is no folder of a model: it has no config.json")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in PAGE:
-        shutil.copy(DEMO / name, folder)
-    shutil.copy(DEMO.parent / "LICENSE", folder)
+    unneeded = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "demo", folder, ignore=unneeded, dirs_exist_ok=True)
+    shutil.copy(REPOSITORY / "LICENSE", folder)
     for package in PACKAGES:
-        shutil.copytree(DEMO.parent / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / package, folder / package, ignore=unneeded)
     shipped = folder / "pretrained" / "msmaml-base"
     shipped.mkdir(parents=True)
     for path in sorted(model.iterdir()):
@@ -46,12 +46,12 @@ def make_space(folder: Path, model: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", type=Path, help="folder; by default $MSMAML_MODEL, or the model shipped")
+    parser.add_argument("--model", type=Path, help="folder of a model; by default $MSMAML_MODEL, or the shipped model")
     arguments = parser.parse_args()
     try:
         make_space(arguments.folder, arguments.model or Path(default_model()))
     except (ValueError, FileNotFoundError) as error:
-        parser.exit(1, f"demo/make_space.py: {error}\n")
+        parser.exit(1, f"scripts/make_space.py: {error}\n")
 
 
 if __name__ == "__main__":

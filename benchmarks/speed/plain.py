@@ -8,6 +8,7 @@ query loss of one task, still attached to the model's parameters.
 
 import importlib
 import sys
+import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,7 @@ class PlainNetwork(nn.Module):
     def __init__(self, model: MSMAMLModel, modality: str):
         super().__init__()
         self.config, self.modality = model.config, modality
-        embedding = model.task_network.embeddings[modality]
-        self.embedding = embedding.patches.proj if modality == "image" else embedding.proj
+        self.embedding = projection(model.task_network.embeddings[modality], modality)
         self.convolutions = model.task_network.convolutions
         self.classifier = model.task_network.classifier
 
@@ -42,6 +42,11 @@ class PlainNetwork(nn.Module):
         return self.classifier(hidden.mean(dim=2))
 
 
+def projection(embedding: nn.Module, modality: str) -> nn.Module:
+    """The convolution of an embedding."""
+    return embedding.patches.proj if modality == "image" else embedding.proj
+
+
 def embed(inputs: Tensor, weight: Tensor) -> Tensor:
     """Samples as a frontend leaves them to (batch, C, L), by a convolution whose stride is its kernel."""
     if weight.dim() == 4:
@@ -51,10 +56,9 @@ def embed(inputs: Tensor, weight: Tensor) -> Tensor:
 
 
 def encode(model: MSMAMLModel, modality: str, support: Tensor) -> list[Tensor]:
-    """The task encoder on `F.conv1d` and `F.batch_norm`: one modulation vector a layer."""
+    """The task encoder on `F.conv1d` and `F.batch_norm`: one modulation vector per layer."""
     encoder, config = model.task_encoder, model.config
-    embedding = encoder.embeddings[modality]
-    hidden = embed(support, (embedding.patches.proj if modality == "image" else embedding.proj).weight)
+    hidden = embed(support, projection(encoder.embeddings[modality], modality).weight)
     for convolution, norm in zip(encoder.convolutions, encoder.norms, strict=True):
         hidden = F.conv1d(hidden, convolution.weight, convolution.bias, padding=config.task_encoder_kernel_size // 2)
         hidden = F.relu(F.batch_norm(hidden, None, None, norm.weight, norm.bias, training=True, eps=config.norm_eps))
@@ -66,48 +70,37 @@ class Task:
     """One task of a meta-batch: modulation, and losses as functions of a network."""
 
     def __init__(self, model: MSMAMLModel, modality: str, batch: dict[str, Tensor], index: int):
-        frontend = model.frontends[modality]
-        self.support = frontend(batch["support"][index], model.dtype)
-        self.query = frontend(batch["query"][index], model.dtype)
-        self.support_labels, self.query_labels = batch["support_labels"][index], batch["query_labels"][index]
-        self.modulation = encode(model, modality, self.support)
+        frontend, parts = model.frontends[modality], ("support", "query")
+        self.inputs = {part: frontend(batch[part][index], model.dtype) for part in parts}
+        self.labels = {part: batch[f"{part}_labels"][index] for part in parts}
+        self.modulation = encode(model, modality, self.inputs["support"])
 
-    def support_loss(self, network: Callable[[Tensor, list[Tensor]], Tensor]) -> Tensor:
-        return F.cross_entropy(network(self.support, self.modulation), self.support_labels)
-
-    def query_loss(self, network: Callable[[Tensor, list[Tensor]], Tensor]) -> Tensor:
-        return F.cross_entropy(network(self.query, self.modulation), self.query_labels)
+    def loss(self, part: str, network: Callable[[Tensor, list[Tensor]], Tensor]) -> Tensor:
+        """Of the `"support"` or the `"query"` set."""
+        return F.cross_entropy(network(self.inputs[part], self.modulation), self.labels[part])
 
 
-def plain_loss(network: PlainNetwork, task: Task) -> Tensor:
-    """`torch.autograd.grad(create_graph=True)`, the way of the published implementation."""
+def plain_loss(network: PlainNetwork, task: Task, evaluation: bool = False) -> Tensor:
+    """
+    The loop of the published implementation, `torch.autograd.grad(create_graph=True)`.
+
+    Args:
+        network: of one modality.
+        task: of that modality.
+        evaluation: no graph outlives its inner step, so that the loss has no gradient (under `torch.no_grad`).
+    """
     parameters = dict(network.named_parameters())
-
-    def call(*inputs):
-        return torch.func.functional_call(network, parameters, inputs)
-
     for _ in range(network.config.num_inner_steps):
-        gradients = torch.autograd.grad(task.support_loss(call), list(parameters.values()), create_graph=True)
+        with torch.enable_grad():
+            if evaluation:
+                parameters = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+            loss = task.loss("support", partial(_call, network, parameters))
+            gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=not evaluation)
         parameters = {
             name: parameter - network.config.inner_lr * gradient
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
         }
-    return task.query_loss(call)
-
-
-def plain_evaluation(network: PlainNetwork, task: Task) -> Tensor:
-    """The same loss by itself: no graph outlives its inner step."""
-    parameters = dict(network.named_parameters())
-    for _ in range(network.config.num_inner_steps):
-        with torch.enable_grad():
-            inner = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
-            loss = task.support_loss(partial(_call, network, inner))
-            gradients = torch.autograd.grad(loss, list(inner.values()))
-        parameters = {
-            name: parameter.detach() - network.config.inner_lr * gradient
-            for (name, parameter), gradient in zip(inner.items(), gradients, strict=True)
-        }
-    return task.query_loss(partial(_call, network, parameters))
+    return task.loss("query", partial(_call, network, parameters))
 
 
 def _call(network: PlainNetwork, parameters: dict[str, Tensor], *inputs) -> Tensor:
@@ -121,8 +114,8 @@ def higher_loss(network: PlainNetwork, task: Task) -> Tensor:
     optimizer = torch.optim.SGD(network.parameters(), lr=network.config.inner_lr)
     with higher.innerloop_ctx(network, optimizer, copy_initial_weights=False) as (fast, fast_optimizer):
         for _ in range(network.config.num_inner_steps):
-            fast_optimizer.step(task.support_loss(fast))
-        return task.query_loss(fast)
+            fast_optimizer.step(task.loss("support", fast))
+        return task.loss("query", fast)
 
 
 def torchopt_loss(network: PlainNetwork, task: Task) -> Tensor:
@@ -132,8 +125,8 @@ def torchopt_loss(network: PlainNetwork, task: Task) -> Tensor:
     optimizer = torchopt.MetaSGD(network, lr=network.config.inner_lr)
     start = torchopt.extract_state_dict(network, by="reference")
     for _ in range(network.config.num_inner_steps):
-        optimizer.step(task.support_loss(network))
-    loss = task.query_loss(network)
+        optimizer.step(task.loss("support", network))
+    loss = task.loss("query", network)
     torchopt.recover_state_dict(network, start)
     return loss
 
@@ -143,8 +136,8 @@ def learn2learn_loss(network: PlainNetwork, task: Task) -> Tensor:
     maml = importlib.import_module("learn2learn.algorithms.maml")
     learner = maml.MAML(network, lr=network.config.inner_lr, first_order=False).clone()
     for _ in range(network.config.num_inner_steps):
-        learner.adapt(task.support_loss(learner))
-    return task.query_loss(learner)
+        learner.adapt(task.loss("support", learner))
+    return task.loss("query", learner)
 
 
 def use_learn2learn_sources(folder: Path) -> None:
@@ -152,17 +145,10 @@ def use_learn2learn_sources(folder: Path) -> None:
     Makes `learn2learn.algorithms.maml` importable from an unpacked source distribution, whose Cython parts do not
     build with current compilers: the packages on the way to it are made empty.
     """
-    import types
-
     for name, path in (("learn2learn", folder), ("learn2learn.algorithms", folder / "algorithms")):
         module = types.ModuleType(name)
         module.__path__ = [str(path)]
         sys.modules[name] = module
 
 
-LOSSES = {
-    "plain": plain_loss,
-    "higher": higher_loss,
-    "torchopt": torchopt_loss,
-    "learn2learn": learn2learn_loss,
-}
+LOSSES = {"plain": plain_loss, "higher": higher_loss, "torchopt": torchopt_loss, "learn2learn": learn2learn_loss}

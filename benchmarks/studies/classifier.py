@@ -1,23 +1,21 @@
 """
 FewShotClassifier against the Trainer's evaluation of the same episodes, and how long one fit and one predict take.
 
-    python -m benchmarks.classifier --model MODEL --data_dir DATA [--episodes 200] [--threads 2] [--write FILE]
+    python -m benchmarks.studies.classifier --model MODEL --data_dir DATA [--episodes 200] [--threads 2] [--write FILE]
 
 Held-out test classes, inputs as a person gives them: waveforms, pictures, and texts as strings. Besides the accuracies
 (with 95 % intervals over episodes) and the predictions that differ from the Trainer's under norm_statistics="support":
 the accuracy with a last layer that starts anew, as for another number of classes; the calibration error (15 bins, Guo
 et al. 2017, arXiv 1706.04599); the share of queries with a probability of at least 0.7, and the accuracy on these; the
 accuracy when the classes have from one to all of the examples, repeated to the same number (as by default) or not.
-Prints two Markdown tables.
 """
 
 import argparse
 import copy
 import tempfile
-import time
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,32 +25,17 @@ from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import FewShotClassifier, MetaTrainer, MetaTrainingArguments, MSMAMLModel, MSMAMLProcessor
 from modeling_msmaml.training.metrics import mean_and_ci95
 
-from .pages import replace_between
+from ..data import DATA_SETS, N_QUERY
+from ..pages import command_line, percent, publish, table
+from ..speed.meta_step import timed
 
-DATA_SETS = {"audio": "esc50", "text": "brown", "image": "cifar100"}
-N_QUERY = {"audio": 3, "text": 15, "image": 15}
+PART = "classifier"
 SURE = 0.7
+ACCURACIES = ("trainer", "classifier", "new_head", "repeated", "not_repeated")
 
 
-@dataclass
-class Measured:
-    """Of one modality; lists have one entry an episode."""
-
-    trainer: list[float] = field(default_factory=list)
-    classifier: list[float] = field(default_factory=list)
-    new_head: list[float] = field(default_factory=list)
-    repeated: list[float] = field(default_factory=list)
-    not_repeated: list[float] = field(default_factory=list)
-    differing: int = 0
-    queries: int = 0
-    fit: list[float] = field(default_factory=list)  # seconds
-    predict_one: list[float] = field(default_factory=list)
-    predict_all: list[float] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)  # of each query
-    right: list[bool] = field(default_factory=list)
-
-
-BEGIN, END = "<!-- classifier: begin -->", "<!-- classifier: end -->"
+# Figure -> its value for each episode, in order; `confidence` and `right` have one for each query.
+Measured = dict[str, list]
 
 
 def as_given(rows: torch.Tensor, modality: str, processor: MSMAMLProcessor) -> Sequence:
@@ -73,12 +56,11 @@ def as_given(rows: torch.Tensor, modality: str, processor: MSMAMLProcessor) -> S
 
 def with_new_head(model: MSMAMLModel) -> MSMAMLModel | None:
     """The model whose last layer starts as that of another `n_way`; `None` if that is how it always starts."""
-    head = getattr(model.task_network, "classifier", None)
-    if not isinstance(head, torch.nn.Linear):
+    if not isinstance(getattr(model.task_network, "classifier", None), torch.nn.Linear):
         return None
     model = copy.deepcopy(model)
     with torch.no_grad():
-        for parameter in (model.task_network.classifier.weight, model.task_network.classifier.bias):
+        for parameter in model.task_network.classifier.parameters():
             parameter.copy_(parameter.mean(dim=0, keepdim=True).expand_as(parameter))
     return model
 
@@ -86,14 +68,8 @@ def with_new_head(model: MSMAMLModel) -> MSMAMLModel | None:
 def trainer_predictions(model: MSMAMLModel, dataset: EpisodeDataset, n_way: int) -> list[list[int]]:
     """What the Trainer's evaluation predicts for every episode."""
     with tempfile.TemporaryDirectory() as folder:
-        args = MetaTrainingArguments(
-            output_dir=folder,
-            n_way=n_way,
-            norm_statistics="support",
-            use_cpu=True,
-            disable_tqdm=True,
-            report_to="none",
-        )
+        quiet = {"output_dir": folder, "use_cpu": True, "disable_tqdm": True, "report_to": "none"}
+        args = MetaTrainingArguments(n_way=n_way, norm_statistics="support", **quiet)
         return MetaTrainer(model=copy.deepcopy(model), args=args, eval_dataset=dataset).predict(dataset).predictions
 
 
@@ -103,40 +79,32 @@ def measure(split: FewShotSplit, path: str, arguments: argparse.Namespace) -> Me
     model, processor = MSMAMLModel.from_pretrained(path), MSMAMLProcessor.from_pretrained(path)
     if modality == "text" and processor.tokenizer.get_vocab() != split.tokenizer.get_vocab():
         raise ValueError(f"{path} was trained with another vocabulary than that of {split.name}")
-    dataset = EpisodeDataset(
-        [split], arguments.n_way, arguments.k_shot, arguments.n_query or N_QUERY[modality], arguments.episodes, seed=0
-    )
-    result, anew = Measured(), with_new_head(model)
+    shape = (arguments.n_way, arguments.k_shot, arguments.n_query or N_QUERY[modality])
+    dataset = EpisodeDataset([split], *shape, arguments.episodes, seed=0)
+    result, anew = defaultdict(list), with_new_head(model)
     classifier = FewShotClassifier(path, modality=modality, sampling_rate=16_000, batch_size=1_000)
     for number, expected in enumerate(trainer_predictions(model, dataset, arguments.n_way)):
         episode = dataset[number]
         labels, truth = episode["support_labels"].numpy(), episode["query_labels"].numpy()
         support, queries = (as_given(episode[part], modality, processor) for part in ("support", "query"))
-        started = time.perf_counter()
-        classifier.fit(support, labels)
-        fitted = time.perf_counter()
+        result["fit"].append(timed(partial(classifier.fit, support, labels), "cpu"))
+        result["predict_all"].append(timed(partial(classifier.predict_proba, queries), "cpu"))
+        result["predict_one"].append(timed(partial(classifier.predict, queries[:1]), "cpu"))
         probabilities = classifier.predict_proba(queries)
-        predicted_all = time.perf_counter()
-        classifier.predict(queries[:1])
-        predicted_one = time.perf_counter()
-        result.fit.append(fitted - started)
-        result.predict_all.append(predicted_all - fitted)
-        result.predict_one.append(predicted_one - predicted_all)
         predictions = classifier.classes_[probabilities.argmax(axis=1)]
         right = predictions == truth
-        result.trainer.append(float(np.mean(np.asarray(expected) == truth)))
-        result.classifier.append(float(right.mean()))
-        result.differing += int((predictions != np.asarray(expected)).sum())
-        result.queries += len(truth)
-        result.confidence += probabilities.max(axis=1).tolist()
-        result.right += right.tolist()
+        result["trainer"].append(float(np.mean(np.asarray(expected) == truth)))
+        result["classifier"].append(float(right.mean()))
+        result["differing"].append(int((predictions != np.asarray(expected)).sum()))
+        result["confidence"] += probabilities.max(axis=1).tolist()
+        result["right"] += right.tolist()
         if anew is not None:
             other = FewShotClassifier(anew, processor, modality, 16_000, batch_size=1_000)
-            result.new_head.append(other.fit(support, labels).score(queries, truth))
+            result["new_head"].append(other.fit(support, labels).score(queries, truth))
         some = unequal(labels, arguments.n_way, arguments.k_shot)
-        for repeat, accuracies in ((True, result.repeated), (False, result.not_repeated)):
+        for repeat, figure in ((True, "repeated"), (False, "not_repeated")):
             other = FewShotClassifier(path, None, modality, 16_000, balance_classes=repeat, batch_size=1_000)
-            accuracies.append(other.fit([support[i] for i in some], labels[some]).score(queries, truth))
+            result[figure].append(other.fit([support[i] for i in some], labels[some]).score(queries, truth))
     return result
 
 
@@ -158,8 +126,7 @@ def calibration_error(
 def _percent(values: list[float]) -> str:
     if not values:
         return "the same"
-    mean, half_width = mean_and_ci95(values)
-    return f"{100 * mean:.2f} ± {100 * half_width:.2f}"
+    return percent(*mean_and_ci95(values))
 
 
 def _milliseconds(values: list[float]) -> str:
@@ -168,57 +135,43 @@ def _milliseconds(values: list[float]) -> str:
 
 def tables(results: dict[str, Measured], arguments: argparse.Namespace) -> str:
     """The figures as Markdown."""
-    lines = [
-        f"{arguments.n_way}-way {arguments.k_shot}-shot, {arguments.episodes} episodes a modality:",
-        "",
-        "| modality | Trainer, % | fit and predict, % | predictions that differ | new last layer, % "
-        f"| calibration error, % | at least {SURE} sure, % | accuracy on these, % "
-        f"| 1 to {arguments.k_shot} examples, repeated, % | not repeated, % |",
-        "| --- " + "| ---: " * 9 + "|",
-    ]
+    rows, times = [], []
     for modality, result in results.items():
-        confidence, right = np.asarray(result.confidence), np.asarray(result.right)
+        confidence, right = np.asarray(result["confidence"]), np.asarray(result["right"])
         sure = confidence >= SURE
-        on_these = f"{100 * right[sure].mean():.1f}" if sure.any() else "none"
-        lines.append(
-            f"| {modality} | {_percent(result.trainer)} | {_percent(result.classifier)} | {result.differing} of "
-            f"{result.queries} | {_percent(result.new_head)} | {100 * calibration_error(confidence, right):.1f} | "
-            f"{100 * sure.mean():.0f} | {on_these} | {_percent(result.repeated)} | {_percent(result.not_repeated)} |"
-        )
-    lines += [
-        "",
+        accuracies = {figure: _percent(result[figure]) for figure in ACCURACIES}
+        cells = [accuracies["trainer"], accuracies["classifier"], f"{sum(result['differing'])} of {len(right)}"]
+        cells += [accuracies["new_head"], f"{100 * calibration_error(confidence, right):.1f}"]
+        cells += [f"{100 * sure.mean():.0f}", f"{100 * right[sure].mean():.1f}" if sure.any() else "none"]
+        rows.append([modality, *cells, accuracies["repeated"], accuracies["not_repeated"]])
+        times.append([modality, *(_milliseconds(result[name]) for name in ("fit", "predict_one", "predict_all"))])
+    head = ["modality", "Trainer, %", "fit and predict, %", "predictions that differ", "new last layer, %"]
+    head += ["calibration error, %", f"at least {SURE} sure, %", "accuracy on these, %"]
+    head += [f"1 to {arguments.k_shot} examples, repeated, %", "not repeated, %"]
+    head_of_times = ["modality", "one fit", "one predict of one query", "one predict of all queries of an episode"]
+    parts = [
+        f"{arguments.n_way}-way {arguments.k_shot}-shot, {arguments.episodes} episodes a modality:",
+        table(head, rows),
         f"Median milliseconds on {arguments.threads} threads, and 95th percentile in brackets, decoding included:",
-        "",
-        "| modality | one fit | one predict of one query | one predict of all queries of an episode |",
-        "| --- | ---: | ---: | ---: |",
+        table(head_of_times, times),
     ]
-    for modality, result in results.items():
-        times = (result.fit, result.predict_one, result.predict_all)
-        lines.append(f"| {modality} | {' | '.join(map(_milliseconds, times))} |")
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, n_way=5, k_shot=5, threads=2)
     parser.add_argument("--model", required=True, help="folder of a trained model with its processor")
-    parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()), help="one a modality")
+    parser.add_argument("--datasets", nargs="+", default=list(DATA_SETS.values()), help="one per modality")
     parser.add_argument("--data_dir", help="folder with the archives")
-    parser.add_argument("--episodes", type=int, default=200, help="a modality; at least 2")
-    parser.add_argument("--n_way", type=int, default=5)
-    parser.add_argument("--k_shot", type=int, default=5)
+    parser.add_argument("--episodes", type=int, default=200, help="of each modality; at least 2")
     parser.add_argument("--n_query", type=int, help=f"by default {N_QUERY}")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--write", type=Path, help="put the tables into their place on this page")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     results = {}
     for name in arguments.datasets:
         split = load_few_shot(name, "test", data_dir=arguments.data_dir)
         results[split.modality] = measure(split, arguments.model, arguments)
-    text = tables(results, arguments)
-    print(text)
-    if arguments.write is not None:
-        replace_between(arguments.write, BEGIN, END, text)
+    publish(PART, tables(results, arguments), arguments.write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws docs/data_flow.svg, the picture in the README: `python docs/draw_data_flow.py`."""
+"""Draws docs/data_flow.svg, the picture in the README: `python -m scripts.draw_data_flow`."""
 
 from pathlib import Path
 
@@ -68,4 +68,5 @@ def draw() -> Figure:
 if __name__ == "__main__":
     matplotlib.rcParams.update({"svg.hashsalt": "ms-maml", "svg.fonttype": "path"})
     figure = draw()
-    figure.savefig(Path(__file__).with_name("data_flow.svg"), metadata={"Date": None, "Creator": None})
+    path = Path(__file__).resolve().parents[1] / "docs" / "data_flow.svg"
+    figure.savefig(path, metadata={"Date": None, "Creator": None})

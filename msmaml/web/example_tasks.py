@@ -1,4 +1,4 @@
-"""Tasks to try the page with: files and texts that the synthetic builder's families draw."""
+"""Tasks to try the page with: files and texts that are drawn from the classes of the synthetic data sets."""
 
 import itertools
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from data_builders.data_sets.synthetic import CLASSES, FAMILIES, SAMPLING_RATE, 
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 
 N_CLASSES, N_EXAMPLES, N_QUERIES = 3, 5, 2
-WORDS = 120  # of a text
+WORDS = 120  # per text
 _KINDS = {"audio": "sound", "text": "topic", "image": "pattern"}
 
 
 @dataclass(frozen=True)
 class ExampleTask:
-    """Names of classes; for each, the files or texts of its examples; files or texts to classify."""
+    """The names of the classes, the files or texts of the examples of each, and files or texts to classify."""
 
     names: list[str]
     examples: list[list[str]]
@@ -27,18 +27,20 @@ class ExampleTask:
 
 
 def synthetic_family(modality: str):
-    """The classes of `load_few_shot("synthetic:<modality>")`."""
+    """The generator of the classes of `load_few_shot("synthetic:<modality>")`."""
     rng = np.random.default_rng([0, list(FAMILIES).index(modality), 0])
     return FAMILIES[modality](rng, sum(CLASSES.values()))
 
 
 def draw_task(modality: str, folder: Path, model: MSMAMLModel, processor: MSMAMLProcessor) -> ExampleTask:
     """
-    A task of test classes, the same whenever it is drawn.
+    Draws a task of test classes; it is the same every time.
 
     Args:
-        folder: for the files of sounds and pictures.
-        model, processor: whose vocabulary the texts are to be written in.
+        modality: of the task.
+        folder: where the files of sounds and pictures are written.
+        model: whose word vectors tell which words of its vocabulary are alike.
+        processor: whose vocabulary the texts are written in.
     """
     family, rng = synthetic_family(modality), np.random.default_rng(7)
     first = CLASSES["train"] + CLASSES["validation"]
@@ -69,8 +71,8 @@ def _write(row: np.ndarray, modality: str, path: Path) -> Path:
 
 def words_for(family: TokenFamily, model: MSMAMLModel, processor: MSMAMLProcessor) -> list[str]:
     """
-    A word for each token of the family: its own if the model knows these, else words of the model's vocabulary: for
-    each topic and theme some whose vectors are near to each other, and frequent ones for the rest.
+    Returns a word for each token of the family: the token itself if the model knows it, otherwise a word of the
+    model's vocabulary. Topics and themes get words whose vectors are near to each other, the rest frequent words.
     """
     tokenizer = processor.tokenizer
     if tokenizer.convert_tokens_to_ids(family.tokens[2]) != tokenizer.unk_token_id:
