@@ -7,7 +7,7 @@ from .few_shot_pipeline import FewShotClassificationPipeline
 from .hub_callback import ModelCardCallback
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .metrics import FewShotAccuracy
-from .model.adapted_tasks import AdaptedTasks
+from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
 from .model.modalities import ModalityEmbedding, register_modality
 from .model.modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel

@@ -11,7 +11,6 @@ from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.inner_loop_annealing import step_weights
 from modeling_msmaml.model.descriptors import Descriptor, DescriptorStatistics, within_group_whitening
-from modeling_msmaml.model.dropout import _mixed, drop_channels, task_seeds
 from modeling_msmaml.model.modalities import embedding_class
 from modeling_msmaml.model.modality_image import (
     ACTIVATION_THRESHOLD,
@@ -21,6 +20,7 @@ from modeling_msmaml.model.modality_image import (
 )
 from modeling_msmaml.model.modality_text import DEVIATION_FLOOR, WeightedWordsFrontend, occurrences
 from modeling_msmaml.model.norms import batch_statistics, mixed_statistics
+from modeling_msmaml.model.samples import _mixed, drop_channels, task_seeds
 from modeling_msmaml.trainer import MetaTrainer
 from modeling_msmaml.training_args import MetaTrainingArguments
 
