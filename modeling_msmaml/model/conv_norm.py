@@ -256,9 +256,19 @@ def _second_gradients(
     return gg, to_inputs, to_ys, to_weights, [to_scale.squeeze(1) for to_scale in to_scales], to_shifts
 
 
+# eps, strides and paddings.
+_Settings = tuple[float, list[int], list[int]]
+
+
 def _lists(tensors: Sequence[Any], length: int) -> list[list[Any]]:
     """Splits tensors (or `None`) into lists of `length` each."""
     return [list(tensors[start : start + length]) for start in range(0, len(tensors), length)]
+
+
+def _kept(inputs: Tensor, saved: Sequence[Tensor], settings: _Settings) -> _Kept:
+    """Sorts what autograd saved: y, r, weight, scale and shift of every layer, in this order."""
+    ys, rstds, weights, scales, shifts = _lists(saved, len(saved) // 5)
+    return _Kept(inputs, ys, rstds, weights, scales, shifts, *settings)
 
 
 class _Layers(torch.autograd.Function):
@@ -270,7 +280,7 @@ class _Layers(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, settings: tuple[float, list[int], list[int]], inputs: Tensor, *parameters: Tensor) -> Any:
+    def forward(ctx: Any, settings: _Settings, inputs: Tensor, *parameters: Tensor) -> Any:
         ctx.set_materialize_grads(False)
         weights, biases, scales, shifts = _lists(parameters, len(parameters) // 4)
         with _without_autocast(inputs):
@@ -290,7 +300,7 @@ class _Layers(torch.autograd.Function):
             grad_inputs, *by_name = _LayersGradient.apply(settings, need_inputs, grad_outputs, inputs, *saved)
         else:
             with _without_autocast(inputs):
-                kept = _Kept(inputs, *_lists(saved, number), *settings)
+                kept = _kept(inputs, saved, settings)
                 grad_inputs, *results, _ = _gradients(grad_outputs, to_ys, kept, need_inputs, False)
             by_name = [gradient for layers in results for gradient in layers]
         grad_biases = [inputs.new_zeros(shape) for shape in ctx.bias_shapes]
@@ -306,7 +316,7 @@ class _LayersGradient(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        settings: tuple[float, list[int], list[int]],
+        settings: _Settings,
         need_inputs: bool,
         grad_outputs: Tensor,
         inputs: Tensor,
@@ -314,7 +324,7 @@ class _LayersGradient(torch.autograd.Function):
     ) -> Any:
         ctx.set_materialize_grads(False)
         ctx.settings, ctx.number = settings, len(saved) // 5
-        kept = _Kept(inputs, *_lists(saved, ctx.number), *settings)
+        kept = _kept(inputs, saved, settings)
         with _without_autocast(inputs):
             grad_inputs, *results, gs = _gradients(grad_outputs, [None] * ctx.number, kept, need_inputs, True)
         ctx.save_for_backward(inputs, *gs, *saved)
@@ -322,11 +332,10 @@ class _LayersGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         gg_inputs, *gg_parameters = gradients
         (inputs, *saved), number = ctx.saved_tensors, ctx.number
-        gs, *saved = _lists(saved, number)
-        kept = _Kept(inputs, *saved, *ctx.settings)
+        gs, kept = saved[:number], _kept(inputs, saved[number:], ctx.settings)
         with _without_autocast(inputs):
             to_grad_outputs, to_inputs, to_ys, *results = _second_gradients(
                 gg_inputs, *_lists(gg_parameters, number), gs, kept, ctx.needs_input_grad[3]

@@ -43,8 +43,8 @@ class AudioEmbedding(ModalityEmbedding):
 
 class LogMelFrontend(FittedFrontend):
     """
-    Maps waveforms (.., samples) at 16 kHz, int16 or in [-1, 1], to log-mel spectrograms (.., mels, frames): the logarithm
-    of the power in mel bands from 20 Hz to 8 kHz, in windows of 32 ms every 25 ms, standardised per band.
+    Maps waveforms (.., samples) at 16 kHz, int16 or in [-1, 1], to log-mel spectrograms (.., mels, frames): the
+    logarithm of the power in mel bands from 20 Hz to 8 kHz, in windows of 32 ms every 25 ms, standardised per band.
     """
 
     sample_dims = 1
