@@ -250,6 +250,6 @@ class _ConvolutionGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         settings = ctx.stride, ctx.padding, ctx.needs_input_grad[1]
         return *_second_gradients(*ctx.saved_tensors, *gradients, *settings), None, None, None
