@@ -8,18 +8,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .episodes.episode_dataset import EpisodeDataset, collate_episodes
+    from modeling_msmaml.training.collator import collate_episodes
+
+    from .episodes.episode_dataset import EpisodeDataset
     from .episodes.task_augmentation import add_new_classes
     from .load import load_few_shot, register_data_set
     from .storage.few_shot_split import FewShotSplit
 
 _PLACES = {
-    "EpisodeDataset": "episodes.episode_dataset",
-    "FewShotSplit": "storage.few_shot_split",
-    "add_new_classes": "episodes.task_augmentation",
-    "collate_episodes": "episodes.episode_dataset",
-    "load_few_shot": "load",
-    "register_data_set": "load",
+    "EpisodeDataset": "data_builders.episodes.episode_dataset",
+    "FewShotSplit": "data_builders.storage.few_shot_split",
+    "add_new_classes": "data_builders.episodes.task_augmentation",
+    "collate_episodes": "modeling_msmaml.training.collator",
+    "load_few_shot": "data_builders.load",
+    "register_data_set": "data_builders.load",
 }
 
 __all__ = [
@@ -35,7 +37,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

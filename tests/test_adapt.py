@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from modeling_msmaml.model.configuration_msmaml import CONDITIONING_TYPES, NORM_STATISTICS
+from modeling_msmaml import MSMAMLConfig
+from modeling_msmaml.model.options import choices
 
 from .toys import N_QUERY, N_WAY, tiny_episodes, tiny_model
 
@@ -14,8 +15,8 @@ def relabelled(n_way: int):
     return batch["support"][:, :n_way], torch.arange(n_way).repeat(2, 1), batch["query"]
 
 
-@pytest.mark.parametrize("norm_statistics", NORM_STATISTICS)
-@pytest.mark.parametrize("conditioning", CONDITIONING_TYPES)
+@pytest.mark.parametrize("norm_statistics", choices(MSMAMLConfig, "norm_statistics"))
+@pytest.mark.parametrize("conditioning", choices(MSMAMLConfig, "conditioning"))
 def test_adapting_and_classifying_are_the_halves_of_forward(conditioning, norm_statistics):
     model = tiny_model(conditioning=conditioning, norm_statistics=norm_statistics).eval()
     episodes = tiny_episodes()

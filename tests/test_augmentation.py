@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import run_meta
 from data_builders import EpisodeDataset, FewShotSplit, collate_episodes
 from data_builders.episodes.augmentation import CHANGES, augment
 from data_builders.episodes.random_bits import RandomBits
+from msmaml.runs.run_arguments import parse_arguments
 
 from .test_run_meta import options
 from .toys import tiny_splits
@@ -141,7 +141,7 @@ def test_changes_of_other_modalities_are_passed_over_and_unknown_ones_refused():
 
 
 def parsed(*more: str):
-    return run_meta.parse_arguments(["configs/quickstart.yaml", *options(output_dir="outputs/none"), *more])[2].augment
+    return parse_arguments(["configs/quickstart.yaml", *options(output_dir="outputs/none"), *more])[2].augment
 
 
 def test_names_on_a_command_line():

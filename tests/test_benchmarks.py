@@ -9,18 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import (
-    bfloat16,
-    checkpointing,
-    classifier,
-    end_to_end,
-    front_ends,
-    gradient_error,
-    held_out_classes,
-    launches,
-    meta_step,
-    where_time_goes,
-)
+from benchmarks.pages import parts_of
+from benchmarks.speed import checkpointing, contenders, end_to_end, meta_step, where_time_goes
+from benchmarks.speed.plain import plain_loss
+from benchmarks.studies import classifier, front_ends, held_out_classes
 from data_builders import load_few_shot
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 
@@ -70,14 +62,13 @@ def test_a_contender_with_another_gradient_is_refused():
 
 def test_tables_are_replaced_by_those_of_the_same_setting(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"# Title\n\n{meta_step.BEGIN}\n\n{meta_step.END}\n\nMore.\n")
+    begin, end = "<!-- meta step: begin -->", "<!-- meta step: end -->"
+    page.write_text(f"# Title\n\n{begin}\n\n{end}\n\nMore.\n")
     for table in ("### a\n\n1", "### b\n\n2", "### a\n\n3"):
         meta_step.write(table, page)
-    assert page.read_text() == (
-        f"# Title\n\n{meta_step.BEGIN}\n\n### a\n\n3\n\n### b\n\n2\n\n{meta_step.END}\n\nMore.\n"
-    )
+    assert page.read_text() == f"# Title\n\n{begin}\n\n### a\n\n3\n\n### b\n\n2\n\n{end}\n\nMore.\n"
     page.write_text("# Title\n")
-    with pytest.raises(ValueError, match="no place for tables"):
+    with pytest.raises(ValueError, match="no place for this"):
         meta_step.write("### a", page)
 
 
@@ -133,11 +124,10 @@ def page(tmp_path):
     return shutil.copy(REPOSITORY / "docs" / "benchmarks.md", tmp_path / "page.md")
 
 
-def written(page, begin: str, end: str) -> str:
-    """What stands between two marks of a page, all else of which is as in the repository."""
+def written(page, module) -> str:
+    """What a command wrote into its place on a page, all else of which is as in the repository."""
     original = (REPOSITORY / "docs" / "benchmarks.md").read_text()
-    before, rest = page.read_text().split(begin)
-    content, after = rest.split(end)
+    before, content, after = parts_of(page, module.PART)
     assert original.startswith(before) and original.endswith(after)
     return content
 
@@ -150,9 +140,9 @@ def cells_of(table: str, *names: str) -> list[list[str]]:
 
 def test_products_of_a_step_are_counted_as_the_formulas_say():
     steps, support, query = 2, 5, 75
-    setting = meta_step.Setting(["text"], 5, 1, 1, steps, "cpu", "float32")
-    contenders = {name: meta_step.Contender(name, setting, torch.float32) for name in ("ours", "plain")}
-    config = contenders["ours"].model.config
+    setting = contenders.Setting(["text"], 5, 1, 1, steps, "cpu", "float32")
+    both = {name: contenders.Contender(name, setting, torch.float32) for name in ("ours", "plain")}
+    config = both["ours"].model.config
     channels = [config.num_channels, *config.layer_channels]
     length = own = 600 // config.text_patch_size
     layers, encoder = 0, 0
@@ -167,17 +157,17 @@ def test_products_of_a_step_are_counted_as_the_formulas_say():
     hidden = config.task_encoder_hidden_size
     encoder = support * (encoder + 2 * channels[-1] * hidden) + 2 * hidden * sum(config.modulation_sizes)
     evaluation = steps * support * (3 * whole + 2 * embedding) + query * (whole + embedding)
-    assert meta_step.count_flops(contenders["ours"].evaluate) == evaluation + encoder + support * embedding
-    assert meta_step.count_flops(contenders["plain"].evaluate) == evaluation + encoder + support * embedding
+    assert meta_step.count_flops(both["ours"].evaluate) == evaluation + encoder + support * embedding
+    assert meta_step.count_flops(both["plain"].evaluate) == evaluation + encoder + support * embedding
     training = steps * support * (9 * whole + 4 * embedding) + query * (3 * whole + 2 * embedding)
-    assert meta_step.count_flops(contenders["ours"].step) == training + 3 * encoder + 2 * support * embedding
+    assert meta_step.count_flops(both["ours"].step) == training + 3 * encoder + 2 * support * embedding
 
 
 def test_evaluation_of_the_plain_loop_is_its_training_loss():
-    setting = meta_step.Setting(["text"], 5, 1, 1, 2, "cpu", "float64")
-    contender = meta_step.Contender("plain", setting, torch.float64)
+    setting = contenders.Setting(["text"], 5, 1, 1, 2, "cpu", "float64")
+    contender = contenders.Contender("plain", setting, torch.float64)
     with torch.no_grad():
-        (evaluation,) = contender._losses(meta_step.plain_evaluation)
+        (evaluation,) = contender._losses(partial(plain_loss, evaluation=True))
     assert not evaluation.requires_grad
     torch.testing.assert_close(evaluation, contender.loss().detach(), rtol=1e-12, atol=0)
 
@@ -186,7 +176,7 @@ def test_where_time_goes_reports_kinds_and_limits(page, monkeypatch):
     monkeypatch.setattr(where_time_goes, "matmul_peak", lambda setting: 1e11)
     monkeypatch.setattr(where_time_goes, "copy_rate", lambda: 1e10)
     where_time_goes.main(["--modalities", "text", "--repeats", "1", "--write", str(page)])
-    tables = written(page, where_time_goes.BEGIN, where_time_goes.END)
+    tables = written(page, where_time_goes)
     assert "matrix product peak 100 Gflop/s, copies 10 GB/s" in tables
     for run in ("training", "evaluation"):
         kinds, limits = cells_of(tables, "text", run)
@@ -201,8 +191,8 @@ def test_where_time_goes_reports_kinds_and_limits(page, monkeypatch):
 
 def test_bytes_of_passes_grow_by_those_of_an_inner_step():
     def passes(steps, evaluation):
-        setting = meta_step.Setting(["image"], 5, 1, 1, steps, "cpu", "float32")
-        return where_time_goes.bytes_of_passes(meta_step.Contender("ours", setting, torch.float32), evaluation)
+        setting = contenders.Setting(["image"], 5, 1, 1, steps, "cpu", "float32")
+        return where_time_goes.bytes_of_passes(contenders.Contender("ours", setting, torch.float32), evaluation)
 
     layers, _ = where_time_goes.layer_outputs(MSMAMLConfig(), 256)
     step = passes(2, True) - passes(1, True)
@@ -211,62 +201,12 @@ def test_bytes_of_passes_grow_by_those_of_an_inner_step():
     assert passes(2, False) - passes(1, False) > 2 * step
 
 
-def test_bfloat16_takes_the_difference_of_the_same_episodes(page, tmp_path, monkeypatch):
-    text = load_few_shot("synthetic:text", "test")
-    model = MSMAMLModel(MSMAMLConfig(modalities=["text"], num_channels=4, num_layers=2))
-    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
-    model.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(bfloat16, "N_QUERY", {"text": 3})
-    asked = []
-    exact = bfloat16.accuracies
-
-    def accuracies(model, episodes, bf16):
-        values, seconds = exact(model, episodes, bf16)
-        assert model(episodes).logits["text"].dtype == torch.float32
-        asked.append(bf16)
-        return [value - 0.25 * bf16 for value in values], seconds
-
-    monkeypatch.setattr(bfloat16, "accuracies", accuracies)
-    options = ["--datasets", "synthetic:text", "--episodes", "3", "--write", str(page)]
-    bfloat16.main(["--model", str(tmp_path / "model"), *options])
-    ((first, second, difference, speed),) = cells_of(written(page, bfloat16.BEGIN, bfloat16.END), "text")
-    assert asked == [False, True, False, True] and float(speed) > 0
-    mean, other, gap = (float(cell.split(" ± ")[0]) for cell in (first, second, difference))
-    assert other - mean == pytest.approx(gap, abs=0.011)
-
-
-def test_launches_of_a_loop_grow_with_the_tasks_and_ours_do_not(page):
-    launches.main(["--modalities", "text", "--meta_batch", "2", "8", "--write", str(page)])
-    table = written(page, launches.BEGIN, launches.END)
-    few, many = (cells_of(table, tasks)[0] for tasks in ("2", "8"))
-    (plain, ours), (more, same) = ([int(number.replace(",", "")) for number in cells[:2]] for cells in (few, many))
-    assert ours == same
-    assert more == pytest.approx(4 * plain, rel=0.05)
-    assert float(many[2]) == pytest.approx(more / same, abs=0.05)
-
-
 def test_checkpointing_reports_less_memory_for_many_steps(page, monkeypatch):
     monkeypatch.setattr(checkpointing, "STEPS", (1, 6))
     checkpointing.main(["--modalities", "text", "--k_shot", "1", "--write", str(page)])
-    ((*cells, ratio),) = cells_of(written(page, checkpointing.BEGIN, checkpointing.END), "text")
+    ((*cells, ratio),) = cells_of(written(page, checkpointing), "text")
     few, many, _, many_with = (float(cell.split(" ")[0]) for cell in cells)
     assert few < many and many_with < many and float(ratio) < many / few
-
-
-def test_gradient_error_is_that_of_rounding_and_none_in_float64(page, monkeypatch):
-    gradient_error.main(["--modalities", "text", "--num_inner_steps", "1", "--seeds", "1", "--write", str(page)])
-    ((ours, plain),) = cells_of(written(page, gradient_error.BEGIN, gradient_error.END), "text")
-    for cell in (ours, plain):
-        least, median, greatest = map(float, cell.split(", "))
-        assert least == median == greatest and 1e-8 < least < 1e-4
-    exact = gradient_error.gradient
-
-    def in_float64(name, setting, seed, dtype):
-        return exact(name, setting, seed, torch.float64)
-
-    monkeypatch.setattr(gradient_error, "gradient", in_float64)
-    setting = meta_step.Setting(["text"], 5, 1, 1, 1, "cpu", "float32")
-    assert max(gradient_error.errors(setting, 1)["plain"]) < 1e-12
 
 
 def test_end_to_end_trains_on_drawn_episodes_and_on_the_same_in_memory(page, monkeypatch):
@@ -282,9 +222,7 @@ def test_end_to_end_trains_on_drawn_episodes_and_on_the_same_in_memory(page, mon
 
     monkeypatch.setattr(MSMAMLModel, "forward", recorded)
     end_to_end.main(["--datasets", "synthetic:text", "--steps", "2", "--rounds", "1", "--write", str(page)])
-    ((whole, alone, ratio, waiting),) = [
-        row for row in cells_of(written(page, end_to_end.BEGIN, end_to_end.END)) if row[0][:1].isdigit()
-    ]
+    ((whole, alone, ratio, waiting),) = [row for row in cells_of(written(page, end_to_end)) if row[0][:1].isdigit()]
     # Training, then the computation alone, each of two steps on the same meta-batches.
     assert len(seen) == 4 and all(torch.equal(seen[i], seen[i + 2]) for i in range(2))
     assert float(alone) > 0 and 0 <= float(waiting) <= 100

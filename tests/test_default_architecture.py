@@ -9,7 +9,6 @@ from torch import Tensor
 
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.inner_loop_annealing import step_weights
 from modeling_msmaml.model.descriptors import Descriptor, DescriptorStatistics, within_group_whitening
 from modeling_msmaml.model.dropout import _mixed, drop_channels, task_seeds
 from modeling_msmaml.model.modalities import embedding_class
@@ -21,8 +20,9 @@ from modeling_msmaml.model.modality_image import (
 )
 from modeling_msmaml.model.modality_text import DEVIATION_FLOOR, WeightedWordsFrontend, occurrences
 from modeling_msmaml.model.norms import batch_statistics, mixed_statistics
-from modeling_msmaml.trainer import MetaTrainer
-from modeling_msmaml.training_args import MetaTrainingArguments
+from modeling_msmaml.training.callbacks import step_weights
+from modeling_msmaml.training.trainer import MetaTrainer
+from modeling_msmaml.training.training_args import MetaTrainingArguments
 
 N_WAY, K_SHOT, N_QUERY = 3, 2, 3
 STEP = 1e-7  # of finite differences; small, since ReLU has kinks
@@ -462,8 +462,8 @@ def test_co_training_adds_to_the_training_loss_alone():
         ({"front_ends": "raw"}, "descriptor_size=6 needs front_ends"),
         ({"descriptor_size": 0, "network_gain": 0.5}, "network_gain=0.5 needs a descriptor"),
         ({"network_gain": {"audio": 0.0}}, "network_gain=.*positive"),
-        ({"descriptor_whitening": "classes"}, "descriptor_whitening of audio='classes'.*total, source, class"),
-        ({"descriptor_whitening": {"text": "clas"}}, "descriptor_whitening of text='clas'"),
+        ({"descriptor_whitening": "classes"}, "descriptor_whitening='classes'.*total, source, class"),
+        ({"descriptor_whitening": {"text": "clas"}}, r"descriptor_whitening={'text': 'clas'} is unknown"),
         ({"descriptor_whitening": {"txt": "class"}}, "descriptor_whitening names .*txt"),
         ({"descriptor_size": 0, "descriptor_whitening": "class"}, "descriptor_whitening='class' needs a descriptor"),
         ({"head": "linear", "cosine_scale": 5.0}, "cosine_scale=5.0 has no effect"),

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import run_meta
-from modeling_msmaml import FewShotClassifier, classify
+from modeling_msmaml import FewShotClassifier
+from msmaml.runs.run_arguments import parse_arguments
+from tests.reference import classify
 
 from .own_data import write_file
 from .test_run_meta import options
@@ -33,7 +35,7 @@ def test_commands_have_options_that_exist(page):
     for command in run_commands(page):
         config = shlex.split(command.removeprefix(RUN))[0]
         assert (REPOSITORY / config).is_file(), command
-        run_meta.parse_arguments(shlex.split(command.removeprefix(RUN)))
+        parse_arguments(shlex.split(command.removeprefix(RUN)))
 
 
 def test_readme_has_a_training_and_an_evaluation_command_for_each_set_of_modalities():

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel, BertModel
 
 import run_meta
-from benchmarks import encoder_layers, pretrained_text
+from benchmarks.studies import encoder_layers, pretrained_text
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.episodes.encoded import EncodedRows, encode_episodes, encode_split
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel

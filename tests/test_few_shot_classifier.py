@@ -23,11 +23,10 @@ from modeling_msmaml import (
     ModalityEmbedding,
     MSMAMLConfig,
     MSMAMLModel,
-    default_model,
-    few_shot_classifier,
     register_modality,
 )
-from modeling_msmaml.few_shot_classifier import CLASSIFIER_FILE, TASKS_FILE
+from modeling_msmaml.inference import base_model, few_shot_classifier
+from modeling_msmaml.inference.few_shot_classifier import CLASSIFIER_FILE, TASKS_FILE
 from modeling_msmaml.model import modalities
 
 from .own_data import MAKERS, SAMPLING_RATE, WORDS, save_tiny_model, tiny_processor, write_file
@@ -529,7 +528,7 @@ def test_a_changed_model_is_read_anew(tmp_path):
 
 def test_model_where_none_is_named(model_dir, tmp_path, monkeypatch):
     monkeypatch.delenv("MSMAML_MODEL", raising=False)
-    monkeypatch.setattr(default_model, "SHIPPED", tmp_path)
+    monkeypatch.setattr(base_model, "SHIPPED", tmp_path)
     for attempt in (FewShotClassifier.from_pretrained, lambda: FewShotClassifier().fit(["a", "b"], [0, 1])):
         with pytest.raises(FileNotFoundError, match="accelerate launch run_meta.py configs/quickstart.yaml"):
             attempt()

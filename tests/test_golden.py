@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_msmaml.convert_original import load_original
+from modeling_msmaml.hub.convert_published import load_original
 from modeling_msmaml.model.published_checkpoint import task_encoder_name, task_network_name
 
 SHOTS, QUERIES, WAYS = 1, 3, 5

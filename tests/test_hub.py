@@ -15,7 +15,7 @@ from transformers import AutoModel
 
 from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
-from modeling_msmaml.convert_original import load_original, main
+from modeling_msmaml.hub.convert_published import load_original, main
 from modeling_msmaml.model.published_checkpoint import choose_run, list_originals, list_runs
 
 from .fake_hub import TOKEN, FakeHub, card_errors
@@ -300,7 +300,7 @@ def test_published_repository_loads_over_http(layout, tmp_path):
             f"""
             from transformers import AutoModel
             from modeling_msmaml import MSMAMLModel
-            from modeling_msmaml.convert_original import main
+            from modeling_msmaml.hub.convert_published import main
 
             def iteration(*args, **kwargs):
                 return int(MSMAMLModel.from_pretrained(*args, **kwargs).task_network.classifier.bias[0])

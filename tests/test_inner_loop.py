@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
-from benchmarks.memory import peak_of_tensors, resident_memory
+from benchmarks.speed.memory import peak_of_tensors, resident_memory
 from modeling_msmaml.model.conv_norm import ConvNormLayer, conv_norm_relu
 from modeling_msmaml.model.convolution import conv1d
 from modeling_msmaml.model.execution import longest, recomputed, segments

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_msmaml import FewShotAccuracy
-from modeling_msmaml.metrics import mean_and_ci95
+from modeling_msmaml.training.metrics import mean_and_ci95
 
 
 def test_accuracy_is_a_mean_over_episodes_not_over_queries():

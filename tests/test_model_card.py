@@ -21,8 +21,8 @@ from modeling_msmaml import (
     RunReport,
     write_model_card,
 )
-from modeling_msmaml.hub_command import command_line
-from modeling_msmaml.model_card import Accuracy, render_model_card
+from modeling_msmaml.hub.model_card import Accuracy, render_model_card
+from modeling_msmaml.hub.provenance import command_line
 
 from .fake_hub import card_errors
 from .toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from modeling_msmaml.model.configuration_msmaml import CONDITIONING_TYPES, NORM_STATISTICS
+from modeling_msmaml import MSMAMLConfig
+from modeling_msmaml.model.options import choices
 
 from . import reference
 from .toys import tiny_episodes, tiny_model
@@ -32,8 +33,8 @@ def assert_same_gradients(model, episodes):
             torch.testing.assert_close(actual[name], gradient, rtol=1e-8, atol=1e-12 * float(largest), msg=name)
 
 
-@pytest.mark.parametrize("norm_statistics", NORM_STATISTICS)
-@pytest.mark.parametrize("conditioning", CONDITIONING_TYPES)
+@pytest.mark.parametrize("norm_statistics", choices(MSMAMLConfig, "norm_statistics"))
+@pytest.mark.parametrize("conditioning", choices(MSMAMLConfig, "conditioning"))
 def test_outer_gradient_agrees_with_finite_differences(conditioning, norm_statistics):
     model = tiny_model(conditioning=conditioning, norm_statistics=norm_statistics, train_word_vectors=True)
     episodes = tiny_episodes()
@@ -67,8 +68,8 @@ def test_second_order_differs_from_first_order():
 
 
 @pytest.mark.parametrize("first_order", [False, True], ids=["second order", "first order"])
-@pytest.mark.parametrize("norm_statistics", NORM_STATISTICS)
-@pytest.mark.parametrize("conditioning", CONDITIONING_TYPES)
+@pytest.mark.parametrize("norm_statistics", choices(MSMAMLConfig, "norm_statistics"))
+@pytest.mark.parametrize("conditioning", choices(MSMAMLConfig, "conditioning"))
 def test_vectorised_tasks_equal_a_loop_over_tasks(conditioning, norm_statistics, first_order):
     model = tiny_model(conditioning=conditioning, norm_statistics=norm_statistics, first_order=first_order)
     assert_same_gradients(model, tiny_episodes(tasks=3))

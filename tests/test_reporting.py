@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from modeling_msmaml.training_record import TrainingRecord
+from modeling_msmaml.training.training_record import TrainingRecord
 
 from .test_trainer import make_trainer, parameters
 from .toys import tiny_dataset

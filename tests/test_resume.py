@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_msmaml import checkpoints
+from modeling_msmaml.training import checkpoints
 
 from .test_trainer import make_trainer
 from .training_worker import run_process, start_process

@@ -5,8 +5,8 @@ import torch
 
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLModel
-from modeling_msmaml.trainer import MetaTrainer
-from modeling_msmaml.training_args import MetaTrainingArguments
+from modeling_msmaml.training.trainer import MetaTrainer
+from modeling_msmaml.training.training_args import MetaTrainingArguments
 
 from .test_default_architecture import N_WAY, SHAPES, WITHOUT_MODULATION, raw, small_model
 
@@ -86,7 +86,7 @@ def test_what_takes_much_memory_or_occurs_once_is_read_in_every_episode(tmp_path
     evaluate(model, tmp_path, dataset(num_episodes=3))
     assert counts == dict.fromkeys(SHAPES, N_WAY * 5)
     size = model.bytes_of_row_read("text", torch.zeros((1, *SHAPES["text"]), dtype=torch.int32))
-    monkeypatch.setattr("modeling_msmaml.trainer.READ_BYTES", ROWS * size - 1)
+    monkeypatch.setattr("modeling_msmaml.training.evaluation.READ_BYTES", ROWS * size - 1)
     counts.update(dict.fromkeys(SHAPES, 0))
     evaluate(model, tmp_path, dataset())
     assert counts["text"] == EPISODES // 3 * N_WAY * 5 + 1

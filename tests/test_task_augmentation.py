@@ -15,6 +15,7 @@ from data_builders.episodes import task_augmentation
 from data_builders.episodes.encoded import encode_episodes
 from data_builders.episodes.task_augmentation import NEW_CLASSES, mix, plain_rows
 from modeling_msmaml import MetaTrainingArguments
+from msmaml.runs import run
 
 from .test_run_meta import options
 from .toys import tiny_splits
@@ -248,8 +249,8 @@ def training(tmp_path, name, **changes):
 
 
 def test_a_run_trains_on_new_classes_and_evaluates_as_ever(tmp_path, monkeypatch):
-    made, make = {}, run_meta.make_datasets
-    monkeypatch.setattr(run_meta, "make_datasets", lambda *given: made.update(make(*given)) or dict(made))
+    made, make = {}, run.make_datasets
+    monkeypatch.setattr(run, "make_datasets", lambda *given: made.update(make(*given)) or dict(made))
     training(tmp_path, "run", mix_classes='{"text": 0.5}', n_way=2)
     train = {split.modality: split for split in made["train"].splits}
     test = {split.modality: split for split in made["test"].splits}

@@ -7,7 +7,7 @@ import torch
 from transformers import TrainerCallback
 
 from modeling_msmaml import MetaTrainer, MetaTrainingArguments
-from modeling_msmaml.checkpoints import why_incomplete
+from modeling_msmaml.training.checkpoints import why_incomplete
 
 from .toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
 

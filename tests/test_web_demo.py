@@ -30,15 +30,10 @@ from modeling_msmaml import (
     MSMAMLModel,
     MSMAMLProcessor,
 )
+from msmaml.web import example_tasks, page_html, page_limits
+from scripts import make_space
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "demo"))  # where its modules find each other, too
-
-import example_tasks  # noqa: E402
-import make_space  # noqa: E402
-import page_html  # noqa: E402
-import page_limits  # noqa: E402
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",

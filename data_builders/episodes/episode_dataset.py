@@ -1,4 +1,4 @@
-"""Episodes as a map-style data set, and meta-batches made of them."""
+"""Episodes as a map-style data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from .random_bits import RandomBits
 from .task_augmentation import mix
 
 _STEPS = 10_000  # of a random fraction
-_MODEL_KEYS = ("support", "support_labels", "query", "query_labels")
 
 
 class EpisodeDataset(torch.utils.data.Dataset):
@@ -155,49 +154,6 @@ def _provenance(rows: EpisodeRows, prefix: str = "") -> dict[str, torch.Tensor]:
     """Which classes and rows of the split these are."""
     ids = {"class_ids": rows.class_ids, "support_ids": rows.support, "query_ids": rows.query}
     return {prefix + name: torch.from_numpy(numbers.reshape(-1)) for name, numbers in ids.items()}
-
-
-def collate_episodes(
-    episodes: Sequence[dict], class_ids: bool = False, n_way: bool = False
-) -> dict[str, dict[str, dict[str, torch.Tensor | int]]]:
-    """Groups episodes by modality into one meta-batch, as `MSMAMLModel.forward` takes it.
-
-    Args:
-        episodes: items of an `EpisodeDataset`; at least one.
-        class_ids: also keep which classes the labels stand for, `"class_ids"` (T, N); a model with
-            `auxiliary_classes` needs it.
-        n_way: also say how many classes the episodes of a modality have, `"n_way"`, an integer. A model with prototypes
-            must read it off the labels otherwise, for which an accelerator has to finish what it is doing.
-
-    Returns:
-        `{"episodes": {modality: {"support" (T, S, ...), "support_labels" (T, S), "query" (T, Q, ...),
-        "query_labels" (T, Q)}}}`, with what is asked for beside these; modalities in order of first
-        appearance, integer types kept.
-
-    Raises:
-        ValueError: no episodes, or episodes of one modality that differ in shape.
-    """
-    if not episodes:
-        raise ValueError("collate_episodes got no episodes")
-    keys = (*_MODEL_KEYS, "class_ids") if class_ids else _MODEL_KEYS
-    by_modality: dict[str, list[dict]] = {}
-    for episode in episodes:
-        by_modality.setdefault(episode["modality"], []).append(episode)
-    batches = {
-        modality: {key: _stacked([episode[key] for episode in group], modality, key) for key in keys}
-        for modality, group in by_modality.items()
-    }
-    if n_way:
-        for batch in batches.values():
-            batch["n_way"] = int(batch["support_labels"].max()) + 1
-    return {"episodes": batches}
-
-
-def _stacked(tensors: list[torch.Tensor], modality: str, key: str) -> torch.Tensor:
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise ValueError(f"episodes of modality {modality!r} differ in the shape of {key!r}: {sorted(shapes)}")
-    return torch.stack(tensors)
 
 
 def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:

@@ -6,6 +6,7 @@ import csv
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -129,3 +130,53 @@ def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
         found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         raise ValueError(f"{root} has files of several modalities ({found}): choose one with modality=...")
     return modality or next(iter(counts))
+
+
+def files_in(folder: Path, modality: str | None = None) -> list[Path]:
+    """The files of a modality (by default of any) at any depth of a folder, sorted; hidden ones are left out."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path
+        for path in found
+        if modality_of_file(path) in ([modality] if modality else KINDS)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], list[str]]:
+    """
+    The files in the sub-folders of a folder, and the sub-folder of each.
+
+    Raises:
+        `FileNotFoundError`: no such folder.
+        `ValueError`: no sub-folder, or one without a file.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder a class")
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = {path.name: files_in(path, modality) for path in classes}
+    if not files:
+        raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one of its own")
+    if empty := [name for name, own in files.items() if not own]:
+        raise ValueError(
+            f"{', '.join(str(folder / name) for name in empty)}: no files of these kinds: {listed_suffixes(modality)}"
+        )
+    return [file for own in files.values() for file in own], [name for name, own in files.items() for _ in own]
+
+
+def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
+    """
+    The files that are named, and those of folders that are named.
+
+    Raises:
+        `FileNotFoundError`: there is no such file, or none in a folder.
+    """
+    files = []
+    for query in map(Path, queries):
+        found = files_in(query, modality) if query.is_dir() else [query] if query.is_file() else []
+        if not found:
+            raise FileNotFoundError(
+                f"--query {query}: no such file, or no {modality or 'sound, text or picture'} in it"
+            )
+        files += found
+    return files

@@ -15,8 +15,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .configuration_msmaml import FRONT_ENDS, MSMAMLConfig
+from .configuration_msmaml import MSMAMLConfig
 from .descriptors import Descriptor, DescriptorStatistics
+from .options import choices
 
 INTEGER_SCALES = {torch.int16: 32767.0, torch.uint8: 255.0}
 
@@ -113,8 +114,8 @@ def register_modality(name: str, embedding_class: type[ModalityEmbedding], front
     """
     if not name.isidentifier():
         raise ValueError(f"modality name {name!r} must be a Python identifier, since parameters are named after it")
-    if front_ends not in (*FRONT_ENDS, "pretrained"):
-        raise ValueError(f"front_ends={front_ends!r} is unknown: choose one of {', '.join(FRONT_ENDS)}, pretrained")
+    if front_ends not in (known := (*choices(MSMAMLConfig, "front_ends"), "pretrained")):
+        raise ValueError(f"front_ends={front_ends!r} is unknown: choose one of {', '.join(known)}")
     if not (isinstance(embedding_class, type) and issubclass(embedding_class, ModalityEmbedding)):
         raise TypeError(f"embedding_class={embedding_class!r} must be a subclass of ModalityEmbedding")
     _REGISTRY[name, front_ends] = embedding_class
