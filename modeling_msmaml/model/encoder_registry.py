@@ -4,6 +4,7 @@ of an encoder, so that a saved model can be built again without access to the so
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ OPTIONS = {
 }
 
 
-def check_embeddings(embeddings: dict[str, dict[str, Any]], modalities: list[str]) -> None:
+def check_embeddings(embeddings: dict[str, dict[str, Any]], modalities: Sequence[str]) -> None:
     """
     Checks the descriptions of encoders, see `embeddings` in [`MSMAMLConfig`].
 

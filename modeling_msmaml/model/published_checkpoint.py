@@ -9,7 +9,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from huggingface_hub import HfApi, hf_hub_download, is_offline_mode, snapshot_download
@@ -252,7 +252,12 @@ def _is_offline(hub: dict) -> bool:
 
 # What the options and parameters of a run are called here.
 DATASET_MODALITIES = {"esc50": "audio", "brown": "text", "cifar": "image"}
-CONDITION_TYPES = {"affine": "affine", "sigmoid_gate": "sigmoid", "sigmoid": "sigmoid", "softmax": "softmax"}
+CONDITION_TYPES: dict[str, Literal["affine", "sigmoid", "softmax"]] = {
+    "affine": "affine",
+    "sigmoid_gate": "sigmoid",
+    "sigmoid": "sigmoid",
+    "softmax": "softmax",
+}
 _EMBEDDINGS = {
     "embeddings.audio.weight": "embeddings.audio.proj.weight",
     "embeddings.text.weight": "embeddings.text.proj.weight",
