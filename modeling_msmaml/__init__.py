@@ -13,10 +13,12 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .inference.few_shot_pipeline import FewShotClassificationPipeline
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
-from .model.adapted_tasks import AdaptedTasks
+from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
+from .model.loading import MSMAMLPreTrainedModel
+from .model.meta_batch import MSMAMLOutput
 from .model.modalities import ModalityEmbedding, register_modality
-from .model.modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel
+from .model.modeling_msmaml import MSMAMLModel
 
 if TYPE_CHECKING:
     from .hub.learning_curves import plot_learning_curves

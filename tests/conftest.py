@@ -46,7 +46,6 @@ SLOW = {
     ),
     "it loads the model that comes with the code": ("test_own_inputs_are_classified",),
     "it runs a benchmark": (
-        "test_launches_of_a_loop_grow_with_the_tasks_and_ours_do_not",
         "test_meta_step_checks_gradients_and_reports_every_contender",
         "test_report_is_a_function_of_the_jsons",
         "test_settings_are_compared_on_classes_that_training_has_not_seen",

@@ -1,4 +1,4 @@
-"""The command line `python -m modeling_msmaml.classify` and the pipeline "few-shot-classification"."""
+"""The command line `msmaml classify` and the pipeline "few-shot-classification"."""
 
 import json
 import runpy
@@ -10,7 +10,7 @@ import torch
 from transformers import pipeline
 
 from modeling_msmaml import FewShotClassificationPipeline, FewShotClassifier
-from tests.reference import classify
+from msmaml.commands import classify
 
 from .own_data import MAKERS, SAMPLING_RATE, save_tiny_model, write_file
 from .test_few_shot_classifier import examples
@@ -123,10 +123,9 @@ def test_a_query_of_another_kind_is_refused(model_dir, folders):
 
 
 def test_it_runs_as_a_module(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["classify", "--model", str(tmp_path), "--query", "a.wav"])
-    monkeypatch.delitem(sys.modules, "modeling_msmaml.classify")
+    monkeypatch.setattr(sys, "argv", ["msmaml", "classify", "--model", str(tmp_path), "--query", "a.wav"])
     with pytest.raises(SystemExit, match="classify: model=.* is no folder or repository of a model"):
-        runpy.run_module("modeling_msmaml.classify", run_name="__main__")
+        runpy.run_module("msmaml", run_name="__main__", alter_sys=True)
 
 
 # The pipeline

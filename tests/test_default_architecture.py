@@ -10,7 +10,6 @@ from torch import Tensor
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.model.descriptors import Descriptor, DescriptorStatistics, within_group_whitening
-from modeling_msmaml.model.dropout import _mixed, drop_channels, task_seeds
 from modeling_msmaml.model.modalities import embedding_class
 from modeling_msmaml.model.modality_image import (
     ACTIVATION_THRESHOLD,
@@ -20,6 +19,7 @@ from modeling_msmaml.model.modality_image import (
 )
 from modeling_msmaml.model.modality_text import DEVIATION_FLOOR, WeightedWordsFrontend, occurrences
 from modeling_msmaml.model.norms import batch_statistics, mixed_statistics
+from modeling_msmaml.model.samples import _mixed, drop_channels, task_seeds
 from modeling_msmaml.training.callbacks import step_weights
 from modeling_msmaml.training.trainer import MetaTrainer
 from modeling_msmaml.training.training_args import MetaTrainingArguments

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from benchmarks.speed.memory import peak_of_tensors, resident_memory
+from modeling_msmaml import MSMAMLModel
+from modeling_msmaml.model import inner_optimizers
 from modeling_msmaml.model.conv_norm import ConvNormLayer, conv_norm_relu
 from modeling_msmaml.model.convolution import conv1d
 from modeling_msmaml.model.execution import longest, recomputed, segments
 from modeling_msmaml.model.inner_loop import KEPT_STEPS, adapt
+from modeling_msmaml.model.inner_optimizers import SGD, InnerOptimizer, register_inner_optimizer
 from modeling_msmaml.model.norms import affine_norm, batch_statistics
 
 from .test_outer_gradient import gradients
-from .toys import tiny_episodes, tiny_model
+from .toys import tiny_config, tiny_episodes, tiny_model
 
 
 def sample(*shape: int) -> torch.Tensor:
@@ -206,8 +209,8 @@ def test_checkpointing_runs_steps_forwards_as_often_as_its_schedule_says(number)
         return (parameters["a"] ** 3).sum(1)
 
     start = sample(2, 3)
-    after, _ = adapt(loss, {"a": start}, num_inner_steps=number, inner_lr=0.01, checkpointing=True)
-    after["a"].sum().backward()
+    path, _ = adapt(loss, {"a": start}, optimizer=SGD(0.01), num_inner_steps=number, checkpointing=True)
+    path[-1]["a"].sum().backward()
     # A step alone is made again too, since others may follow it.
     assert runs == (2 if number == 1 else sum(forward_runs(number, KEPT_STEPS)))
 
@@ -236,6 +239,99 @@ def test_checkpointing_changes_no_result(changes, training):
             assert actual[name] is None, name
         else:
             torch.testing.assert_close(actual[name], gradient, rtol=1e-10, atol=1e-14, msg=name)
+
+
+@pytest.mark.parametrize("inner_rates", ["per_layer_per_step", "per_element"])
+def test_trained_rates_that_a_checkpoint_lacks_start_from_inner_lr(inner_rates, tmp_path):
+    base = tiny_model(torch.float32, adapted_parameters="head", inner_rates=inner_rates)
+    torch.nn.init.constant_(base.inner_rates.rates["classifier_weight"], 0.7)
+    base.save_pretrained(tmp_path)
+    rates = dict(MSMAMLModel.from_pretrained(tmp_path, adapted_parameters="upper").inner_rates.rates)
+    assert (rates.pop("classifier_weight") == 0.7).all(), "rates of the checkpoint are kept"
+    assert len(rates) == 5 and all((rate == 0.1).all() for rate in rates.values())
+
+
+def test_trained_rates_of_a_checkpoint_with_fixed_ones_start_from_inner_lr(tmp_path):
+    tiny_model(torch.float32).save_pretrained(tmp_path)
+    rates = MSMAMLModel.from_pretrained(tmp_path, inner_rates="per_element").inner_rates.rates
+    assert all((rate == 0.1).all() for rate in rates.values())
+
+
+class HeavyBall(InnerOptimizer):
+    """SGD with a momentum that the outer loop trains: a state for each parameter."""
+
+    def __init__(self, lr: float, momentum: torch.nn.Parameter):
+        self.lr, self.momentum = lr, momentum
+
+    @classmethod
+    def trained_module(cls, config, shapes):
+        return torch.nn.ParameterDict({"momentum": torch.nn.Parameter(torch.tensor(0.5))})
+
+    @classmethod
+    def from_config(cls, config, trained):
+        return cls(config.inner_lr, trained["momentum"])
+
+    def trained_of_steps(self, names, num_inner_steps):
+        return [(self.momentum,)] * num_inner_steps
+
+    def initial_state(self, parameters):
+        return [torch.zeros_like(p) for p in parameters]
+
+    def step(self, parameters, gradients, state, trained):
+        state = [trained[0] * v + g for v, g in zip(state, gradients, strict=True)]
+        return [p - self.lr * v for p, v in zip(parameters, state, strict=True)], state
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_an_optimiser_s_state_goes_from_step_to_step(checkpointing, every_step):
+    torch.manual_seed(0)
+    start, momentum, power = sample(2, 3), sample(), torch.full((), 3.0, dtype=torch.float64).requires_grad_()
+
+    def loss(parameters, power):
+        return (parameters["a"].abs() ** power).sum(1)
+
+    path, losses = adapt(
+        loss,
+        {"a": start},
+        (power,),
+        optimizer=HeavyBall(0.01, momentum),
+        num_inner_steps=7,
+        checkpointing=checkpointing,
+        every_step=every_step,
+    )
+    expected, velocity = [start], torch.zeros_like(start)
+    for _ in range(7):
+        value = expected[-1]
+        (gradient,) = torch.autograd.grad(loss({"a": value}, power).sum(), value, create_graph=True)
+        velocity = momentum * velocity + gradient
+        expected.append(value - 0.01 * velocity)
+    assert losses.shape == (2, 7) and len(path) == (7 if every_step else 1)
+    expected = expected[1:] if every_step else expected[-1:]
+    torch.testing.assert_close([after["a"] for after in path], expected)
+    arguments = start, momentum, power
+    actual = torch.autograd.grad(sum(after["a"].square().sum() for after in path), arguments, retain_graph=True)
+    wanted = torch.autograd.grad(sum(value.square().sum() for value in expected), arguments)
+    torch.testing.assert_close(actual, wanted)
+
+
+def test_a_registered_optimiser_is_the_config_s(monkeypatch):
+    monkeypatch.setattr(inner_optimizers, "_REGISTRY", {"sgd": SGD})
+    register_inner_optimizer("heavy_ball", HeavyBall)
+    episodes, config = tiny_episodes(), tiny_config()
+    config.inner_optimizer = "heavy_ball"
+    torch.manual_seed(0)
+    model = MSMAMLModel(config).double()
+    torch.nn.init.zeros_(model.inner_rates["momentum"])
+    output, plain = model(episodes), tiny_model()(episodes)
+    torch.testing.assert_close(output.logits, plain.logits)
+    output.loss.backward()
+    assert model.inner_rates["momentum"].grad != 0
+    config.inner_optimizer = "newton"
+    with pytest.raises(ValueError, match="inner_optimizer='newton' is unknown; registered are heavy_ball, sgd"):
+        MSMAMLModel(config)
+    with pytest.raises(TypeError, match="must be a subclass of InnerOptimizer"):
+        register_inner_optimizer("newton", torch.optim.SGD)
 
 
 def wide_model(**changes):

@@ -17,6 +17,8 @@ import run_meta
 from data_builders import FewShotSplit
 from data_builders.episodes.task_augmentation import add_new_classes
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
+from msmaml.runs.run_arguments import parse_arguments
+from msmaml.runs.run_model import fit_front_ends
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -142,7 +144,7 @@ def test_groups_to_whiten_by_are_those_of_the_rows_that_are_fitted_to(monkeypatc
             self.rows, self.groups = rows["image"], groups["image"]
 
     model = Model()
-    run_meta.fit_front_ends(model, [split], 0)
+    fit_front_ends(model, [split], 0)
     assert len(model.rows) == len(model.groups) == 30
     marks = model.rows[:, 0, 0, 0 if whitening == "class" else 1]
     assert torch.equal(marks[:, None] == marks, model.groups[:, None] == model.groups)
@@ -312,7 +314,7 @@ def test_trained_inner_rates_are_those_of_the_run_and_load(tmp_path):
 
 
 def test_clamping_can_be_switched_off(tmp_path):
-    arguments, _, _ = run_meta.parse_arguments(["configs/quickstart.yaml", "--inner_grad_clip", "0"])
+    arguments, _, _ = parse_arguments(["configs/quickstart.yaml", "--inner_grad_clip", "0"])
     assert arguments.given() == {"inner_grad_clip": None}
     path = tmp_path / "null.yaml"
     path.write_text("inner_grad_clip: null\n")
@@ -323,12 +325,12 @@ def test_clamping_can_be_switched_off(tmp_path):
 def test_one_data_set_needs_no_brackets(tmp_path):
     path = tmp_path / "one.yaml"
     path.write_text("datasets: brown\n")
-    assert run_meta.parse_arguments([str(path)])[1].datasets == ["brown"]
+    assert parse_arguments([str(path)])[1].datasets == ["brown"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_parse_and_the_command_line_goes_on_top(path):
-    _, data, args = run_meta.parse_arguments([str(path), "--max_steps", "7", "--learning_rate", "0.5"])
+    _, data, args = parse_arguments([str(path), "--max_steps", "7", "--learning_rate", "0.5"])
     assert (args.max_steps, args.learning_rate) == (7, 0.5)
     assert args.do_train and args.do_predict
     assert "_".join({"esc50": "audio", "brown": "text", "cifar100": "image"}.get(n, n) for n in data.datasets) in (

@@ -72,7 +72,9 @@ def test_an_untrained_model_is_near_chance(splits):
     torch.manual_seed(0)
     data = splits["test"]
     is_text = data.modality == "text"
-    model = MSMAMLModel(MSMAMLConfig([data.modality], **({"vocab_size": len(data.tokenizer)} if is_text else {})))
+    model = MSMAMLModel(
+        MSMAMLConfig(modalities=[data.modality], **({"vocab_size": len(data.tokenizer)} if is_text else {}))
+    )
     if is_text:
         model.get_input_embeddings().weight.data.copy_(torch.from_numpy(data.word_vectors))
     batch = collate_episodes(list(EpisodeDataset([data], 5, 1, 15, 24)))["episodes"]

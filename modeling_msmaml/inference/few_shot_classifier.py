@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from ..inputs.reading import as_list, infer_modality, read
-from ..model.modeling_msmaml import MSMAMLModel, task_losses
+from ..model.losses import task_losses
+from ..model.modeling_msmaml import MSMAMLModel
 from .base_model import as_trained, default_model, prepared, saved_file, stored_model
 from .class_labels import balanced, label_array, label_from_json, label_to_json, labels_of, sorted_classes
 from .saved_tasks import load_tasks, save_tasks

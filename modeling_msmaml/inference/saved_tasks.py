@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..model.adapted_tasks import AdaptedTasks
+from ..model.adaptation import AdaptedTasks
 
 _KEY = "adapted_tasks"
 

@@ -139,3 +139,32 @@ def within_group_whitening(
     mean = variances.mean()
     scale = (variances / torch.where(mean > 0, mean, 1) + 1).rsqrt()
     return (directions * scale) @ directions.T
+
+
+def check_groups(
+    modality: str, kind: str, has_descriptor: bool, samples: int, groups: Int[Tensor, " samples"] | None
+) -> None:
+    """
+    Raises `ValueError` unless the groups of samples are what the modality's descriptor is to be whitened by.
+
+    Args:
+        kind: by what that is: `"total"`, `"source"` or `"class"`.
+        has_descriptor: whether the modality has one.
+        samples: how many there are.
+        groups: a number for the source or the class of each sample.
+    """
+    is_kind = f"descriptor_whitening is {kind!r} for {modality}"
+    if kind == "total":
+        if groups is not None:
+            raise ValueError(f"{is_kind}, so that groups[{modality!r}] has no use: leave it out")
+        return
+    if not has_descriptor:
+        raise ValueError(f"{is_kind}, which has no descriptor: give descriptor_whitening for the others alone")
+    if groups is None:
+        raise ValueError(f"{is_kind}: give groups[{modality!r}], a number for the {kind} of each sample")
+    if not isinstance(groups, Tensor) or groups.shape != (samples,):
+        given = tuple(groups.shape) if isinstance(groups, Tensor) else type(groups).__name__
+        raise ValueError(f"groups[{modality!r}] must be a tensor of shape ({samples},), a number a sample, not {given}")
+    if len(groups.unique()) == samples:
+        other = "class" if kind == "source" else "source"
+        raise ValueError(f"{is_kind}, but no two of {samples} samples share their {kind}: take {other!r} or 'total'")

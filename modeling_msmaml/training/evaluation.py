@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
+from ..model.meta_batch import MSMAMLOutput
+from ..model.modeling_msmaml import MSMAMLModel
 from .metrics import FewShotAccuracy
 from .trainer_hooks import TrainerHooks, loader_options
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..model.modeling_msmaml import MSMAMLModel, MSMAMLOutput
+from ..model.meta_batch import MSMAMLOutput
+from ..model.modeling_msmaml import MSMAMLModel
 from .callbacks import InnerLoopAnnealing, OuterGradientRules, check_annealing
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
 from .collator import collate_episodes
