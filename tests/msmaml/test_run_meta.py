@@ -23,7 +23,7 @@ from msmaml.runs import run_model
 from msmaml.runs.run_arguments import parse_arguments
 from msmaml.runs.run_model import fit_front_ends
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 MIXES = [modalities for size in (1, 2, 3) for modalities in itertools.combinations(("audio", "text", "image"), size)]
 SMALL = {
@@ -272,7 +272,10 @@ def test_every_option_of_the_config_is_on_the_command_line_and_in_yaml(name, tmp
     more = {"auxiliary": True} if name == "auxiliary_weight" else {}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({name: value, "use_cpu": True, **more}))
     text = value if isinstance(value, str) else json.dumps(value)
-    for argv in ([str(tmp_path / "run.yaml")], [f"--{name}", text, "--use_cpu", "true", *(f"--{extra}" for extra in more)]):
+    for argv in (
+        [str(tmp_path / "run.yaml")],
+        [f"--{name}", text, "--use_cpu", "true", *(f"--{extra}" for extra in more)],
+    ):
         arguments, _, args = parse_arguments([*argv, "--output_dir", str(tmp_path)])
         given = {**arguments.given(), **args.model_overrides(), "n_way": args.n_way}
         assert given[name] == value
