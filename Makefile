@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # accelerate gives a process one thread unless told otherwise.
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo web test lint browser clean
+.PHONY: demo web test fast lint browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/accelerate launch run_meta.py configs/quickstart.yaml
@@ -16,9 +16,16 @@ web: $(VENV)/installed
 test: $(VENV)/installed lint browser
 	$(BIN)/python -m pytest
 
+# What to run while one works: no linter, no browser, no test that is marked as slow (tests/conftest.py).
+fast: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
+
+# Style, who may import whom, and types.
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # The tests of the web page drive a real browser; where there is none and it cannot be installed, they say so.
 browser:

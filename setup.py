@@ -1,14 +1,15 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Lower bounds: the fast tests were run with transformers 5.0.0, datasets 4.0.0, accelerate 1.6.0, evaluate 0.4.5, timm
+# Lower bounds: at version 0.1.0 the fast tests were run with transformers 5.0.0, datasets 4.0.0, accelerate 1.6.0, evaluate 0.4.5, timm
 # 1.0.20 and huggingface-hub 1.3.0, on torch 2.14.1. One thing is missing there: a run that early stopping has ended and
 # that was killed just then trains on when it is resumed. torch before 2.14 was not run.
 # There is no upper bound on torch; but its binary must fit torchaudio's and torchvision's: constraints.txt holds a set
 # that does, with which all tests run.
 INSTALL_REQUIRES = [
-    "transformers>=5.0",
+    "transformers>=5.4",  # configs are dataclasses
     "datasets>=4.0",
     "accelerate>=1.6",  # transformers 5.0 cannot be imported with 1.1
     "evaluate>=0.4.5",
@@ -36,29 +37,39 @@ EXTRAS_REQUIRE = {
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",  # two processes in `make fast`
         "hypothesis>=6.100",
         "ruff>=0.9",
+        "import-linter>=2.5",  # who may import whom, see pyproject.toml
+        "pyright[nodejs]>=1.1.400",  # types; the extra is Node.js as a wheel
         "tensorboard>=2.18",
         "trackio>=0.43",
-        "gradio>=6.0",  # the page in demo/, see web
+        "gradio>=6.0",  # the page, see web
         "playwright>=1.50",  # drives a real browser through it
     ],
     "bench": ["higher>=0.2.1", "torchopt>=0.7.3", "optree", "graphviz"],  # peers in benchmarks/
-    "web": ["gradio>=6.0"],  # the page in demo/
+    "web": ["gradio>=6.0"],  # msmaml web
     "demo": ["tensorboard>=2.18"],
 }
 
+PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
+VERSION = re.search(r'__version__ = "(.*)"', Path(__file__).with_name("msmaml").joinpath("__init__.py").read_text())[1]
+
 setup(
     name="msmaml",
-    version="0.1.0",
+    version=VERSION,
     description="MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem",
     long_description=Path(__file__).with_name("README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["modeling_msmaml", "data_builders"]),
-    package_data={"modeling_msmaml": ["*.md"], "data_builders": ["splits/*.json"]},
-    py_modules=["run_meta"],
+    packages=find_packages(include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")]),
+    package_data={
+        **{name: ["py.typed"] for name in PACKAGES},
+        "modeling_msmaml.hub": ["*.md"],
+        "data_builders.splits": ["*.json"],
+    },
+    entry_points={"console_scripts": ["msmaml = msmaml.__main__:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

@@ -18,9 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from .episodes import EpisodeDataset
-from .few_shot import FewShotSplit, load_few_shot
-from .protocols import PROTOCOLS, SPLITS
+from data_builders.splits.protocols import PROTOCOLS
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
+
+from .episodes.episode_dataset import EpisodeDataset
+from .load import load_few_shot
+from .storage.few_shot_split import FewShotSplit
 
 
 @dataclass(frozen=True)

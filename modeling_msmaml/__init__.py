@@ -1,21 +1,45 @@
-"""MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem."""
+"""
+MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem.
+
+Importing this package registers the model with the Auto classes and with `pipeline`. Names of training, inference and
+the Hub are looked up when they are asked for, so that scikit-learn, `evaluate`, matplotlib and `Trainer` are imported
+only by those who use them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from .few_shot_classifier import FewShotClassifier
-from .few_shot_pipeline import FewShotClassificationPipeline
-from .hub_callback import ModelCardCallback
+from .inference.few_shot_pipeline import FewShotClassificationPipeline
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
-from .metrics import FewShotAccuracy
-from .model.adapted_tasks import AdaptedTasks
+from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
+from .model.loading import MSMAMLPreTrainedModel
+from .model.meta_batch import MSMAMLOutput
 from .model.modalities import ModalityEmbedding, register_modality
-from .model.modeling_msmaml import MSMAMLModel, MSMAMLOutput, MSMAMLPreTrainedModel
-from .model_card import CardContent, write_model_card
-from .plots import plot_learning_curves
-from .run_report import RunReport
-from .trainer import MetaTrainer
-from .training_args import MetaTrainingArguments
+from .model.modeling_msmaml import MSMAMLModel
+
+if TYPE_CHECKING:
+    from .hub.learning_curves import plot_learning_curves
+    from .hub.model_card import CardContent, write_model_card
+    from .hub.run_report import ModelCardCallback, RunReport
+    from .inference.few_shot_classifier import FewShotClassifier
+    from .training.metrics import FewShotAccuracy
+    from .training.trainer import MetaTrainer
+    from .training.training_args import MetaTrainingArguments
+
+_PLACES = {
+    "CardContent": "hub.model_card",
+    "FewShotAccuracy": "training.metrics",
+    "FewShotClassifier": "inference.few_shot_classifier",
+    "MetaTrainer": "training.trainer",
+    "MetaTrainingArguments": "training.training_args",
+    "ModelCardCallback": "hub.run_report",
+    "RunReport": "hub.run_report",
+    "plot_learning_curves": "hub.learning_curves",
+    "write_model_card": "hub.model_card",
+}
 
 AutoConfig.register(MSMAMLConfig.model_type, MSMAMLConfig, exist_ok=True)
 AutoModel.register(MSMAMLConfig, MSMAMLModel, exist_ok=True)
@@ -48,3 +72,13 @@ __all__ = [
     "register_modality",
     "write_model_card",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

@@ -8,6 +8,76 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# What `make fast` leaves out, with the reason: tests that use a fixture that takes seconds, and test functions whose
+# parameters together take about two seconds or more by `pytest --durations=0`. test_project.py holds that all exist.
+SLOW_FIXTURES = {
+    "data_dir": "it builds a real data set",
+    "page": "it drives a browser",
+    "pushed": "it trains a run and pushes it",
+    "straight": "it trains a run in another process",
+    "two": "it trains in two processes",
+    "wheel": "it builds and installs the wheel",
+}
+SLOW = {
+    "it starts other processes": (
+        "test_a_name_loads_what_it_needs",
+        "test_auto_classes_load_with_the_package",
+        "test_auto_classes_load_without_the_package",
+        "test_import_loads_nothing_before_it_is_used",
+        "test_import_takes_little_longer_than_that_of_transformers",
+        "test_killed_command_is_resumed",
+        "test_memory_is_flat_over_200_meta_steps",
+        "test_pipeline_and_auto_classes_are_known_at_once",
+        "test_published_repository_loads_over_http",
+        "test_run_that_early_stopping_ended_does_not_go_on",
+        "test_two_processes_train_the_default_architecture_like_one",
+        "test_with_checkpointing_memory_does_not_grow_with_the_number_of_inner_steps",
+        "test_without_a_model_the_page_says_what_to_run",
+    ),
+    "it trains for a while": (
+        "test_a_modality_is_added",
+        "test_a_model_is_meta_trained",
+        "test_a_real_run_on_synthetic_tasks",
+        "test_a_resumed_run_ends_like_one_that_was_not_and_must_keep_its_classes",
+        "test_adapted_classifier_goes_over_the_hub",
+        "test_bf16_trains_like_float32",
+        "test_checkpoint_that_gives_way_is_not_lost",
+        "test_descriptors_are_whitened_within_classes_or_sources_of_the_data",
+        "test_every_set_of_modalities_trains_evaluates_and_saves",
+        "test_resumed_run_ends_like_one_that_was_not_interrupted",
+        "test_run_killed_at_random_moments_ends_like_one_that_was_not",
+        "test_run_with_stored_features_gives_the_results_of_one_without",
+        "test_the_default_architecture_with_either_norm_reports_transduction",
+    ),
+    "it loads the model that comes with the code": ("test_own_inputs_are_classified",),
+    "it runs a benchmark": (
+        "test_meta_step_checks_gradients_and_reports_every_contender",
+        "test_report_is_a_function_of_the_jsons",
+        "test_settings_are_compared_on_classes_that_training_has_not_seen",
+        "test_where_time_goes_reports_kinds_and_limits",
+    ),
+    "it goes through many architectures, in float64 or on the meta device": (
+        "test_checkpointing_changes_no_result",
+        "test_default_architecture_never_waits_for_the_device",
+        "test_gradients_of_the_default_architecture_are_finite_in_half_precision",
+        "test_no_result_depends_on_chunks",
+        "test_outer_gradient_agrees_with_finite_differences",
+        "test_reference_architecture_never_waits_for_the_device",
+        "test_vectorised_tasks_equal_a_loop_over_tasks",
+    ),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is slow in one place, so that the tables can be compared with measured durations."""
+    reasons = {name: reason for reason, names in SLOW.items() for name in names}
+    for item in items:
+        found = [SLOW_FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in SLOW_FIXTURES]
+        if (name := getattr(item, "originalname", item.name)) in reasons:
+            found.append(reasons[name])
+        if found:
+            item.add_marker(pytest.mark.slow(reason=found[0]))
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:

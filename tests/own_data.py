@@ -7,7 +7,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from data_builders.vocabulary import word_level_tokenizer
+from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 
 from .toys import tiny_model

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
-from modeling_msmaml import checkpoints, compat
+from modeling_msmaml.training import checkpoints, trainer_hooks
 
-from .test_trainer import make_trainer, parameters
+from .training.test_trainer import make_trainer, parameters
 
 # What differs between two equal runs.
 CLOCK = ("runtime", "per_second")
@@ -85,11 +85,11 @@ def in_the_midst_of_a_file() -> None:
 
 
 def before_the_list() -> None:
-    compat.complete = kill_self
+    trainer_hooks.complete = kill_self
 
 
 def before_the_rename() -> None:
-    compat.publish = kill_self
+    trainer_hooks.publish = kill_self
 
 
 def between_two_renames() -> None:

@@ -1,0 +1,97 @@
+"""ESC-50: environmental sounds, 50 classes, 5 s a clip (Piczak 2015; github.com/karolpiczak/ESC-50, CC BY-NC).
+
+`class_disjoint` is the 35/5/10 split of MetaAudio (Heggan et al. 2022). Clips cut from one recording (`src_file`) have
+the same source. `data_dir`: with `ESC-50-master.zip` or the folder `ESC-50` with `meta/esc50.csv` and `audio/`; without
+one, the official archive is fetched.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import datasets
+
+from modeling_msmaml.inputs.labelled_inputs import few
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor
+from modeling_msmaml.inputs.read_audio import decode_audio, encode_waveform
+
+from ..splits.protocols import read_protocols
+from ..storage.archives import Official
+from ..storage.builder import ArchiveBuilder, row_features
+from ..storage.few_shot_split import FewShotSplit, split_of_builder
+
+OPTIONS = ()
+PROTOCOLS = tuple(read_protocols("esc50"))
+
+SAMPLING_RATE = 16_000  # Hz
+DURATION = 5.0  # s
+_META = "meta/esc50.csv"
+_COLUMNS = ("filename", "category", "src_file")
+
+
+class Esc50(ArchiveBuilder):
+    """Clips as int16 samples: mono, 16 kHz, exactly 5 s; in the order of `meta/esc50.csv`.
+
+    Raises (from `build`):
+        ValueError: a column or class that ESC-50 does not have, a clip that is listed but absent, or one that cannot
+            be decoded; the message names the files.
+    """
+
+    OFFICIAL = Official(
+        title="ESC-50",
+        folders=("ESC-50", "ESC-50-master"),
+        archives=("ESC-50-master.zip", "ESC-50.zip"),
+        marker=_META,
+        source="https://github.com/karolpiczak/ESC-50/archive/master.zip",
+        counts=(("audio/*.wav", 2000), (_META, 1)),
+    )
+    modality = "audio"
+    row_shape = (round(SAMPLING_RATE * DURATION),)
+
+    def _info(self) -> datasets.DatasetInfo:
+        splits = self.protocols()["class_disjoint"].values()
+        class_names = sorted(name for split in splits for name in split["classes"])
+        return datasets.DatasetInfo(features=row_features(self.modality, self.row_shape[0], class_names))
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
+        clips = self._read_meta()
+        audio_of_stem = {
+            PurePosixPath(name).stem: name for name in self.store.names() if PurePosixPath(name).parts[0] == "audio"
+        }
+        stems = [PurePosixPath(clip["filename"]).stem for clip in clips]
+        absent = [clip["filename"] for clip, stem in zip(clips, stems, strict=True) if stem not in audio_of_stem]
+        if absent:
+            raise ValueError(
+                f"{len(absent)} of the {len(clips)} clips that {_META} lists are not in the folder audio of "
+                f"{self.store.path}: {few(absent)}. Fetch the data set again"
+            )
+        contents = self.store.read([audio_of_stem[stem] for stem in stems])
+        for key, (clip, (name, content)) in enumerate(zip(clips, contents, strict=True)):
+            waveform, sampling_rate = decode_audio(content, name=f"{self.store.path}/{name}")
+            row = encode_waveform(waveform, sampling_rate, SAMPLING_RATE, self.row_shape[0])
+            yield key, {self.modality: self.flat(row), "label": clip["category"], "source_id": clip["src_file"]}
+
+    def _read_meta(self) -> list[dict[str, str]]:
+        """Rows of the table, checked."""
+        table = csv.DictReader(io.StringIO(self.store.read_one(_META).decode("utf-8")))
+        lacking = [column for column in _COLUMNS if column not in (table.fieldnames or [])]
+        if lacking:
+            raise ValueError(f"{_META} in {self.store.path} lacks the columns {', '.join(lacking)}")
+        clips = list(table)
+        unknown = sorted({str(clip["category"]) for clip in clips} - set(self.info.features["label"].names))
+        if unknown or not clips:
+            raise ValueError(f"{_META} in {self.store.path} has {len(clips)} clips, of unknown classes: {few(unknown)}")
+        return clips
+
+
+def load(
+    split: str, protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None
+) -> FewShotSplit:
+    """See `load_few_shot`."""
+    builder = Esc50(cache_dir=cache_dir, data_dir=data_dir)
+    extractor = MSMAMLFeatureExtractor(SAMPLING_RATE, DURATION)
+    return split_of_builder(builder, split, protocol, preprocessor=extractor)

@@ -1,0 +1,193 @@
+"""How the inputs of a person's own data become stored rows."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from modeling_msmaml.inputs.fingerprints import text_hash
+from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+
+from ..storage import text_rows
+from ..storage.builder import FewShotBuilder, row_features
+
+PROTOCOLS = ("class_disjoint", "sample_disjoint")
+
+
+MODALITY_OPTIONS = {
+    "audio": ("sampling_rate", "duration"),
+    "text": ("unit", "passage_length", "min_count", "tokenizer"),
+    "image": ("image_size",),
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How an input becomes rows.
+
+    Attributes:
+        preprocessor: the part of the processor that does it; `FewShotSplit.preprocessor`.
+        row_shape: of one row.
+        encode: what `LabelledInputs.read` gives -> (rows, *row_shape) integers.
+        key: changes when a row does; for the cache.
+        fields: further attributes of the split.
+    """
+
+    preprocessor: Any
+    row_shape: tuple[int, ...]
+    encode: Callable[[Any], np.ndarray]
+    key: str
+    fields: dict[str, Any]
+
+
+class OwnRows(FewShotBuilder):
+    """Rows of a collection, input after input.
+
+    Raises (from `build`):
+        ValueError: inputs that cannot be read, all of them named; not with `skip_unreadable`.
+
+    Warns:
+        UserWarning: with `skip_unreadable`, the same.
+    """
+
+    def __init__(
+        self,
+        collection: LabelledInputs,
+        encoding: Encoding,
+        descriptions: dict[str, dict],
+        skip_unreadable: bool,
+        cache_dir: str | os.PathLike | None,
+    ):
+        self.collection, self.encoding, self.descriptions = collection, encoding, descriptions
+        self.skip_unreadable = skip_unreadable
+        self.modality, self.row_shape = collection.modality, encoding.row_shape
+        super().__init__(cache_dir=cache_dir)
+
+    def input_fingerprint(self, data_dir: str | None) -> str:
+        """Of the inputs and of how they become rows."""
+        return text_hash(self.collection.fingerprint, self.encoding.key, str(self.skip_unreadable))
+
+    def protocols(self) -> dict[str, dict[str, dict]]:
+        """The same divisions whatever the protocol is called: `load_collection` has made them for one."""
+        return dict.fromkeys(PROTOCOLS, self.descriptions)
+
+    def _info(self) -> datasets.DatasetInfo:
+        size = int(np.prod(self.row_shape))
+        return datasets.DatasetInfo(features=row_features(self.modality, size, self.collection.class_names))
+
+    def _generate_examples(self) -> Iterator[tuple[str, dict]]:
+        unreadable = []
+        for number, name in enumerate(self.collection.names):
+            try:
+                rows = self.encoding.encode(self.collection.read(number))
+            except (ValueError, OSError) as error:
+                unreadable.append(f"{name} ({error})")
+                continue
+            common = {"label": self.collection.labels[number], "source_id": self.collection.sources[number]}
+            for position, row in enumerate(rows):
+                yield f"{number}/{position}", {self.modality: self.flat(row), **common}
+        if unreadable:
+            report = (
+                f"{len(unreadable)} of {len(self.collection.names)} inputs of {self.collection.name} cannot be read"
+            )
+            if not self.skip_unreadable or len(unreadable) == len(self.collection.names):
+                raise ValueError(f"{report}: {'; '.join(unreadable)}. Remove them, or pass skip_unreadable=True")
+            warnings.warn(f"{report} and were left out: {'; '.join(unreadable)}", UserWarning, stacklevel=2)
+
+
+@dataclass
+class OwnVocabularyConfig(datasets.BuilderConfig):
+    """How often a word must occur in the training texts to have an id of its own."""
+
+    min_count: int = text_rows.MIN_COUNT
+
+
+class OwnVocabulary(text_rows.VocabularyBuilder):
+    """Words of a collection of training texts; those that cannot be read are left to `OwnRows` to report."""
+
+    BUILDER_CONFIG_CLASS = OwnVocabularyConfig
+    config: OwnVocabularyConfig
+
+    def __init__(self, collection: LabelledInputs, cache_dir: str | os.PathLike | None, min_count: int):
+        self.collection = collection
+        super().__init__(cache_dir=cache_dir, min_count=min_count)
+
+    def input_fingerprint(self, data_dir: str | None) -> str:
+        """Of the texts."""
+        return self.collection.fingerprint
+
+    def training_sentences(self) -> Iterator[str]:
+        for number in range(len(self.collection.names)):
+            try:
+                text = self.collection.read(number)
+            except (ValueError, OSError):
+                continue
+            yield from text.splitlines()
+
+
+def _audio(training: LabelledInputs, cache_dir, sampling_rate: int = 16_000, duration: float = 5.0) -> Encoding:
+    extractor = MSMAMLFeatureExtractor(sampling_rate, duration)
+    return Encoding(
+        preprocessor=extractor,
+        row_shape=(extractor.num_samples,),
+        encode=lambda sound: extractor(sound)["input_values"],
+        key=extractor.to_json_string(),
+        fields={},
+    )
+
+
+def _image(training: LabelledInputs, cache_dir, image_size: int = 32) -> Encoding:
+    processor = MSMAMLImageProcessor(image_size)
+    return Encoding(
+        preprocessor=processor,
+        row_shape=(3, image_size, image_size),
+        encode=lambda image: processor(image)["pixel_values"],
+        key=processor.to_json_string(),
+        fields={},
+    )
+
+
+def _text(
+    training: LabelledInputs,
+    cache_dir,
+    unit: str = "passage",
+    passage_length: int | None = None,
+    min_count: int | None = None,
+    tokenizer: str | os.PathLike | None = None,
+) -> Encoding:
+    vectors = None
+    if tokenizer is not None:
+        if min_count is not None:
+            raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}")
+        words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+        if passage_length is None and unit == "passage" and words.model_max_length <= 1_000_000:
+            passage_length = words.model_max_length
+    length = text_rows.row_length(unit, passage_length)
+    if tokenizer is None:
+        if not training.names:
+            raise ValueError(
+                f"{training.name} has no training texts to make a vocabulary of: add some, or name the checkpoint to "
+                "evaluate with tokenizer=..."
+            )
+        min_count = text_rows.positive("min_count", text_rows.MIN_COUNT if min_count is None else min_count)
+        own = OwnVocabulary(training, cache_dir, min_count)
+        words, vectors = own.tokenizer(length), own.word_vectors()
+    words.model_max_length = length
+    return Encoding(
+        preprocessor=words,
+        row_shape=(length,),
+        encode=lambda text: text_rows.document_rows(words, text, unit, length),
+        key=text_hash(words.backend_tokenizer.to_str(), unit, str(length)),
+        fields={"tokenizer": words, "word_vectors": vectors},
+    )
+
+
+ENCODINGS = {"audio": _audio, "text": _text, "image": _image}

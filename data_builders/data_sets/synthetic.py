@@ -1,0 +1,240 @@
+"""Three families of synthetic tasks: sounds, token sequences and images. No download; deterministic from a seed.
+
+Each family is a small generative model. What makes a class are parameters drawn once per class and shared by no other
+class: which frequency bands resound (sounds), which topics are spoken about (tokens), which two fine textures in which
+colours (images). Everything else is drawn anew per sample: phases, noise, level, envelope and colouring of a sound;
+common words and a distracting theme of a text; background, contrast, position and illumination of an image. An
+untrained network, adapted on one example a class, stays near chance; a trained one has learned which directions carry
+classes and clearly rises. Train, validation and test have different classes.
+
+The constants below set the difficulty; a larger nuisance or a smaller signal makes the tasks harder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+from jaxtyping import Float32, Int16, Int32, UInt8
+
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+
+from ..storage import vocabulary
+from ..storage.builder import FewShotBuilder, row_features
+from ..storage.few_shot_split import FewShotSplit, split_of_builder
+
+OPTION_IN_NAME = "modality"
+OPTIONS = ("modality", "seed")
+PROTOCOLS = ("class_disjoint",)
+
+CLASSES = {"train": 64, "validation": 16, "test": 20}
+SAMPLES_PER_CLASS = 40
+
+# Sounds: 1 s at 16 kHz.
+SAMPLING_RATE = 16_000
+SOUND_SAMPLES = 16_000
+SOUND_BANDS = 12  # equal bands on a logarithmic scale
+SOUND_RANGE = (150.0, 6_000.0)  # Hz
+SOUND_BANDS_PER_CLASS = 3  # bands that resound in a class
+SOUND_BAND_GAIN = 12.0  # amplitude of a class's band over the others; the signal
+SOUND_COLOUR_SPREAD = 0.3  # log-amplitude by which every band varies from sample to sample
+SOUND_LEVEL_SPREAD = 0.15  # log-amplitude by which the whole sound varies
+SOUND_NOISE = 0.2  # white noise, relative to the bands
+
+# Token sequences.
+TEXT_TOKENS = 480
+TEXT_TOPICS = 16
+TEXT_WORDS_PER_TOPIC = 12
+TEXT_TOPICS_PER_CLASS = 3
+TEXT_THEMES = 24  # nuisance: one theme a sample
+TEXT_WORDS_PER_THEME = 12
+TEXT_COMMON_WORDS = 200
+TEXT_SHARES = {"topic": 0.25, "theme": 0.30}  # of the tokens; common words are the rest; the topic share is the signal
+
+# Images.
+IMAGE_SIZE = 32
+IMAGE_FREQUENCIES = ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5), (0.25, 0.0), (0.0, 0.25), (0.25, 0.5))  # cycles a pixel (y, x)
+IMAGE_COLOUR_AXES = ((1, 1, 1), (1, -1, 0), (1, 1, -2), (1, 0, -1), (0, 1, -1), (-2, 1, 1))  # of the texture
+IMAGE_TEXTURES_PER_CLASS = 2
+IMAGE_TEXTURE_CONTRAST = 0.13  # of the value range; the signal
+IMAGE_BACKGROUND_CONTRAST = 0.25  # smooth background and colour, drawn per sample
+IMAGE_NOISE = 0.05
+
+
+class SoundFamily:
+    """Noise whose loudness in a few bands marks the class; each sample has its own colouring, level and envelope."""
+
+    modality = "audio"
+    row_shape = (SOUND_SAMPLES,)
+
+    def __init__(self, rng: np.random.Generator, n_classes: int):
+        combinations = list(itertools.combinations(range(SOUND_BANDS), SOUND_BANDS_PER_CLASS))
+        self.bands = np.asarray(combinations)[rng.permutation(len(combinations))[:n_classes]]
+        frequencies = np.fft.rfftfreq(SOUND_SAMPLES, 1 / SAMPLING_RATE)
+        edges = np.geomspace(*SOUND_RANGE, SOUND_BANDS + 1)
+        self._band_of_bin = np.searchsorted(edges, frequencies, side="right")  # 0 and SOUND_BANDS + 1: outside
+        self._unit_gain = 1 / np.sqrt(np.bincount(self._band_of_bin))  # bands of equal energy
+
+    def sample(self, rng: np.random.Generator, class_id: int) -> Int16[np.ndarray, " samples"]:
+        """One sound, about -20 dB of full scale on average."""
+        log_gain = rng.normal(0.0, SOUND_COLOUR_SPREAD, SOUND_BANDS + 2)
+        log_gain[self.bands[class_id] + 1] += np.log(SOUND_BAND_GAIN)
+        gain = np.exp(log_gain) * self._unit_gain
+        gain[[0, -1]] = 0.0
+        spectrum = np.fft.rfft(rng.standard_normal(SOUND_SAMPLES, dtype=np.float32)) * gain[self._band_of_bin]
+        sound = np.fft.irfft(spectrum, SOUND_SAMPLES)
+        sound += SOUND_NOISE * sound.std() * rng.standard_normal(SOUND_SAMPLES, dtype=np.float32)
+        time = np.arange(SOUND_SAMPLES) / SOUND_SAMPLES
+        envelope = 1.0 + 0.5 * np.sin(2 * np.pi * (rng.uniform(0.5, 4.0) * time + rng.uniform()))
+        level = np.exp(rng.normal(np.log(0.1), SOUND_LEVEL_SPREAD))
+        sound *= level * envelope / sound.std()
+        return np.round(np.clip(sound, -1.0, 1.0) * 32767).astype(np.int16)
+
+
+class TokenFamily:
+    """Sequences of words, a few of which belong to the class's topics; most are common or belong to a theme.
+
+    Words of a topic, or of a theme, have similar word vectors.
+    """
+
+    modality = "text"
+    row_shape = (TEXT_TOKENS,)
+
+    def __init__(self, rng: np.random.Generator, n_classes: int):
+        combinations = list(itertools.combinations(range(TEXT_TOPICS), TEXT_TOPICS_PER_CLASS))
+        self.topics = np.asarray(combinations)[rng.permutation(len(combinations))[:n_classes]]
+        groups = [f"topic{t}" for t in range(TEXT_TOPICS)] + [f"theme{t}" for t in range(TEXT_THEMES)]
+        sizes = [TEXT_WORDS_PER_TOPIC] * TEXT_TOPICS + [TEXT_WORDS_PER_THEME] * TEXT_THEMES
+        words = [f"{group}word{w}" for group, size in zip(groups, sizes, strict=True) for w in range(size)]
+        common = [f"common{w}" for w in range(TEXT_COMMON_WORDS)]
+        self.tokens = [vocabulary.PAD_TOKEN, vocabulary.UNK_TOKEN, *words, *common]
+        self._first_theme = 2 + TEXT_TOPICS * TEXT_WORDS_PER_TOPIC
+        self._first_common = 2 + len(words)
+        centres = np.repeat(rng.normal(size=(len(groups), vocabulary.WORD_VECTOR_SIZE)), sizes, axis=0)
+        vectors = rng.normal(size=(len(self.tokens), vocabulary.WORD_VECTOR_SIZE))
+        vectors[2 : self._first_common] = 0.8 * centres + 0.6 * vectors[2 : self._first_common]
+        vectors[0] = 0.0
+        self.word_vectors: Float32[np.ndarray, "vocabulary 128"] = vectors.astype(np.float32)
+
+    def sample(self, rng: np.random.Generator, class_id: int) -> Int32[np.ndarray, " tokens"]:
+        """One sequence of token ids, none of them padding."""
+        topic_words = rng.choice(self.topics[class_id], TEXT_TOKENS) * TEXT_WORDS_PER_TOPIC
+        topic_words = 2 + topic_words + rng.integers(TEXT_WORDS_PER_TOPIC, size=TEXT_TOKENS)
+        theme = rng.integers(TEXT_THEMES)
+        theme_words = theme * TEXT_WORDS_PER_THEME + rng.integers(TEXT_WORDS_PER_THEME, size=TEXT_TOKENS)
+        kind = rng.random(TEXT_TOKENS)
+        tokens = self._first_common + rng.integers(TEXT_COMMON_WORDS, size=TEXT_TOKENS)
+        tokens = np.where(kind < sum(TEXT_SHARES.values()), self._first_theme + theme_words, tokens)
+        return np.where(kind < TEXT_SHARES["topic"], topic_words, tokens).astype(np.int32)
+
+
+class ImageFamily:
+    """Faint fine textures along a colour axis mark the class; smooth random backgrounds and illumination cover them."""
+
+    modality = "image"
+    row_shape = (3, IMAGE_SIZE, IMAGE_SIZE)
+
+    def __init__(self, rng: np.random.Generator, n_classes: int):
+        textures = list(itertools.product(IMAGE_FREQUENCIES, IMAGE_COLOUR_AXES))
+        pairs = list(itertools.combinations(range(len(textures)), IMAGE_TEXTURES_PER_CLASS))
+        chosen = rng.permutation(len(pairs))[:n_classes]
+        self.textures = [[textures[t] for t in pairs[pair]] for pair in chosen]
+        self._y, self._x = np.meshgrid(np.arange(IMAGE_SIZE), np.arange(IMAGE_SIZE), indexing="ij")
+
+    def sample(self, rng: np.random.Generator, class_id: int) -> UInt8[np.ndarray, "3 height width"]:
+        """One image."""
+        image = np.full((3, IMAGE_SIZE, IMAGE_SIZE), 0.5)
+        for frequency in rng.uniform(-0.06, 0.06, size=(3, 2)):
+            colour = rng.normal(size=3) * IMAGE_BACKGROUND_CONTRAST / np.sqrt(3)
+            image += colour[:, None, None] * self._wave(frequency, rng.uniform())
+        contrast = IMAGE_TEXTURE_CONTRAST * rng.uniform(0.6, 1.4)
+        for frequency, axis in self.textures[class_id]:
+            colour = np.asarray(axis) / np.linalg.norm(axis) * np.sqrt(3)
+            # Half a period is the shortest at 0.5 cycles a pixel: there a phase only flips or fades the pattern.
+            phase = 0.25 * rng.integers(4) if 0.25 in frequency else 0.5 * rng.integers(2)
+            image += contrast * colour[:, None, None] * self._wave(frequency, phase + 0.25)
+        image = rng.uniform(0.8, 1.2) * image + rng.normal(0.0, 0.1, size=(3, 1, 1))
+        image += rng.normal(0.0, IMAGE_NOISE, size=image.shape)
+        return np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+
+    def _wave(self, frequency, phase: float) -> np.ndarray:
+        return np.sin(2 * np.pi * (frequency[0] * self._y + frequency[1] * self._x + phase))
+
+
+FAMILIES = {family.modality: family for family in (SoundFamily, TokenFamily, ImageFamily)}
+
+
+@dataclass
+class SyntheticConfig(datasets.BuilderConfig):
+    """Which family, and the seed of all its classes and samples."""
+
+    modality: str = "audio"
+    seed: int = 0
+
+
+class Synthetic(FewShotBuilder):
+    """Rows of one synthetic family, class after class; every sample is its own source."""
+
+    BUILDER_CONFIG_CLASS = SyntheticConfig
+    config: SyntheticConfig
+
+    def _info(self) -> datasets.DatasetInfo:
+        self.modality = self.config.modality
+        self.family = FAMILIES[self.modality](self._rng(0), sum(CLASSES.values()))
+        self.row_shape = self.family.row_shape
+        features = row_features(self.modality, int(np.prod(self.row_shape)), _class_names())
+        return datasets.DatasetInfo(description=__doc__.splitlines()[0], features=features)
+
+    def _rng(self, *purpose: int) -> np.random.Generator:
+        family = list(FAMILIES).index(self.modality)
+        return np.random.default_rng([self.config.seed, family, *purpose])
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
+        for class_id, class_name in enumerate(_class_names()):
+            rng = self._rng(1, class_id)
+            for number in range(SAMPLES_PER_CLASS):
+                row = self.flat(self.family.sample(rng, class_id))
+                key = class_id * SAMPLES_PER_CLASS + number
+                yield key, {self.modality: row, "label": class_name, "source_id": str(key)}
+
+    def protocols(self) -> dict[str, dict[str, dict]]:
+        """The classes are numbered through: train, then validation, then test."""
+        names = iter(_class_names())
+        splits = {split: {"classes": list(itertools.islice(names, size))} for split, size in CLASSES.items()}
+        return {"class_disjoint": splits}
+
+
+def _class_names() -> list[str]:
+    return [f"synthetic_{class_id:03d}" for class_id in range(sum(CLASSES.values()))]
+
+
+def load(
+    split: str,
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    modality: str = "audio",
+    seed: int = 0,
+) -> FewShotSplit:
+    """See `load_few_shot`. `data_dir` is not used, so that one setting serves runs that mix data sets.
+
+    Raises:
+        ValueError: unknown modality, or a negative seed.
+    """
+    if modality not in FAMILIES:
+        raise ValueError(f"modality={modality!r} does not exist; the synthetic families are {', '.join(FAMILIES)}")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r} is not possible; it must be a non-negative integer")
+    builder = Synthetic(cache_dir=cache_dir, modality=modality, seed=seed)
+    if modality == "audio":
+        fields = {"preprocessor": MSMAMLFeatureExtractor(SAMPLING_RATE, SOUND_SAMPLES / SAMPLING_RATE)}
+    elif modality == "image":
+        fields = {"preprocessor": MSMAMLImageProcessor(IMAGE_SIZE)}
+    else:
+        tokenizer = vocabulary.word_level_tokenizer(builder.family.tokens, max_length=TEXT_TOKENS)
+        fields = {"preprocessor": tokenizer, "tokenizer": tokenizer, "word_vectors": builder.family.word_vectors}
+    return split_of_builder(builder, split, protocol, **fields)

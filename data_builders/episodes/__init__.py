@@ -1,0 +1,1 @@
+"""Episodes: which rows of which splits make a task, and what augments them."""

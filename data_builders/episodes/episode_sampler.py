@@ -1,0 +1,227 @@
+"""Draws the classes and rows of one episode from one split."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+
+from ..storage.few_shot_split import FewShotSplit
+from .random_bits import RandomBits
+from .source_partition import can_fill, divide_sources, nearest_settings
+
+_QUICK_TRIES = 8
+_QUICK_MARGIN = 8  # candidates for each row that a class needs
+
+
+class EpisodeRows(NamedTuple):
+    """Which rows make an episode; classes are in the order of their labels 0..n_way-1."""
+
+    class_ids: Int64[np.ndarray, " n_way"]
+    support: Int64[np.ndarray, "n_way k_shot"]
+    query: Int64[np.ndarray, "n_way n_query"]
+
+
+class EpisodeSampler:
+    """Sampling without repetition: no row twice in an episode and, with `source_disjoint`, no source on both sides.
+
+    Rows are drawn from random orders; where that keeps failing because the sources only fit in a few ways, an exact
+    search takes over. So every setting that is feasible at all yields episodes, and the others are refused here.
+
+    Under protocol `original` it is as it was published: sources are of no account, and a class that is short of rows is
+    drawn with replacement, so that support and query overlap.
+
+    Args:
+        split: where to draw from.
+        n_way: classes an episode, at least 2.
+        k_shot: support samples a class, at least 1.
+        n_query: query samples a class, at least 1.
+        source_disjoint: keep support and query of an episode in different recordings or documents (not of `original`).
+
+    Raises:
+        ValueError: a test class of `class_disjoint` cannot fill an episode, or fewer than `n_way` classes can
+            (together).
+
+    Warns:
+        UserWarning: another class cannot fill an episode; it is left out. Under `original` that is only one without
+            any row.
+    """
+
+    def __init__(self, split: FewShotSplit, n_way: int, k_shot: int, n_query: int, source_disjoint: bool):
+        self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
+        self._repeats = split.protocol == "original"
+        self.source_disjoint = source_disjoint and not self._repeats
+        if n_way > len(split.class_names):
+            raise ValueError(
+                f"n_way={n_way} asks for more classes than split {split.split!r} of {split.name} has: only "
+                f"{len(split.class_names)} {split.split} categories exist ({', '.join(split.class_names)}) under "
+                f"protocol {split.protocol!r}; n_way={len(split.class_names)} or fewer works"
+            )
+        self._rows, self._sources = _rows_and_sources_by_class(split, self.source_disjoint)
+        self._usable = self._usable_classes(split)
+        self._has_shared_sources = self._find_shared_sources()
+        if self._has_shared_sources[self._usable].any() and self._compatible_classes(self._usable, None) is None:
+            raise ValueError(
+                f"no {n_way} classes of split {split.split!r} of {split.name} can fill an episode together with "
+                f"k_shot={k_shot}, n_query={n_query}: they share sources that would be in support and query; a smaller "
+                "n_way or n_query, or source_disjoint=False, helps"
+            )
+
+    def draw(self, bits: RandomBits) -> EpisodeRows:
+        """The episode that the random numbers decide."""
+        order = self._usable[bits.permutation(len(self._usable))]
+        classes = order[: self.n_way]
+        if self._repeats:
+            return EpisodeRows(classes, *self._draw_as_published(classes, bits))
+        drawn = self._draw_quickly(classes, bits)
+        if drawn is None:
+            drawn = self._draw_exactly(classes, bits)
+        if drawn is None:  # these classes share sources that cannot be divided for all of them: take others
+            classes = self._compatible_classes(order, bits)
+            drawn = self._draw_exactly(classes, bits)
+        return EpisodeRows(classes, *drawn)
+
+    def _draw_as_published(self, classes, bits):
+        """Different rows where a class has enough of them, else any rows, some of them several times."""
+        size = self.k_shot + self.n_query
+        drawn = np.empty((len(classes), size), dtype=np.int64)
+        for label, c in enumerate(classes):
+            n_rows = len(self._rows[c])
+            places = bits.permutation(n_rows)[:size] if n_rows >= size else [bits.below(n_rows) for _ in range(size)]
+            drawn[label] = self._rows[c][places]
+        return drawn[:, : self.k_shot], drawn[:, self.k_shot :]
+
+    def _draw_quickly(self, classes, bits):
+        """The first rows of a random order are the support, the next ones that fit are the query."""
+        support = np.empty((len(classes), self.k_shot), dtype=np.int64)
+        query = np.empty((len(classes), self.n_query), dtype=np.int64)
+        support_sources, query_sources = np.empty(0, np.int64), np.empty(0, np.int64)
+        for label, c in enumerate(classes):
+            rows, sources = self._rows[c], self._sources[c]
+            may_support = may_query = None
+            if self._has_shared_sources[c]:
+                may_support, may_query = ~np.isin(sources, query_sources), ~np.isin(sources, support_sources)
+            for _ in range(_QUICK_TRIES):
+                order = bits.prefix(len(rows), _QUICK_MARGIN * (self.k_shot + self.n_query))
+                picked = (order if may_support is None else order[may_support[order]])[: self.k_shot]
+                rest = order if may_query is None else order[may_query[order]]
+                picked_sources = sources[picked]
+                is_left = (sources[rest][:, None] != picked_sources).all(axis=1)
+                asked = rest[is_left][: self.n_query]
+                if len(picked) == self.k_shot and len(asked) == self.n_query:
+                    break
+            else:
+                return None
+            support[label], query[label] = rows[picked], rows[asked]
+            if self._has_shared_sources[c]:
+                support_sources = np.concatenate([support_sources, picked_sources])
+                query_sources = np.concatenate([query_sources, sources[asked]])
+        return support, query
+
+    def _draw_exactly(self, classes, bits):
+        """Divides the sources first and draws rows from each side; None when the classes cannot be together."""
+        sides = self._divide(classes, bits)
+        if sides is None:
+            return None
+        support, query = [], []
+        for c in classes:
+            rows, on_support_side = self._rows[c], np.isin(self._sources[c], sides)
+            for target, candidates, size in (
+                (support, rows[on_support_side], self.k_shot),
+                (query, rows[~on_support_side], self.n_query),
+            ):
+                target.append(candidates[bits.permutation(len(candidates))[:size]])
+        return np.stack(support), np.stack(query)
+
+    def _divide(self, classes, bits) -> np.ndarray | None:
+        """Sources on the support side when these classes make an episode; None when no division serves all of them."""
+        present = np.unique(np.concatenate([self._sources[c] for c in classes]))
+        counts = np.stack(
+            [np.bincount(np.searchsorted(present, self._sources[c]), minlength=len(present)) for c in classes], axis=1
+        )
+        sides = divide_sources(counts, self.k_shot, self.n_query, bits)
+        return None if sides is None else present[sides]
+
+    def _compatible_classes(self, order, bits) -> np.ndarray | None:
+        """The first `n_way` classes in this order that can be together (depth-first, so none is found only if none is).
+
+        A set of classes that cannot be divided stays so with further classes, which prunes the search.
+        """
+        bits = bits or RandomBits(0)
+
+        def extend(chosen: list[int], start: int) -> list[int] | None:
+            if len(chosen) == self.n_way:
+                return chosen
+            for position in range(start, len(order) - (self.n_way - len(chosen)) + 1):
+                candidate = [*chosen, order[position]]
+                if self._divide(candidate, bits) is not None:
+                    found = extend(candidate, position + 1)
+                    if found is not None:
+                        return found
+            return None
+
+        found = extend([], 0)
+        return None if found is None else np.asarray(found)
+
+    def _usable_classes(self, split: FewShotSplit) -> np.ndarray:
+        """Class ids that can fill an episode on their own."""
+        usable, problems = [], []
+        for c, class_name in enumerate(split.class_names):
+            sizes = np.unique(self._sources[c], return_counts=True)[1]
+            if len(sizes) and (self._repeats or can_fill(sizes, self.k_shot, self.n_query)):
+                usable.append(c)
+            else:
+                problems.append(self._shortage(class_name, sizes))
+        setting = f"k_shot={self.k_shot}, n_query={self.n_query}, source_disjoint={self.source_disjoint}"
+        where = f"split {split.split!r} of {split.name} ({split.modality}, protocol {split.protocol!r})"
+        if problems and split.split == "test" and split.protocol == "class_disjoint":
+            raise ValueError(f"{where} cannot fill an episode with {setting}: " + _few(problems))
+        if len(usable) < self.n_way:
+            raise ValueError(
+                f"n_way={self.n_way} is not possible: only {len(usable)} of {len(split.class_names)} classes of "
+                f"{where} can fill an episode with {setting}. " + _few(problems)
+            )
+        if problems:
+            warnings.warn(f"{where}: left out with {setting}: " + "; ".join(problems), UserWarning, stacklevel=4)
+        return np.asarray(usable)
+
+    def _shortage(self, class_name: str, sizes: np.ndarray) -> str:
+        """What a class has and which settings it could fill."""
+        nearest = nearest_settings(sizes, self.k_shot, self.n_query) if len(sizes) else []
+        works = " or ".join(f"k_shot={k}, n_query={q}" for k, q in nearest)
+        if not nearest:
+            works = "nothing" + (", except source_disjoint=False" if sizes.sum() > 1 else "")
+        sources = f" from {len(sizes)} sources" if self.source_disjoint else ""
+        return f"class {class_name!r} has {sizes.sum()} samples{sources} (nearest that works: {works})"
+
+    def _find_shared_sources(self) -> np.ndarray:
+        """For every class, whether it shares a source with another usable class."""
+        has_shared = np.zeros(len(self._rows), dtype=bool)
+        if not self.source_disjoint:
+            return has_shared
+        present = [np.unique(self._sources[c]) for c in self._usable]
+        sources, counts = np.unique(np.concatenate(present), return_counts=True)
+        shared = sources[counts > 1]
+        has_shared[self._usable] = [np.isin(own, shared).any() for own in present]
+        return has_shared
+
+
+def _few(problems: list[str], limit: int = 5) -> str:
+    """The first problems, and how many more there are."""
+    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
+    return "; ".join(problems[:limit]) + more
+
+
+def _rows_and_sources_by_class(split: FewShotSplit, source_disjoint: bool) -> tuple[list, list]:
+    """Row numbers of every class and the source numbers of these rows."""
+    if source_disjoint:
+        source_numbers = pd.factorize(np.asarray(split.source_ids, dtype=object))[0].astype(np.int64)
+    else:
+        source_numbers = np.arange(len(split), dtype=np.int64)
+    by_class = np.argsort(split.labels, kind="stable")
+    ends = np.cumsum(np.bincount(split.labels, minlength=len(split.class_names)))
+    rows = np.split(by_class, ends[:-1])
+    return rows, [source_numbers[own] for own in rows]

@@ -1,0 +1,134 @@
+"""Which rows belong to which split: pure functions of labels, source ids and class names.
+
+The class lists, fractions and seeds are in `splits/<data set>.json`, to be read without running anything. A split is
+
+- `{"classes": [...]}`: every row of these classes, or
+- `{"classes": [...], "share": [start, stop], "seed": s}`: of every class only the sources whose place in a seeded
+  order lies between the two fractions (`[0.0, 0.25]` is the first quarter); `"min_sources"` is the least number of
+  sources before a fraction other than 0.
+
+The order comes from SHA-256 of seed, class and source, so it depends neither on library versions nor on the order of
+the rows. A source that occurs in several classes goes where the first of them (in the order of `class_names`) puts it:
+it is never in two splits.
+
+With `"by": "row"` (protocol `original`) the fractions are of all rows together, whatever their class and source; a row
+is known by its source and its number among the rows of this source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from modeling_msmaml.inputs.labelled_inputs import SPLITS
+
+PROTOCOLS = ("class_disjoint", "sample_disjoint", "original")
+# What to say beside figures of protocol `original`, by modality.
+ORIGINAL_WARNINGS = {
+    **dict.fromkeys(
+        ("audio", "text"),
+        "protocol 'original' repeats the published set-up, only to reproduce its figure: samples are split without "
+        "regard to class and source, so the test's classes were met in training, and some of its recordings too; a "
+        "class that is short is drawn with replacement, so support and query overlap; word vectors have seen the test "
+        "texts. Such a figure says nothing about new classes; do not set it beside class_disjoint ones",
+    ),
+    "image": "protocol 'original' of images has disjoint classes, as published (FC100), and is the same as "
+    "class_disjoint here; but beside it the published audio and text mix support and query",
+}
+_FOLDER = Path(__file__).parent
+
+
+def check_protocol(protocol: str, available: Sequence[str] = PROTOCOLS) -> None:
+    """Raises ValueError for a protocol that does not exist, or that a data set does not have."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol={protocol!r} does not exist; the protocols are {', '.join(PROTOCOLS)}")
+    if protocol not in available:
+        raise ValueError(f"protocol={protocol!r} is not available here; what works: {', '.join(available)}")
+
+
+def check_split(split: str) -> None:
+    """Raises ValueError for a split that does not exist."""
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r} does not exist; the splits are {', '.join(SPLITS)}")
+
+
+def read_protocols(name: str) -> dict[str, dict[str, dict]]:
+    """The protocols of a data set: protocol -> split -> its description (see the module's docstring)."""
+    return json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def select_rows(
+    description: dict, labels: Int64[np.ndarray, " n"], source_ids: np.ndarray, class_names: Sequence[str]
+) -> tuple[Int64[np.ndarray, " m"], list[str]]:
+    """Rows of one split.
+
+    Args:
+        description: one split of a protocol, from `read_protocols`.
+        labels: (n,) int64, index into `class_names`.
+        source_ids: (n,) strings, the recording or document that a row comes from.
+        class_names: names of all classes of the data set.
+
+    Returns:
+        (m,) row numbers in ascending order, and the names of the split's classes in the order of `class_names`.
+
+    Raises:
+        ValueError: a class of the description is not in `class_names`.
+    """
+    unknown = sorted(set(description["classes"]) - set(class_names))
+    if unknown:
+        raise ValueError(f"classes {unknown} of the split do not exist in the data, which has {list(class_names)}")
+    class_ids = [index for index, class_name in enumerate(class_names) if class_name in set(description["classes"])]
+    is_chosen = np.isin(labels, class_ids)
+    if description.get("by") == "row":
+        is_chosen[is_chosen] = _is_in_share_of_rows(description, source_ids[is_chosen])
+    elif "share" in description:
+        first_class = {}
+        for class_id, source in sorted(set(zip(labels[is_chosen].tolist(), source_ids[is_chosen], strict=True))):
+            first_class.setdefault(source, class_names[class_id])
+        sources = _share_of_sources(description, first_class)
+        is_chosen &= np.asarray([source in sources for source in source_ids], dtype=bool)
+    return np.flatnonzero(is_chosen), [class_names[class_id] for class_id in class_ids]
+
+
+def _share_of_sources(description: dict, class_of_source: dict[str, str]) -> set[str]:
+    """The sources that fall between the two fractions of `share`, class by class."""
+    by_class: dict[str, list[str]] = {}
+    for source, class_name in class_of_source.items():
+        by_class.setdefault(class_name, []).append(source)
+    chosen = set()
+    for class_name, sources in by_class.items():
+        ordered = sorted(sources, key=partial(_place, description["seed"], class_name))
+        start, stop = (
+            _cut(fraction, len(ordered), description.get("min_sources", 0)) for fraction in description["share"]
+        )
+        chosen.update(ordered[start:stop])
+    return chosen
+
+
+def _is_in_share_of_rows(description: dict, source_ids: np.ndarray) -> np.ndarray:
+    """For every row, whether it falls between the two fractions of `share`."""
+    seen: Counter[str] = Counter()
+    places = []
+    for source in source_ids:
+        places.append(_place(description["seed"], f"row {seen[source]}", source))
+        seen[source] += 1
+    start, stop = (_cut(fraction, len(places), 0) for fraction in description["share"])
+    is_in = np.zeros(len(places), dtype=bool)
+    is_in[np.argsort(np.asarray(places), kind="stable")[start:stop]] = True
+    return is_in
+
+
+def _cut(fraction: float, n_sources: int, min_sources: int) -> int:
+    """How many sources lie before a fraction."""
+    return min(n_sources, max(round(fraction * n_sources), min_sources)) if fraction else 0
+
+
+def _place(seed: int, class_name: str, source: str) -> str:
+    return hashlib.sha256(f"{seed}/{class_name}/{source}".encode()).hexdigest()

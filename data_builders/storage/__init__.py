@@ -1,0 +1,1 @@
+"""How rows are made once and read back: archives, downloads, builders, memory-mapped rows, vocabularies."""

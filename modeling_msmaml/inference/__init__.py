@@ -1,0 +1,1 @@
+"""Classifying one's own inputs with a trained model."""

@@ -1,0 +1,98 @@
+"""The model that a classifier starts from: found where none is named, read once, and set up for adaptation."""
+
+import copy
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from transformers.utils.hub import cached_file
+
+from ..inputs.processing_msmaml import MSMAMLProcessor
+from ..model.modeling_msmaml import MSMAMLModel
+
+VARIABLE = "MSMAML_MODEL"
+SHIPPED = Path(__file__).resolve().parents[2] / "pretrained" / "msmaml-base"
+HOW_TO_TRAIN = (
+    "train one with `accelerate launch run_meta.py configs/quickstart.yaml`, which takes minutes and needs no data, "
+    f"and name it: its folder is outputs/quickstart, as an argument or as {VARIABLE}=outputs/quickstart"
+)
+
+
+def default_model() -> str:
+    """
+    The folder or repository in the environment variable `MSMAML_MODEL`, else the model that comes with the code.
+
+    Raises:
+        `FileNotFoundError`: there is neither; the message says what to run.
+    """
+    if named := os.environ.get(VARIABLE):
+        return named
+    if (SHIPPED / "config.json").is_file():
+        return str(SHIPPED)
+    raise FileNotFoundError(f"there is no model at {SHIPPED}, and {VARIABLE} names none: {HOW_TO_TRAIN}")
+
+
+def stored_model(path: str, num_inner_steps: int | None, device: str) -> tuple[MSMAMLModel, MSMAMLProcessor | None]:
+    """
+    The model of a folder or repository, [`prepared`], and the processor that was saved with it, if any. Calls with the
+    same arguments share one model, as long as its files do not change: copy it before you change it.
+
+    Raises:
+        `FileNotFoundError`: there is no such model; the message says how to come by one.
+    """
+    return _loaded(path, _stamp(path), num_inner_steps, device)
+
+
+def prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MSMAMLModel:
+    """
+    The same model, set up to be adapted to examples.
+
+    Args:
+        model: it is changed.
+        num_inner_steps: steps of the adaptation; `None` leaves them as in training.
+        device: where the model is to run.
+    """
+    model.config.norm_statistics = "support"
+    # On the model itself, since the config is what is saved.
+    model.trained_inner_steps = model.config.num_inner_steps  # pyright: ignore[reportArgumentType]
+    if num_inner_steps is not None:
+        model.config.num_inner_steps = num_inner_steps
+    return model.eval().to(device)  # pyright: ignore[reportArgumentType]  # transformers wraps `to` without its types
+
+
+def as_trained(model: MSMAMLModel) -> MSMAMLModel:
+    """
+    A [`prepared`] model with the number of inner steps that its parameters were made for, since trained rates are one
+    per step. It shares the parameters.
+    """
+    model = copy.copy(model)
+    model.config = copy.deepcopy(model.config)
+    model.config.num_inner_steps = model.trained_inner_steps  # pyright: ignore[reportAttributeAccessIssue]
+    return model
+
+
+def saved_file(path: str | os.PathLike, name: str) -> str | None:
+    """The path on this machine of a file of a folder or repository; `None` if it has no file of this name."""
+    try:
+        return cached_file(os.fspath(path), name, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # no such repository, or none that can be reached: to be reported where the model is read
+        return None
+
+
+def _stamp(path: str) -> tuple:
+    """A value that changes when the files of a local model do."""
+    files = sorted(Path(path).glob("*")) if Path(path).is_dir() else []
+    stats = [(file.name, file.stat()) for file in files if file.suffix in (".json", ".safetensors")]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+@lru_cache(maxsize=4)  # cross-validation fits many classifiers on one model, which no one changes
+def _loaded(
+    path: str, stamp: tuple, num_inner_steps: int | None, device: str
+) -> tuple[MSMAMLModel, MSMAMLProcessor | None]:
+    try:
+        model = MSMAMLModel.from_pretrained(path)
+    except OSError as error:
+        raise FileNotFoundError(f"model={path!r} is no folder or repository of a model: {HOW_TO_TRAIN}") from error
+    has_processor = saved_file(path, "processor_config.json") is not None
+    return prepared(model, num_inner_steps, device), MSMAMLProcessor.from_pretrained(path) if has_processor else None

@@ -1,0 +1,131 @@
+"""The transformers pipeline `"few-shot-classification"`."""
+
+import os
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from transformers import AutoModel, Pipeline, ProcessorMixin
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ..inputs.kinds import KINDS
+from ..model.modeling_msmaml import MSMAMLModel
+from .base_model import saved_file
+
+# The package registers this pipeline whenever it is imported: the classifier, and scikit-learn with it, is imported by
+# the methods that need it.
+if TYPE_CHECKING:
+    from .few_shot_classifier import FewShotClassifier
+
+TASK = "few-shot-classification"
+
+
+class FewShotClassificationPipeline(Pipeline):
+    """
+    Classifies sounds, texts or pictures after a few labelled examples.
+
+    ```python
+    classify = pipeline("few-shot-classification", model="pretrained/msmaml-base")
+    classify(["unknown.wav"], examples=["wren1.wav", "crow1.wav"], labels=["wren", "crow"])
+    # [[{"label": "wren", "score": 0.9}, {"label": "crow", "score": 0.1}]]
+    ```
+
+    Examples given to `pipeline(...)` serve all calls; a model that [`FewShotClassifier.save_pretrained`] stored
+    needs none.
+
+    Args (of `pipeline(...)` or of a call):
+        examples, labels: see [`FewShotClassifier.fit`].
+        modality, sampling_rate: see [`FewShotClassifier`].
+        top_k (`int`): only the most probable classes; by default all.
+    """
+
+    # `Pipeline` declares any model, and that there may be none of these.
+    model: MSMAMLModel
+    processor: ProcessorMixin
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+
+    def _sanitize_parameters(
+        self,
+        examples: Any = None,
+        labels: Sequence[Hashable] | None = None,
+        modality: str | None = None,
+        sampling_rate: int | None = None,
+        top_k: int | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if (examples is None) != (labels is None):
+            raise ValueError("give examples and labels together")
+        if modality is not None and examples is None:
+            raise ValueError(f"modality={modality!r} has an effect only beside examples and labels")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"top_k={top_k!r} must be an integer of at least 1, or None for all classes")
+        preprocess, forward, postprocess = {}, {}, {}
+        if examples is not None and labels is not None:
+            from .few_shot_classifier import FewShotClassifier
+
+            classifier = FewShotClassifier(self.model, self.processor, modality=modality, device=str(self.device))
+            fitted = {"classifier": classifier.fit(examples, labels, sampling_rate)}
+            preprocess |= fitted
+            forward |= fitted
+            postprocess |= fitted
+        if sampling_rate is not None:
+            preprocess["sampling_rate"] = sampling_rate
+        if top_k is not None:
+            postprocess["top_k"] = top_k
+        return preprocess, forward, postprocess
+
+    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
+        """Stores the model with its processor and, if the pipeline has classes, the adapted classifier."""
+        classifier = self._forward_params.get("classifier")
+        if classifier is not None:
+            classifier.save_pretrained(save_directory)
+        else:
+            self.model.save_pretrained(save_directory)
+            self.processor.save_pretrained(save_directory)
+
+    def _classifier(self, classifier: "FewShotClassifier | None") -> "FewShotClassifier":
+        """The one of this call or pipeline, else the one that was saved with the model."""
+        if classifier is not None:
+            return classifier
+        if not hasattr(self, "_saved"):
+            from .few_shot_classifier import CLASSIFIER_FILE, FewShotClassifier
+
+            path = self.model.name_or_path
+            if not path or saved_file(path, CLASSIFIER_FILE) is None:
+                raise ValueError(
+                    "there are no classes yet: give examples and labels, or the folder of a saved FewShotClassifier"
+                )
+            self._saved = FewShotClassifier.from_pretrained(path, device=str(self.device))
+        return self._saved
+
+    def preprocess(
+        self, inputs: Any, classifier: "FewShotClassifier | None" = None, sampling_rate: int | None = None
+    ) -> dict[str, Tensor]:
+        classifier = self._classifier(classifier)
+        key = KINDS[classifier.modality_].key if classifier.modality_ in KINDS else "inputs"
+        return {key: classifier.encode([inputs], sampling_rate)}
+
+    def _forward(
+        self, model_inputs: dict[str, Tensor], classifier: "FewShotClassifier | None" = None
+    ) -> dict[str, Tensor]:
+        (encoded,) = model_inputs.values()
+        return {"logits": self._classifier(classifier).logits(encoded)}
+
+    def postprocess(
+        self,
+        model_outputs: dict[str, Tensor],
+        classifier: "FewShotClassifier | None" = None,
+        top_k: int | None = None,
+    ) -> list[dict[str, Any]]:
+        classes = self._classifier(classifier).classes_.tolist()
+        scores = model_outputs["logits"][0].double().softmax(dim=-1).tolist()
+        order = sorted(range(len(classes)), key=lambda i: -scores[i])
+        return [{"label": classes[i], "score": scores[i]} for i in order[:top_k]]
+
+
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, FewShotClassificationPipeline, pt_model=AutoModel, default=None, type="multimodal"
+)

@@ -1,0 +1,121 @@
+"""Lists the rows of tables and of data sets on the Hub as labelled inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import datasets
+
+from .fingerprints import text_hash
+from .labelled_inputs import SPLITS, LabelledInputs
+
+
+def labelled_tables(
+    loaded: Mapping[str, datasets.Dataset],
+    name: str,
+    label_column: str = "label",
+    input_column: str | None = None,
+    source_column: str | None = None,
+    keep_splits: bool = False,
+) -> LabelledInputs:
+    """Lists the rows of all splits as labelled inputs, without reading sounds and images.
+
+    Args:
+        loaded: the data set of each split, as `datasets.load_dataset` returns them.
+        name: name of the data set.
+        label_column: column of the class: a class label, string or integer.
+        input_column: column of the inputs: audio, image or string. By default it is the only audio or image column, or
+            else the only string column.
+        source_column: column of the recording or document from which an input comes. By default each row is a source.
+        keep_splits: whether the splits train, validation and test stay as they are.
+
+    Raises:
+        ValueError: a column does not exist or has a wrong type, there are several possible input columns, rows have no
+            label, or, with `keep_splits`, a split has a name other than train, validation and test.
+    """
+    features = next(iter(loaded.values())).features
+    for option, column in (("label_column", label_column), ("source_column", source_column)):
+        if column is not None and column not in features:
+            raise ValueError(f"{option}={column!r} is no column of {name}; its columns: {', '.join(features)}")
+    input_column, modality = _input_column(features, input_column, {label_column, source_column}, name)
+    foreign = sorted(set(loaded) - set(SPLITS))
+    if keep_splits and foreign:
+        raise ValueError(f"keep_splits=True: {name} has the splits {', '.join(loaded)}; only {', '.join(SPLITS)} work")
+    inputs, names, labels, sources, splits = [], [], [], [], []
+    for split, data in loaded.items():
+        undecoded = _undecoded(data.select_columns([input_column]), input_column)
+        own_labels = _label_names(data, label_column, f"{name}, split {split!r}")
+        names += [f"{split}/{row}" for row in range(len(data))]
+        inputs += [(undecoded, row) for row in range(len(data))]
+        labels += own_labels
+        splits += [split] * len(data)
+        sources += map(str, data[source_column][:]) if source_column else [f"{split}/{row}" for row in range(len(data))]
+    fingerprints = [f"{split}={data._fingerprint}" for split, data in loaded.items()]
+    return LabelledInputs(
+        name=name,
+        modality=modality,
+        names=names,
+        labels=labels,
+        sources=sources,
+        splits=splits if keep_splits else None,
+        read=partial(_read, inputs, input_column, modality),
+        fingerprint=text_hash(*fingerprints, label_column, input_column, str(source_column)),
+    )
+
+
+def _modality(feature: Any) -> str | None:
+    """Returns the modality of a column by its feature; `None` if it cannot be an input."""
+    if isinstance(feature, datasets.Audio):
+        return "audio"
+    if isinstance(feature, datasets.Image):
+        return "image"
+    return "text" if getattr(feature, "dtype", None) in ("string", "large_string") else None
+
+
+def _input_column(
+    features: datasets.Features, asked: str | None, others: set[str | None], name: str
+) -> tuple[str, str]:
+    """Returns the column with the inputs, and its modality."""
+    columns = {column: _modality(feature) for column, feature in features.items() if column not in others}
+    modalities = {column: modality for column, modality in columns.items() if modality is not None}
+    found = ", ".join(f"{column} ({features[column]})" for column in features)
+    if asked is not None:
+        if asked not in modalities:
+            raise ValueError(f"input_column={asked!r} is no audio, image or string column of {name}, which has {found}")
+        return asked, modalities[asked]
+    candidates = [column for column, modality in modalities.items() if modality in ("audio", "image")]
+    candidates = candidates or list(modalities)
+    if len(candidates) != 1:
+        raise ValueError(f"input_column is needed for {name}: its columns are {found}")
+    return candidates[0], modalities[candidates[0]]
+
+
+def _undecoded(data: datasets.Dataset, column: str) -> datasets.Dataset:
+    """Leaves sounds and images as the content of their files, for the processor to decode."""
+    feature = data.features[column]
+    return data if _modality(feature) == "text" else data.cast_column(column, type(feature)(decode=False))
+
+
+def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
+    """Returns the name of the class of every row."""
+    feature, values = data.features[column], data[column][:]
+    if getattr(feature, "dtype", None) not in ("string", "large_string", "int64", "int32", "int16", "int8", "bool"):
+        raise ValueError(f"label_column={column!r} of {where} is {feature}; a class label, string or integer is needed")
+    is_class = isinstance(feature, datasets.ClassLabel)
+    without = sum(value is None or (is_class and value < 0) for value in values)
+    if without:
+        raise ValueError(f"{without} rows of {where} have no label in column {column!r}: remove them from the data set")
+    return [feature.int2str(value) if is_class else str(value) for value in values]
+
+
+def _read(inputs: list[tuple[datasets.Dataset, int]], column: str, modality: str, number: int) -> str | bytes:
+    """Returns an input: the string of a text, or the content or path of a file."""
+    data, row = inputs[number]
+    value = data[row][column]
+    if value is None:
+        raise ValueError("it is empty")
+    if modality == "text":
+        return value
+    return value["bytes"] if value["bytes"] is not None else value["path"]

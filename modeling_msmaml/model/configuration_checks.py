@@ -1,0 +1,86 @@
+"""What joins several arguments of a config: which combinations are impossible, or leave an argument without effect."""
+
+from typing import TYPE_CHECKING
+
+from .encoder_registry import check_embeddings
+
+if TYPE_CHECKING:
+    from .configuration_msmaml import MSMAMLConfig
+
+
+def check_combinations(config: "MSMAMLConfig") -> None:
+    """Raises `ValueError` where arguments do not go together, or one would leave another without effect or meaning."""
+    if not config.modalities or len(set(config.modalities)) != len(config.modalities):
+        raise ValueError(f"modalities={config.modalities} must name at least one modality and none twice")
+    for name in ("kernel_size", "stride", "padding"):
+        values = config.per_layer(name)
+        if len(values) != config.num_layers:
+            raise ValueError(f"{name}={values} must be one integer, or one for each of num_layers={config.num_layers}")
+    if config.task_encoder_kernel_size % 2 == 0:
+        raise ValueError(f"task_encoder_kernel_size={config.task_encoder_kernel_size} must be odd")
+    if config.front_ends == "raw" and config.image_size % config.image_patch_size:
+        raise ValueError(
+            f"image_size={config.image_size} must be a multiple of image_patch_size={config.image_patch_size}"
+        )
+    if config.front_ends == "fitted" and config.image_size < config.dictionary_patch_size + 2:
+        raise ValueError(
+            f"image_size={config.image_size} must be at least dictionary_patch_size + 2 = "
+            f"{config.dictionary_patch_size + 2}, for responses to be averaged over 3 x 3 positions"
+        )
+    for name in ("network_gain", "descriptor_whitening", "auxiliary_classes"):
+        value = getattr(config, name)
+        if isinstance(value, dict) and (unknown := value.keys() - set(config.modalities)):
+            raise ValueError(f"{name} names {sorted(unknown)}, but modalities={config.modalities}")
+    if config.norm != "batch" and config.norm_statistics != "support":
+        raise ValueError(
+            f"norm_statistics={config.norm_statistics!r} does not go with norm={config.norm!r}, which normalises no "
+            "query with others: leave it out"
+        )
+    if config.embeddings is not None:
+        check_embeddings(config.embeddings, config.modalities)
+    if config.image_signal_side:
+        for name in ("audio", "image"):
+            if name not in config.modalities or config.front_ends_of(name) != "raw":
+                raise ValueError(
+                    f"image_signal_side={config.image_signal_side} needs front_ends='raw' for audio and image, whose "
+                    f"embedding they share; modalities={config.modalities}"
+                )
+        if config.image_patch_size != 2:
+            raise ValueError(
+                f"image_patch_size={config.image_patch_size} has no effect with "
+                f"image_signal_side={config.image_signal_side}, which cuts no patches"
+            )
+    if config.descriptor_size and any(config.front_ends_of(name) == "raw" for name in config.modalities):
+        raise ValueError(
+            f"descriptor_size={config.descriptor_size} needs front_ends='fitted', or embeddings for all modalities"
+        )
+    if config.train_word_vectors and config.front_ends_of("text") == "pretrained":
+        raise ValueError("train_word_vectors=True has no effect on text that embeddings['text'] reads")
+    if config.network_gain != 1.0 and not config.descriptor_size:
+        raise ValueError(f"network_gain={config.network_gain} needs a descriptor: give descriptor_size, or leave it")
+    if set(config.descriptor_whitenings.values()) != {"total"} and not config.descriptor_size:
+        raise ValueError(
+            f"descriptor_whitening={config.descriptor_whitening!r} needs a descriptor: give descriptor_size, or "
+            "leave it"
+        )
+    if config.cosine_scale != 10.0 and config.head != "prototype":
+        raise ValueError(f"cosine_scale={config.cosine_scale} has no effect with head={config.head!r}")
+    if config.inner_rates != "fixed" and not config.num_inner_steps:
+        raise ValueError(f"inner_rates={config.inner_rates!r} has no effect with num_inner_steps=0")
+    if config.modulation_init == "identity" and config.conditioning not in ("affine", "kernel"):
+        raise ValueError(
+            f"modulation_init='identity' needs conditioning='affine' or 'kernel', not {config.conditioning!r}"
+        )
+    if config.conditioning == "none":
+        for name in ("task_encoder_pooling", "share_embeddings"):
+            if getattr(config, name) not in ("mean", False):
+                raise ValueError(f"{name}={getattr(config, name)!r} has no effect with conditioning='none'")
+    if config.dropout and config.adapted_parameters == "all":
+        raise ValueError(
+            f"dropout={config.dropout} drops what comes out of the embeddings, which adapted_parameters='all' makes "
+            "anew in every inner step: take adapted_parameters='upper' or 'head'"
+        )
+    if config.episode_weight == 0 and not config.auxiliary_classes:
+        raise ValueError("episode_weight=0.0 trains on auxiliary_classes alone: give them, or a positive weight")
+    if config.auxiliary_classes is None and config.auxiliary_weight != 1.0:
+        raise ValueError(f"auxiliary_weight={config.auxiliary_weight} has no effect without auxiliary_classes")

@@ -1,0 +1,123 @@
+"""What all MS-MAML models share: how their weights start, and how they are loaded, from the published layout too."""
+
+import os
+from typing import Any, Self, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import logging
+
+from .configuration_msmaml import MSMAMLConfig
+from .modality_text import WordVectors
+from .norms import NormParameters
+from .pretrained_encoder import PretrainedFrontend
+from .published_checkpoint import HUB_ARGUMENTS, OriginalCheckpoint, check_fit, find_original, read_config, read_weights
+from .task_network import TaskNetwork
+
+logger = logging.get_logger(__name__)
+
+
+class MSMAMLPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and loading, shared by all MS-MAML models."""
+
+    config: MSMAMLConfig
+    task_network: TaskNetwork
+    frontends: nn.ModuleDict
+    config_class = MSMAMLConfig
+    base_model_prefix = "msmaml"
+    main_input_name = "episodes"
+
+    def __init__(self, config: MSMAMLConfig, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        self.add_model_tags(["ms-maml", "meta-learning", "few-shot-learning"])  # of the card that push_to_hub writes
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *model_args,
+        run: str | None = None,
+        iteration: int | None = None,
+        **kwargs,
+    ) -> Self:
+        """
+        As in transformers; it also reads a folder or repository of the published layout, which has no `config.json`
+        but `train_dir/<run>/maml_gated_conv_1d_<iteration>.pt`.
+
+        Args:
+            run: which run of the published layout; by default the three-modality 5-way 1-shot one. `subfolder`, the
+                path of its folder, does the same.
+            iteration: which checkpoint of that run; by default its last.
+
+        Raises:
+            `ValueError`: no such run or iteration (the message lists those that exist), or a file that is not a
+                published checkpoint, or not of its `train_config.json`.
+            `OSError`: no such folder or repository, or files are missing in it.
+        """
+        found = None
+        if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
+            hub = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+            found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
+        if found is None:
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+            _after_loading(loaded[0] if isinstance(loaded, tuple) else loaded)
+            return loaded
+        kwargs = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
+        loaded = cls._from_original(found, *model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+        _after_loading(model)
+        model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
+        return loaded
+
+    @classmethod
+    def _from_original(cls, checkpoint: OriginalCheckpoint, *model_args, **kwargs):
+        if not kwargs.get("weights_only", True):
+            raise ValueError(f"weights_only=False is refused: {checkpoint.weights} is read as tensors only")
+        config, weights = read_config(checkpoint.options), read_weights(checkpoint.weights)
+        check_fit(weights, cls(config).state_dict(), checkpoint.weights)
+        if kwargs.get("config") is None:
+            changes = {name: kwargs.pop(name) for name in config.own_arguments() if name in kwargs}
+            kwargs["config"] = type(config)(**{**config.own_values(), **changes})
+        if "text" in config.modalities:
+            logger.warning(
+                "Published checkpoints hold no word vectors; those of this model are random until "
+                "`set_input_embeddings` gives it the ones of your texts."
+            )
+        return super().from_pretrained(None, *model_args, state_dict=weights, **kwargs)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """The architecture's init: Xavier uniform and zero bias in the task network, PyTorch's defaults elsewhere."""
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)) and any(
+            module is part for part in self.task_network.modules()
+        ):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, NormParameters):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, WordVectors):
+            init.normal_(module.weight)
+            if not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+        elif hasattr(module, "reset_parameters"):
+            cast(Any, module).reset_parameters()
+
+
+def _after_loading(model: Any) -> None:
+    """
+    Copies tensors out of the mapped file, where they lie at any address: a matrix product may round differently at
+    another alignment, and a loaded model is to give the results of the saved one to the last bit. And sets what loading
+    makes trainable back to what the config says.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
+    if "text" in model.frontends and isinstance(model.frontends["text"], WordVectors):
+        model.train_word_vectors(model.config.train_word_vectors)
+    for module in model.modules():
+        if isinstance(module, PretrainedFrontend):
+            module.after_loading()

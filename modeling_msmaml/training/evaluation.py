@@ -1,0 +1,204 @@
+"""How episodes are evaluated: each process's share of them, their results, and what is said of all of them."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..model.meta_batch import MSMAMLOutput
+from ..model.modeling_msmaml import MSMAMLModel
+from .metrics import FewShotAccuracy
+from .trainer_hooks import TrainerHooks, loader_options
+
+# Evaluation reads the rows of a modality once for all episodes, READ_ROWS at a time, if what it keeps of them takes at
+# most READ_BYTES bytes.
+READ_ROWS = 32
+READ_BYTES = 2**30
+
+
+@dataclass
+class EpisodeResult:
+    """What evaluation keeps of one episode."""
+
+    modality: str
+    predictions: list[int]
+    labels: list[int]
+    loss: float
+
+
+@dataclass
+class EvaluationCollator:
+    """
+    What `collate` makes of episodes, with row numbers for raw inputs of the modalities in `read_once` (modality ->
+    split), and the order in which the episodes' modalities came, which a meta-batch does not keep.
+    """
+
+    collate: Callable[[list[dict]], dict]
+    read_once: dict[str, object]
+
+    def __call__(self, episodes: list[dict]) -> dict:
+        modalities = [episode["modality"] for episode in episodes]
+        numbered = [
+            {**episode, "support": episode["support_ids"], "query": episode["query_ids"]}
+            if episode["modality"] in self.read_once
+            else episode
+            for episode in episodes
+        ]
+        return {**self.collate(numbered), "modalities": modalities}
+
+
+def evaluation_dataloader(trainer: TrainerHooks, dataset: Dataset) -> DataLoader:
+    """This process's share of the episodes, in order."""
+    # Each process takes its share and no more: accelerate's samplers repeat episodes to even out the last batch. A
+    # share is made of whole batches, so that any number of processes computes the same ones, to the last bit.
+    args = trainer.args
+    rank, world, size = args.process_index, args.world_size, args.eval_batch_size
+    episodes = len(dataset)  # pyright: ignore[reportArgumentType]  # torch declares no length
+    batches = math.ceil(episodes / size)
+    first, last = (min(episodes, batches * part // world * size) for part in (rank, rank + 1))
+    read_once = splits_to_read_once(trainer.accelerator.unwrap_model(trainer.model), dataset)
+    return DataLoader(
+        dataset,
+        sampler=range(first, last),
+        batch_size=size,
+        collate_fn=EvaluationCollator(trainer.data_collator, read_once),
+        # Without its own, an evaluation would draw from the global random state and change the training after it.
+        generator=torch.Generator(),
+        **loader_options(args),
+    )
+
+
+def splits_to_read_once(model: MSMAMLModel, dataset: Dataset) -> dict[str, object]:
+    """Modality -> split, where reading every row once for all episodes spares time and takes little memory."""
+    again = getattr(dataset, "splits_read_again", dict)() if model.can_read_rows_once else {}
+    found = {}
+    for modality, split in again.items():
+        first = torch.from_numpy(split.rows(np.arange(1)))
+        # Features may not be finite, which the message that says so must find in the episodes.
+        if not first.is_floating_point() and len(split) * model.bytes_of_row_read(modality, first) <= READ_BYTES:
+            found[modality] = split
+    return found
+
+
+def evaluated_episodes(trainer: TrainerHooks, dataloader: DataLoader, description: str) -> list[EpisodeResult]:
+    """
+    The results of all processes' episodes. The model adapts to every episode, and no outer graph is kept.
+
+    Args:
+        trainer: with the model, which is put into evaluation mode.
+        dataloader: of [`evaluation_dataloader`].
+        description: of the evaluation, for errors.
+
+    Raises:
+        `FloatingPointError`: a loss is not finite.
+    """
+    trainer.callback_handler.eval_dataloader = dataloader  # pyright: ignore[reportAttributeAccessIssue]
+    model = trainer.accelerator.unwrap_model(trainer.model).eval()
+    read_once = getattr(dataloader.collate_fn, "read_once", {})
+    rows = {modality: in_parts(split) for modality, split in read_once.items()}
+    results = []
+    with torch.no_grad(), trainer.accelerator.autocast(), model.rows_read(rows):
+        for batch in dataloader:
+            modalities = batch.pop("modalities")
+            episodes: Any = trainer._prepare_inputs(batch)["episodes"]
+            output = model(episodes)
+            if not torch.isfinite(output.loss):
+                raise FloatingPointError(explain_not_finite(trainer, output, episodes, f"in {description.lower()}"))
+            results += in_order(episode_results(output, episodes), modalities)
+            trainer.control = trainer.callback_handler.on_prediction_step(trainer.args, trainer.state, trainer.control)
+    return gather_object(results)
+
+
+def explain_not_finite(trainer: TrainerHooks, output: MSMAMLOutput, episodes: dict, when: str) -> str:
+    """The message about a loss that is not finite: in which modality and inner step, and what to change."""
+    places = []
+    for modality, losses in output.support_loss.items():
+        bad_steps = (~torch.isfinite(losses)).any(dim=0).nonzero()
+        if len(bad_steps):
+            places.append(f"{modality} (from inner step {bad_steps[0].item() + 1} on)")
+        elif not torch.isfinite(output.logits[modality]).all():
+            places.append(f"{modality} (after the inner loop)")
+    floating = [m for m in episodes if not bool(torch.isfinite(episodes[m]["support"].float()).all())]
+    inputs = f" The inputs of {', '.join(floating)} are not finite themselves." if floating else ""
+    config = trainer.model.config
+    return (
+        f"the loss is {output['loss'].item()} {when}, in {', '.join(places)}.{inputs} Lower inner_lr (now "
+        f"{config.inner_lr}) or, in training, learning_rate (now {trainer.args.learning_rate}), or set "
+        f"inner_grad_clip (now {config.inner_grad_clip}); checkpoints are intact."
+    )
+
+
+def in_parts(split) -> list[Callable[[], Tensor]]:
+    """Functions that return the raw rows of a split, `READ_ROWS` at a time."""
+
+    def part(start: int) -> Tensor:
+        return torch.from_numpy(split.rows(np.arange(start, min(start + READ_ROWS, len(split)))))
+
+    return [partial(part, start) for start in range(0, len(split), READ_ROWS)]
+
+
+def in_order(results: list[EpisodeResult], modalities: list[str]) -> list[EpisodeResult]:
+    """Results that are grouped by modality, in the order in which the episodes' modalities came."""
+    groups = {modality: iter([r for r in results if r.modality == modality]) for modality in set(modalities)}
+    return [next(groups[modality]) for modality in modalities]
+
+
+@contextmanager
+def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
+    """Within, `model` classifies queries without adapting to the support set."""
+    steps, model.config.num_inner_steps = model.config.num_inner_steps, 0
+    weights, model.multi_step_weights = model.multi_step_weights, None
+    try:
+        yield
+    finally:
+        model.config.num_inner_steps, model.multi_step_weights = steps, weights
+
+
+def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:
+    """Modality -> the query accuracy of each of its tasks, in [0, 1]."""
+    return {
+        modality: (logits.detach().argmax(dim=-1) == episodes[modality]["query_labels"]).float().mean(dim=1)
+        for modality, logits in output.logits.items()
+    }
+
+
+def episode_results(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> list[EpisodeResult]:
+    """The results of the episodes of a meta-batch, grouped by modality."""
+    results = []
+    for modality, logits in output.logits.items():
+        labels = episodes[modality]["query_labels"]
+        losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none").mean(dim=1)
+        rows = zip(logits.argmax(dim=-1).tolist(), labels.tolist(), losses.tolist(), strict=True)
+        results += [EpisodeResult(modality, *row) for row in rows]
+    return results
+
+
+def summarise(results: list[EpisodeResult]) -> dict[str, float]:
+    """
+    Accuracies with intervals and mean losses, over all episodes and for each modality.
+
+    Raises:
+        `ValueError`: there is no result.
+    """
+    if not results:
+        raise ValueError("there is no episode to evaluate: num_episodes must be at least 1")
+    accuracies = FewShotAccuracy().compute(
+        predictions=[result.predictions for result in results],
+        references=[result.labels for result in results],
+        modalities=[result.modality for result in results],
+    )
+    metrics = cast("dict[str, float]", accuracies)  # `None` only where `evaluate` itself runs in several processes
+    metrics["loss"] = math.fsum(result.loss for result in results) / len(results)
+    for modality in {result.modality for result in results}:
+        losses = [result.loss for result in results if result.modality == modality]
+        metrics[f"{modality}_loss"] = math.fsum(losses) / len(losses)
+    return metrics

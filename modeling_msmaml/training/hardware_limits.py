@@ -1,0 +1,78 @@
+"""What cannot work with an inner loop, refused before anything is computed."""
+
+import json
+import os
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+FP16_WARNING = (
+    "fp16 with second-order gradients: products of many small derivatives fall below the smallest fp16 number (6e-8) "
+    "and vanish, which loss scaling cannot undo inside the inner loop; take bf16, which has the range of float32, or "
+    "first_order=True"
+)
+
+
+def refuse_deepspeed_zero3(deepspeed: dict | str | None) -> None:
+    """
+    Args:
+        deepspeed: the argument of that name: a configuration, or the path of one.
+
+    Raises:
+        `ValueError`: it, or accelerate's configuration in the environment, asks for ZeRO stage 3.
+    """
+    settings = [deepspeed]
+    if _is_true("ACCELERATE_USE_DEEPSPEED"):
+        settings.append(os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE"))
+        settings.append({"zero_optimization": {"stage": os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")}})
+    for setting in settings:
+        if isinstance(setting, str) and setting not in ("", "none"):
+            path = Path(setting)
+            setting = json.loads(path.read_text() if path.is_file() else setting)
+        if isinstance(setting, dict) and str(setting.get("zero_optimization", {}).get("stage")) == "3":
+            raise ValueError(
+                "DeepSpeed ZeRO stage 3 keeps only this process's part of every parameter, but the inner loop "
+                "differentiates with respect to whole parameters; take accelerate_configs/multi_gpu.yaml "
+                "(DistributedDataParallel), which the size of these models allows"
+            )
+
+
+def refuse_what_cannot_work(args: TrainingArguments, first_order: bool) -> None:
+    """
+    Raises:
+        `ValueError`: FSDP or torch_compile with second-order gradients, or several GPUs in one process.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs in one process: DataParallel splits the tasks of each modality, and there may be fewer "
+            "of them than GPUs; start one process per GPU with accelerate launch --config_file "
+            "accelerate_configs/multi_gpu.yaml, or show one GPU with CUDA_VISIBLE_DEVICES=0"
+        )
+    if first_order:
+        return
+    if args.fsdp or _is_true("ACCELERATE_USE_FSDP"):
+        raise ValueError(
+            "FSDP with second-order gradients: the outer gradient goes back through parameters that FSDP has split and "
+            "freed by then; take accelerate_configs/multi_gpu.yaml (DistributedDataParallel), or first_order=True"
+        )
+    if args.torch_compile or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
+        raise ValueError(
+            "torch_compile with second-order gradients: a compiled graph cannot be differentiated twice "
+            "(create_graph=True); leave torch_compile out, or take first_order=True"
+        )
+
+
+def warn_of_fp16(args: TrainingArguments, first_order: bool) -> str | None:
+    """The warning about fp16 where it is asked for with second-order gradients; `None` otherwise."""
+    return FP16_WARNING if mixed_precision(args) == "fp16" and not first_order else None
+
+
+def mixed_precision(args: TrainingArguments) -> str:
+    """`"no"`, `"bf16"` or `"fp16"`, as the arguments say, or else accelerate's configuration."""
+    if args.fp16 or args.bf16:
+        return "fp16" if args.fp16 else "bf16"
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+
+
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("1", "true", "yes")

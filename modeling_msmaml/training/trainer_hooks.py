@@ -1,0 +1,123 @@
+"""
+What of transformers' `Trainer` is overridden although its documentation does not promise it: all that may break with a
+new release of transformers stands in this file. It holds for transformers 5.4.0 to 5.23.0, where
+
+- `train` aligns the model's special tokens with those of `processing_class`, and then calls `_inner_training_loop`;
+- `_inner_training_loop` clears `should_training_stop`, and calls `_run_epoch` for each pass over the episodes;
+- `_get_train_sampler` says in which order they are read;
+- `_save_checkpoint` writes model, optimizer, scheduler, random states and `trainer_state.json` into the folder
+  `checkpoint-N` of what `_get_output_dir` returns, then calls `_push_from_checkpoint`, and deletes old checkpoints.
+
+Beside these, `logs_this_step` repeats a condition of `DefaultFlowCallback`, `trainer.py` wraps `_save_checkpoint`, and
+`evaluation.py` calls `_prepare_inputs`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import EarlyStoppingCallback, ProcessorMixin, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput
+
+from ..model.modeling_msmaml import MSMAMLModel
+from .checkpoints import UNFINISHED, complete, prepare_unfinished, publish, rotate
+from .training_args import MetaTrainingArguments
+
+
+class TrainerHooks(Trainer):
+    """`Trainer` whose checkpoints are whole or recognised as unfinished (see `checkpoints`), and read in sequence."""
+
+    # `Trainer` declares more than these.
+    args: MetaTrainingArguments
+    model: MSMAMLModel
+    train_dataset: Dataset
+    eval_dataset: Any  # a data set of episodes, several of them by name, or `None`
+
+    # The folder that a checkpoint is being written into; `None` at any other time.
+    _unfinished: Path | None = None
+    # The number of meta-steps of the checkpoint from which this run goes on.
+    _resumed_step: int | None = None
+    # A processor without a tokenizer, until training has begun.
+    _processor: ProcessorMixin | None = None
+
+    def train(self, *args, **kwargs) -> TrainOutput:
+        # `Trainer` aligns special tokens with the processor's tokenizer without asking whether there is one.
+        if isinstance(self.processing_class, ProcessorMixin) and self.processing_class.tokenizer is None:
+            self._processor, self.processing_class = self.processing_class, None
+        return super().train(*args, **kwargs)
+
+    def _inner_training_loop(self, *args, **kwargs) -> TrainOutput:
+        if self._processor is not None:
+            self.processing_class, self._processor = self._processor, None
+        return super()._inner_training_loop(*args, **kwargs)
+
+    def save_progress(self, checkpoint: Path) -> None:
+        """Adds to a checkpoint what this process needs to resume, besides what `Trainer` saves."""
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return SequentialSampler(dataset)  # pyright: ignore[reportArgumentType]  # torch declares no length
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        # Where `_save_checkpoint` writes to.
+        return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # `_save_checkpoint` calls it before the checkpoint is complete: that call waits until then.
+        if self._unfinished is None:
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        output_dir = Path(self._get_output_dir(trial))
+        name = f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            prepare_unfinished(output_dir)
+        self.accelerator.wait_for_everyone()
+        self._unfinished = output_dir / UNFINISHED
+        checkpoint = self._unfinished / name
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._unfinished = None
+        if self.state.best_model_checkpoint == str(checkpoint):
+            self.state.best_model_checkpoint = str(output_dir / name)
+            if self.args.should_save:
+                self.state.save_to_json(str(checkpoint / TRAINER_STATE_NAME))
+        self.save_progress(checkpoint)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            complete(checkpoint)
+            checkpoint = publish(checkpoint, output_dir)
+            best = self.state.best_model_checkpoint
+            rotate(output_dir, self.args.save_total_limit, {checkpoint} | ({Path(best)} if best else set()))
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(output_dir / name))
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        # A run that early stopping had ended and that was killed after its last checkpoint has nothing left to do; but
+        # `Trainer` clears `should_training_stop` when training begins.
+        stoppers = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
+        stopped = any(c.early_stopping_patience_counter >= c.early_stopping_patience for c in stoppers)
+        if stopped and self.state.global_step == self._resumed_step:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+
+def logs_this_step(args: TrainingArguments, state: TrainerState) -> bool:
+    """Whether a log entry follows the meta-step that is under way, as `DefaultFlowCallback` will decide after it."""
+    step = state.global_step + 1
+    if step == 1 and args.logging_first_step:
+        return True
+    return args.logging_strategy == "steps" and step % state.logging_steps == 0
+
+
+def loader_options(args: TrainingArguments) -> dict:
+    """The options of a `DataLoader` that the `dataloader_...` arguments give."""
+    names = ("num_workers", "pin_memory", "prefetch_factor", "multiprocessing_context")
+    # transformers 5.4 has no dataloader_multiprocessing_context.
+    options = {name: getattr(args, f"dataloader_{name}", None) for name in names}
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,28 @@
+"""MS-MAML: one few-shot learner for audio, text and images.
+
+The public names of `modeling_msmaml` and `data_builders`, each of which is imported when it is asked for, so that
+`import msmaml` takes no time.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_builders import *  # noqa: F403
+    from modeling_msmaml import *  # noqa: F403
+
+__version__ = "0.2.0.dev0"
+
+_PACKAGES = ("modeling_msmaml", "data_builders")
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        for package in map(importlib.import_module, reversed(_PACKAGES)):
+            if name in package.__all__:
+                return getattr(package, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for p in _PACKAGES for name in importlib.import_module(p).__all__)})

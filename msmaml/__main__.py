@@ -1,0 +1,54 @@
+"""The command `msmaml`: it finds the sub-command, and imports that alone."""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+from . import __version__
+
+COMMANDS = Path(__file__).with_name("commands")
+
+
+def commands() -> dict[str, str]:
+    """The name of each sub-command, which is a file in `commands/`, and the first line of its docstring."""
+    files = sorted(file for file in COMMANDS.glob("*.py") if file.stem != "__init__")
+    return {file.stem: (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0] for file in files}
+
+
+def usage() -> str:
+    """What `msmaml --help` prints."""
+    lines = [f"  {name:<10} {does}" for name, does in commands().items()]
+    return "\n".join(
+        [
+            "usage: msmaml COMMAND ...",
+            "",
+            "MS-MAML: one few-shot learner for audio, text and images.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`msmaml COMMAND --help` explains a command, `msmaml --version` prints the version.",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a sub-command; returns its exit status, 2 where there is none of this name."""
+    argv = sys.argv[1:] if argv is None else argv
+    name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if name in ("-h", "--help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        print(f"msmaml {__version__}")
+        return 0
+    if name not in commands():
+        print(f"msmaml: there is no command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    status = importlib.import_module(f".commands.{name}", __package__).main(rest)
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One file for each sub-command of `msmaml`."""

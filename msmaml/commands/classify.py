@@ -1,0 +1,98 @@
+"""
+Classify files after a few labelled examples, given as one sub-folder per class.
+
+    msmaml classify --support birds/ --query unknown/*.wav [--json]
+
+Sounds, texts (.txt) or pictures; a folder as a query stands for all its files. --save keeps the adapted classifier,
+which later needs no --support: msmaml classify --model SAVED --query FILES
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from transformers.utils import logging
+
+from modeling_msmaml.inference.few_shot_classifier import FewShotClassifier
+from modeling_msmaml.inputs.kinds import KINDS
+from modeling_msmaml.inputs.labelled_files import query_files, support_set
+
+
+def table(files: list[Path], predicted: list[str], probabilities: list[dict[str, float]]) -> str:
+    """One line a file: its class, and all probabilities."""
+    rows = [["file", "class", *probabilities[0]]]
+    rows += [
+        [str(file), guess, *(f"{value:.3f}" for value in row.values())]
+        for file, guess, row in zip(files, predicted, probabilities, strict=True)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        names = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        lines.append("  ".join(names + [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]))
+    return "\n".join(lines)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="msmaml classify",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", help="folder or Hub repository; by default $MSMAML_MODEL, or the one shipped")
+    parser.add_argument("--support", type=Path, help="folder with one sub-folder of examples per class")
+    parser.add_argument("--query", nargs="+", default=[], help="files to classify, or folders of them")
+    parser.add_argument("--modality", choices=tuple(KINDS), help="among files of several kinds")
+    parser.add_argument("--reject_below", type=float, help="probability in [0, 1] below which a file is 'unsure'")
+    parser.add_argument("--save", type=Path, help="folder for the adapted classifier")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
+    arguments = parser.parse_args(argv)
+    if not arguments.query and arguments.save is None:
+        parser.error("nothing to do: give --query files, or --save a folder")
+    return arguments
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """What is printed."""
+    given = {} if arguments.reject_below is None else {"reject_below": arguments.reject_below}
+    classifier = FewShotClassifier.from_pretrained(arguments.model, **given)
+    if arguments.support is not None:
+        classifier.set_params(modality=arguments.modality).fit(*support_set(arguments.support, arguments.modality))
+    else:
+        try:
+            check_is_fitted(classifier, "adapted_")
+        except NotFittedError:
+            raise ValueError(
+                f"{classifier.model} is no adapted classifier: give --support, a folder with one sub-folder a class"
+            ) from None
+        if arguments.modality not in (None, classifier.modality_):
+            raise ValueError(f"--modality {arguments.modality}: this classifier is one of {classifier.modality_}")
+    if arguments.save is not None:
+        classifier.save_pretrained(arguments.save)
+    if not arguments.query:
+        return ""
+    files = query_files(arguments.query, classifier.modality_)
+    names = [str(label) for label in classifier.classes_]
+    probabilities = [dict(zip(names, row, strict=True)) for row in classifier.predict_proba(files).tolist()]
+    predicted = [str(label) for label in classifier.predict(files)]
+    if not arguments.json:
+        return table(files, predicted, probabilities)
+    return "\n".join(
+        json.dumps({"file": str(file), "class": guess, "probabilities": row})
+        for file, guess, row in zip(files, predicted, probabilities, strict=True)
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        output = run(arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"classify: {error}")
+    if output:
+        print(output)

@@ -1,0 +1,42 @@
+"""Upload a folder with a model or a fitted classifier to the Hub.
+
+    msmaml push outputs/quickstart USER/NAME [--private]
+
+The folder is what `msmaml train` left in its output_dir or `save_pretrained` in its; checkpoints of the training are
+left out. The token is that of `hf auth login`, or of the environment variable HF_TOKEN.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("msmaml push", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="with config.json and model.safetensors")
+    parser.add_argument("repository", help="USER/NAME; it is made if there is none")
+    parser.add_argument("--private", action="store_true", default=None, help="make a new repository a private one")
+    parser.add_argument("--commit_message", default="Upload model", help="of the commit")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the address of the repository."""
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    if not (arguments.folder / "config.json").is_file():
+        sys.exit(f"push: {arguments.folder} holds no config.json: name the folder of a saved model")
+    try:
+        hub = HfApi()
+        repository = hub.create_repo(arguments.repository, private=arguments.private, exist_ok=True).repo_id
+        commit = hub.upload_folder(
+            repo_id=repository,
+            folder_path=arguments.folder,
+            commit_message=arguments.commit_message,
+            ignore_patterns=["checkpoint-*", "runs/*"],
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        sys.exit(f"push: {arguments.repository} was not changed: {error}")
+    print(commit.repo_url)

@@ -1,0 +1,24 @@
+"""Meta-train, evaluate and save a model.
+
+    accelerate launch run_meta.py CONFIG.yaml [--any_option value ...]
+    msmaml train CONFIG.yaml [--any_option value ...]
+
+The YAML file gives any of the options, the command line goes on top. `--help` lists all of them.
+"""
+
+import logging
+import sys
+
+import transformers
+
+from ..runs.run import run
+from ..runs.run_arguments import parse_arguments
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """The results, as `all_results.json` holds them."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments, data, args = parse_arguments(argv)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
+    transformers.utils.logging.set_verbosity(args.get_process_log_level())
+    return run(arguments, data, args, argv)

@@ -1,0 +1,17 @@
+"""Open the web page, on which examples are given and files classified.
+
+msmaml web [--model FOLDER_OR_REPOSITORY]
+"""
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serves the page until it is interrupted."""
+    try:
+        from ..web import page
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        sys.exit("web: the page needs gradio: pip install 'msmaml[web]'")
+    page.main(sys.argv[1:] if argv is None else argv)

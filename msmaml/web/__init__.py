@@ -1,0 +1,1 @@
+"""The web page that adapts to a visitor's own examples."""

@@ -1,0 +1,261 @@
+"""
+A web page that learns to tell a visitor's own sounds, texts or pictures apart from a few examples.
+
+    python demo/app.py [--model FOLDER_OR_REPOSITORY] [--port 7860]
+
+`demo/` makes it the program of a Hugging Face Space.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which may call out
+
+import gradio as gr
+
+from modeling_msmaml import FewShotClassifier
+from modeling_msmaml.inputs.kinds import KINDS
+
+from . import page_html as html
+from .example_tasks import ExampleTask, draw_task
+from .page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, checked_inputs, in_words, limits_in_words
+
+SECONDS_PER_STEP = 0.15  # between the points of the curve, so that a visitor sees it fall
+TITLE = "Five examples per class"
+INTRODUCTION = f"""# {TITLE}
+Give a few examples of each of your classes, press **Adapt**, and the model classifies what you give it next.
+{limits_in_words()} Files are decoded and nothing else; none is kept for longer than an hour.
+"""
+
+
+@dataclass
+class Fitted:
+    """What a visitor's examples made of the model, and the same without the inner loop."""
+
+    adapted: FewShotClassifier
+    before: FewShotClassifier
+
+
+class Demo:
+    """
+    What the page answers. It holds the model, and nothing that a visitor gave.
+
+    Args:
+        model: folder or repository of the model; by default the one that [`FewShotClassifier`] takes.
+        folder: where the files of the example tasks are written.
+    """
+
+    def __init__(self, model: str | None, folder: Path):
+        self.base = FewShotClassifier.from_pretrained(model)
+        self.model, self.processor = self.base.base_model()
+        own = [name for name in self.model.config.modalities if name in KINDS]
+        self.modalities = [name for name in own if getattr(self.processor, KINDS[name].part, None) is not None]
+        if not self.modalities:
+            raise ValueError(f"{self.base.model} has no processor for sounds, texts or pictures")
+        self.folder = folder
+        self.tasks: dict[str, ExampleTask] = {}
+
+    def example_task(self, modality: str) -> ExampleTask:
+        """The example task of a modality, which is drawn when it is first asked for."""
+        if modality not in self.tasks:
+            self.tasks[modality] = draw_task(modality, self.folder, self.model, self.processor)
+        return self.tasks[modality]
+
+    def preview(self, modality: str, files: list[str] | None, lines: str | None, what: str) -> str:
+        """The HTML of some inputs, or of the reason why they cannot be taken."""
+        try:
+            inputs = checked_inputs(modality, files, lines, what)
+            shown = [in_words(html.example, item, modality, self.processor, what=what) for item in inputs]
+        except PageError as error:
+            return html.message(str(error), error=True)
+        return html.in_a_row(shown)
+
+    def adapt(self, modality: str, count: int, fields: tuple) -> Iterator[tuple[str, str, Fitted | None]]:
+        """
+        Yields (message, curve, fitted classifiers) after each inner step; the last is `None` until all steps are done.
+
+        Args:
+            modality: of all inputs.
+            count: number of classes that the visitor has chosen.
+            fields: name, files and lines of the first class, then of the second, and so on.
+        """
+        yield html.message("Adapting …"), "", None
+        try:
+            inputs, labels = self._support(modality, int(count), fields)
+            fitted = Fitted(self._fit(modality, inputs, labels), self._fit(modality, inputs, labels, steps=0))
+        except (ValueError, OSError) as error:
+            yield html.message(str(error), error=True), "", None
+            return
+        losses = fitted.adapted.support_losses_
+        for shown in range(1, len(losses) + 1):
+            yield (
+                html.message(f"Step {shown - 1} of {len(losses) - 1} …"),
+                html.losses(losses[:shown], len(losses) - 1),
+                None,
+            )
+            time.sleep(SECONDS_PER_STEP)
+        done = (
+            f"Adapted to {len(labels)} examples of {len(fitted.adapted.classes_)} classes: their loss went from "
+            f"{losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} steps. Now give it something to classify."
+        )
+        yield html.message(done), html.losses(losses, len(losses) - 1), fitted
+
+    def classify(self, fitted: Fitted | None, modality: str, files: list[str] | None, lines: str | None) -> str:
+        """The HTML of the class probabilities of all queries, or of the reason why they cannot be classified."""
+        try:
+            if fitted is None:
+                raise PageError("Press Adapt first: the model does not know your classes yet.")
+            queries = checked_inputs(modality, files, lines, "Queries")
+            if not queries:
+                raise PageError("Queries: give at least one.")
+            shown = [in_words(html.example, item, modality, self.processor, what="Queries") for item in queries]
+            adapted, before = fitted.adapted.predict_proba(queries), fitted.before.predict_proba(queries)
+        except (ValueError, OSError) as error:
+            return html.message(str(error), error=True)
+        return html.probabilities(shown, fitted.adapted.classes_, adapted, before, fitted.adapted.predict(queries))
+
+    def _support(self, modality: str, count: int, fields: tuple) -> tuple[list[Path | str], list[str]]:
+        names, files, lines = (fields[start::3][:count] for start in range(3))
+        names = [(name or "").strip() for name in names]
+        inputs, labels = [], []
+        for number, name in enumerate(names):
+            if not name:
+                raise PageError(f"Class {number + 1} has no name.")
+            if names.index(name) != number:
+                raise PageError(f"Two classes are called {name}: give each a name of its own.")
+            own = checked_inputs(modality, files[number], lines[number], name)
+            if not own:
+                raise PageError(f"Class {name} has no examples: give at least one, or choose fewer classes.")
+            for item in own:
+                in_words(html.example, item, modality, self.processor, what=name)  # an error names the class
+            inputs += own
+            labels += [name] * len(own)
+        return inputs, labels
+
+    def _fit(self, modality: str, inputs: list, labels: list[str], steps: int | None = None) -> FewShotClassifier:
+        return FewShotClassifier(self.base.model, modality=modality, num_inner_steps=steps).fit(inputs, labels)
+
+
+def build(demo: Demo) -> gr.Blocks:
+    """Lays out the page and connects its fields and buttons with `demo`."""
+    first = demo.modalities[0]
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(INTRODUCTION)
+        fitted = gr.State(None)
+        with gr.Row():
+            modality = gr.Radio(demo.modalities, value=first, label="Modality", elem_id="modality")
+            count = gr.Slider(2, MAX_CLASSES, value=3, step=1, label="Number of classes", elem_id="count")
+            load = gr.Button("Load an example task", elem_id="load")
+        groups, fields, previews = [], [], []
+        for number in range(MAX_CLASSES):
+            with gr.Row(visible=number < 3, elem_id=f"class_{number}") as group:
+                with gr.Column(scale=1, min_width=300):
+                    name = gr.Textbox(f"class {number + 1}", label="Class", elem_id=f"name_{number}", max_length=60)
+                    files, lines = _field(first, f"examples_{number}")
+                with gr.Column(scale=3):
+                    shown = gr.HTML(elem_id=f"preview_{number}")
+            for changed in (files, lines):
+                changed.change(demo.preview, [modality, files, lines, name], shown, **private)
+            groups.append(group)
+            fields += [name, files, lines]
+            previews.append(shown)
+        adapt = gr.Button("Adapt", variant="primary", elem_id="adapt")
+        status, curve = gr.HTML(elem_id="status"), gr.HTML(elem_id="curve")
+        gr.Markdown("## Queries")
+        query_files, query_lines = _field(first, "queries")
+        classify = gr.Button("Classify", variant="primary", elem_id="classify")
+        results = gr.HTML(elem_id="results")
+        inputs = [modality, query_files, query_lines]
+
+        def show_classes(count: int) -> list:
+            return [gr.update(visible=number < count) for number in range(MAX_CLASSES)]
+
+        def start_anew(modality: str) -> list:
+            names = [f"class {number + 1}" for number in range(MAX_CLASSES)]
+            own = [value for name in names for value in (name, *_emptied(modality))]
+            return [None, "", "", "", *own, *[""] * MAX_CLASSES, *_emptied(modality)]
+
+        def load_task(modality: str) -> list:
+            task = demo.example_task(modality)
+            own = []
+            for number in range(MAX_CLASSES):
+                given = number < len(task.names)
+                name = task.names[number] if given else f"class {number + 1}"
+                own += [name, *_filled(modality, task.examples[number] if given else [])]
+            return [None, "", "", "", len(task.names), *own, *_filled(modality, task.queries)]
+
+        def run_adapt(modality: str, count: int, *fields) -> Iterator[tuple]:
+            for message, drawn, state in demo.adapt(modality, count, fields):
+                yield message, drawn, state, ""
+
+        count.change(show_classes, count, groups, **private)
+        answers = [fitted, status, curve, results]
+        modality.change(start_anew, modality, [*answers, *fields, *previews, query_files, query_lines], **private)
+        load.click(load_task, modality, [*answers, count, *fields, query_files, query_lines], **private)
+        adapt.click(run_adapt, [modality, count, *fields], [status, curve, fitted, results], **private)
+        classify.click(demo.classify, [fitted, *inputs], results, **private)
+    return page
+
+
+def _field(modality: str, name: str) -> tuple[gr.File, gr.Textbox]:
+    """The fields for the inputs of one class, or for the queries: files, and for texts also a box."""
+    files = gr.File(
+        file_count="multiple", type="filepath", label=_file_label(modality), elem_id=f"{name}_files", height=120
+    )
+    lines = gr.Textbox(
+        lines=3, max_lines=3, label="Texts, one per line", elem_id=f"{name}_lines", visible=modality == "text"
+    )
+    return files, lines
+
+
+def _file_label(modality: str) -> str:
+    suffixes = KINDS[modality].suffixes
+    return f"Files ({', '.join(suffixes[:4])}{', …' if len(suffixes) > 4 else ''})"
+
+
+def _emptied(modality: str) -> tuple:
+    return gr.update(value=None, label=_file_label(modality)), gr.update(value="", visible=modality == "text")
+
+
+def _filled(modality: str, items: list[str]) -> tuple:
+    if modality == "text":
+        return gr.update(value=None), gr.update(value="\n".join(items))
+    return gr.update(value=items or None), gr.update(value="")
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> None:
+    """
+    Serves the page until it is interrupted.
+
+    Args:
+        argv: the command line; by default that of the process.
+        prog: how usage and errors call the command; by default its file.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="folder or Hub repository; by default $MSMAML_MODEL, or the one shipped")
+    parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="msmaml_demo_") as folder:
+        try:
+            demo = Demo(arguments.model, Path(folder))
+        except (FileNotFoundError, ValueError) as error:
+            parser.exit(1, f"{parser.prog}: {error}\n")
+        page = build(demo).queue(api_open=False, max_size=32, default_concurrency_limit=1)
+        page.launch(
+            server_port=arguments.port,
+            share=False,
+            ssr_mode=False,
+            footer_links=[],
+            max_file_size=f"{MAX_MEGABYTES}mb",
+            allowed_paths=[folder],
+            css=html.CSS,
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        )

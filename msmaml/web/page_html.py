@@ -1,0 +1,169 @@
+"""What the page shows, as HTML: examples, the loss curve, probabilities. Whatever a visitor wrote is escaped."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import soundfile
+from PIL import Image
+
+from modeling_msmaml import MSMAMLProcessor
+from modeling_msmaml.inputs.read_audio import decode_audio
+
+THUMBNAIL = 96  # pixels
+SHOWN_CHARACTERS = 120
+CSS = """
+.examples { display: flex; flex-wrap: wrap; gap: 8px; }
+.example { width: 118px; font-size: 12px; overflow: hidden; }
+.example.image { width: 96px; }
+.example.text { width: 196px; }
+.example audio { width: 118px; height: 28px; }
+.example img { width: 100%; border-radius: 4px; image-rendering: pixelated; }
+.example blockquote { margin: 0 !important; padding: 4px 8px; border-left: 3px solid #8883; overflow-wrap: anywhere; }
+.example .name { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; opacity: .7; }
+.message { padding: 8px 12px; border-radius: 6px; background: #3b82f620; border-left: 4px solid #3b82f6; }
+.message.error { background: #dc262620; border-color: #dc2626; }
+.probabilities { border-collapse: collapse; width: 100%; border: 0 !important; }
+.probabilities td, .probabilities th { padding: 6px 18px 6px 6px; border: 0 !important; }
+.probabilities td, .probabilities th { vertical-align: top; text-align: left; }
+.probabilities tr { border: 0 !important; border-bottom: 1px solid #8883 !important; }
+.bar { display: flex; align-items: center; gap: 6px; font-size: 13px; margin: 2px 0; }
+.bar .label { width: 90px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.bar .track { flex: 1; background: #8882; border-radius: 3px; height: 14px; }
+.bar .fill { height: 14px; border-radius: 3px; background: #94a3b8; }
+.bar.best .fill { background: #2563eb; }
+.bar.best { font-weight: 600; }
+"""
+
+
+def message(text: str, error: bool = False) -> str:
+    """A sentence for the visitor."""
+    kind, role = (" error", "alert") if error else ("", "status")
+    return f'<div class="message{kind}" role="{role}">{escape(text)}</div>'
+
+
+def in_a_row(examples: Sequence[str]) -> str:
+    """Lays several examples (see [`example`]) out in a row."""
+    return f'<div class="examples">{"".join(examples)}</div>'
+
+
+def example(item: Path | str, modality: str, processor: MSMAMLProcessor) -> str:
+    """
+    Shows one input: a player with the spectrogram of what the model hears, a thumbnail, or the beginning of a text.
+
+    Raises:
+        ValueError, OSError: the input cannot be read.
+    """
+    name = f'<div class="name">{escape(item.name)}</div>' if isinstance(item, Path) else ""
+    if modality == "audio":
+        body = _sound(item, processor)
+    elif modality == "image":
+        body = _picture(item)
+    else:
+        text = item.read_text(encoding="utf-8-sig") if isinstance(item, Path) else item
+        shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
+        body = f"<blockquote>{escape(shown)}</blockquote>"
+    return f'<div class="example {modality}">{body}{name}</div>'
+
+
+def _sound(path: Path, processor: MSMAMLProcessor) -> str:
+    waveform, own_rate = decode_audio(path)  # whose errors name the file
+    rate = processor.feature_extractor.sampling_rate
+    samples = processor(audio=[waveform], sampling_rate=own_rate)["input_values"][0]
+    samples = samples[: max(1, round(waveform.shape[1] * rate / own_rate))]  # without the silence at the end
+    wave = io.BytesIO()
+    soundfile.write(wave, samples, rate, format="WAV", subtype="PCM_16")
+    player = f'<audio controls src="{_data("audio/wav", wave.getvalue())}"></audio>'
+    return _image_tag(spectrogram(samples, rate), "spectrogram") + player
+
+
+def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width: int = 180) -> Image.Image:
+    """Draws loudness in dB against time (to the right) and frequency (upwards, to half the sampling rate)."""
+    size = 256
+    hop = max(1, (len(samples) - size) // (width - 1))
+    starts = np.clip(np.arange(width) * hop, 0, max(0, len(samples) - size))
+    padded = np.pad(samples.astype(np.float32) / 32767, (0, max(0, size - len(samples))))
+    frames = padded[starts[:, None] + np.arange(size)] * np.hanning(size)
+    decibels = 20 * np.log10(
+        np.abs(np.fft.rfft(frames, axis=1))[:, : 2 * height].reshape(width, height, 2).mean(2) + 1e-4
+    )
+    level = np.clip((decibels.T[::-1] - decibels.max() + 60) / 60, 0, 1)
+    return Image.fromarray((matplotlib.colormaps["magma"](level)[..., :3] * 255).astype(np.uint8))
+
+
+def _picture(path: Path) -> str:
+    with Image.open(path) as image:
+        image = image.convert("RGB")
+    if max(image.size) > THUMBNAIL:
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return _image_tag(image, "example")
+
+
+def _image_tag(image: Image.Image, description: str) -> str:
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return f'<img alt="{description}" src="{_data("image/png", file.getvalue())}">'
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def losses(values: Sequence[float], steps: int) -> str:
+    """
+    Draws the loss of the examples before each step so far, and after the last, as a curve.
+
+    Args:
+        values: losses in nats; there may be fewer than `steps` + 1.
+        steps: number of steps of the whole inner loop.
+    """
+    width, height, left, bottom = 420, 170, 44, 24
+    top = max(values) * 1.1 or 1.0
+    x = [left + (width - left - 10) * i / max(1, steps) for i in range(steps + 1)]
+    y = [(height - bottom) * (1 - value / top) + 4 for value in values]
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=False))
+    dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="#2563eb"/>' for a, b in zip(x, y, strict=False))
+    ticks = "".join(
+        f'<text x="{x[i]:.1f}" y="{height}" text-anchor="middle">{i}</text>'
+        for i in range(0, steps + 1, max(1, steps // 10))
+    )
+    return (
+        f'<svg class="losses" role="img" viewBox="0 0 {width} {height + 16}" style="max-width:520px;width:100%" '
+        f'font-size="11" fill="currentColor" data-losses="{",".join(f"{value:.4f}" for value in values)}">'
+        f'<line x1="{left}" y1="4" x2="{left}" y2="{height - bottom + 4}" stroke="currentColor" opacity=".4"/>'
+        f'<line x1="{left}" y1="{height - bottom + 4}" x2="{width - 10}" y2="{height - bottom + 4}" '
+        f'stroke="currentColor" opacity=".4"/>'
+        f'<text x="{left - 6}" y="{y[0]:.1f}" text-anchor="end">{values[0]:.2f}</text>'
+        f'<text x="{left - 6}" y="{height - bottom + 4}" text-anchor="end">0</text>{ticks}'
+        f'<text x="{width / 2}" y="{height + 14}" text-anchor="middle">loss of your examples by inner step</text>'
+        f'<polyline points="{points}" fill="none" stroke="#2563eb" stroke-width="2"/>{dots}</svg>'
+    )
+
+
+def probabilities(
+    shown: Sequence[str], classes: Sequence[str], adapted: np.ndarray, before: np.ndarray, guesses: Sequence[str]
+) -> str:
+    """One row per query: the query, its class, and the bars of the adapted model beside those before the adaptation."""
+    rows = [
+        f'<tr class="query"><td>{query}</td><td class="guess"><b>{escape(str(guess))}</b></td>'
+        f"<td>{_bars(classes, after)}</td><td>{_bars(classes, earlier)}</td></tr>"
+        for query, guess, after, earlier in zip(shown, guesses, adapted, before, strict=True)
+    ]
+    return (
+        '<table class="probabilities"><tr><th>query</th><th>prediction</th><th>adapted model</th>'
+        f"<th>before the adaptation</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def _bars(classes: Sequence[str], values: np.ndarray) -> str:
+    best = values.max() if np.ptp(values) > 1e-3 else None
+    return "".join(
+        f'<div class="bar{" best" if value == best else ""}"><span class="label">{escape(str(name))}</span>'
+        f'<span class="track"><div class="fill" style="width:{100 * value:.1f}%"></div></span>'
+        f"<span>{100 * value:.0f} %</span></div>"
+        for name, value in zip(classes, values, strict=True)
+    )

@@ -1,0 +1,376 @@
+"""The web page in a real browser, served from the folder that would be uploaded as a Space."""
+
+import os
+import re
+import runpy
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+from data_builders.data_sets.synthetic import IMAGE_SIZE, SAMPLING_RATE, SOUND_SAMPLES, TEXT_TOKENS
+from data_builders.storage.vocabulary import word_level_tokenizer
+from modeling_msmaml import (
+    FewShotClassifier,
+    MSMAMLConfig,
+    MSMAMLFeatureExtractor,
+    MSMAMLImageProcessor,
+    MSMAMLModel,
+    MSMAMLProcessor,
+)
+from msmaml.web import example_tasks, page_html, page_limits
+from scripts import make_space
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MODALITIES = ("audio", "text", "image")
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory) -> Path:
+    """A Space with a small untrained model, which knows the words of the synthetic texts."""
+    family = example_tasks.synthetic_family("text")
+    torch.manual_seed(0)
+    config = MSMAMLConfig(num_channels=8, num_layers=3, num_inner_steps=STEPS, vocab_size=len(family.tokens))
+    model = MSMAMLModel(config)
+    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(family.word_vectors)))
+    folder = tmp_path_factory.mktemp("demo")
+    model.save_pretrained(folder / "model")
+    MSMAMLProcessor(
+        feature_extractor=MSMAMLFeatureExtractor(SAMPLING_RATE, SOUND_SAMPLES / SAMPLING_RATE),
+        image_processor=MSMAMLImageProcessor(IMAGE_SIZE),
+        tokenizer=word_level_tokenizer(family.tokens, max_length=TEXT_TOKENS),
+    ).save_pretrained(folder / "model")
+    make_space.make_space(folder / "space", folder / "model")
+    return folder / "space"
+
+
+@pytest.fixture(scope="module")
+def address(space, tmp_path_factory):
+    """Of the running page."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Nothing of this checkout: a Space has its own folder only.
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MSMAML_MODEL")}
+    environment |= {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("uploads"))}
+    log = (space.parent / "log.txt").open("w+")
+    server = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)], cwd=space, env=environment, stdout=log, stderr=log
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        for _ in range(600):
+            if server.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(url, timeout=5).close()
+                break
+            except (urllib.error.URLError, TimeoutError):
+                time.sleep(0.1)
+        else:
+            pytest.fail("the page does not answer after a minute")
+        if server.poll() is not None:
+            log.seek(0)
+            pytest.fail(f"the page's server ended: {log.read()[-2000:]}")
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        message = "there is no chromium: `apt-get install chromium` (`make browser` does it for root)"
+        if os.environ.get("MSMAML_REQUIRE_SHARED") == "1":
+            pytest.fail(message)
+        pytest.skip(reason=message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A fresh visit, without errors in the console, and without a request to anywhere else."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(20_000)
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#adapt")
+    yield page
+    page.close()
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+    assert errors == []
+
+
+def choose(page: Page, modality: str) -> None:
+    page.get_by_label(modality, exact=True).check()
+    suffixes = {"audio": ".wav", "text": ".txt", "image": ".png"}
+    expect(page.locator("#examples_0_files")).to_contain_text(suffixes[modality])
+
+
+def upload(page: Page, field: str, *files: Path) -> None:
+    page.set_input_files(f"#{field}_files input[type=file]", [str(file) for file in files])
+
+
+def clear(page: Page, field: str) -> None:
+    page.locator(f"#{field}_files").get_by_label("Clear").click()
+
+
+def losses(page: Page) -> list[float]:
+    """What the curve shows."""
+    curve = page.locator("#curve svg")
+    values = curve.get_attribute("data-losses") if curve.count() else None
+    return [float(value) for value in values.split(",")] if values else []
+
+
+def expected_rows(modality: str, space: Path, folder: Path):
+    """(probabilities, predictions) that the classifier itself gives for the example task."""
+    base = FewShotClassifier.from_pretrained(space / "pretrained" / "msmaml-base", modality=modality)
+    task = example_tasks.draw_task(modality, folder, *base.base_model())
+    labels = [name for name, own in zip(task.names, task.examples, strict=True) for _ in own]
+    classifier = base.fit([item for own in task.examples for item in own], labels)
+    return classifier.predict_proba(task.queries), classifier.predict(task.queries), classifier.support_losses_
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_the_whole_story(page, space, tmp_path, modality):
+    choose(page, modality)
+    page.click("#load")
+    shown = page.locator("#preview_2 .example")
+    expect(shown).to_have_count(example_tasks.N_EXAMPLES)
+    if modality == "audio":
+        player = page.locator("#preview_0 audio").first
+        page.wait_for_function("player => player.duration > 0", arg=player.element_handle())
+        assert player.evaluate("player => player.duration") == pytest.approx(SOUND_SAMPLES / SAMPLING_RATE)
+    if modality == "text":
+        assert "word" in shown.first.inner_text()
+    else:
+        width = page.locator("#preview_0 img").first.evaluate("image => image.naturalWidth")
+        assert width == (180 if modality == "audio" else IMAGE_SIZE)
+    probabilities, predictions, expected_losses = expected_rows(modality, space, tmp_path)
+
+    page.click("#adapt")
+    seen, deadline = set(), time.monotonic() + 20
+    while len(values := losses(page)) <= STEPS and time.monotonic() < deadline:
+        seen.add(len(values))
+    assert len(seen) >= 3, "the curve grows step by step"
+    expect(page.locator("#status")).to_contain_text("Adapted to 15 examples of 3 classes")
+    np.testing.assert_allclose(losses(page), expected_losses, atol=1e-3)
+    assert values[-1] < values[0]
+
+    page.click("#classify")
+    rows = page.locator("#results tr.query")
+    expect(rows).to_have_count(len(predictions))
+    assert rows.locator(".guess").all_inner_texts() == predictions.tolist()
+    for row, row_probabilities in zip(rows.all(), probabilities, strict=True):
+        adapted, before = row.locator("td").nth(2), row.locator("td").nth(3)
+        for cell, values in ((adapted, row_probabilities), (before, np.full(3, 1 / 3))):
+            widths = [
+                re.search(r"width:\s*([\d.]+)%", fill.get_attribute("style"))[1] for fill in cell.locator(".fill").all()
+            ]
+            np.testing.assert_allclose([float(width) for width in widths], 100 * values, atol=0.2)
+        assert adapted.locator(".best .label").inner_text() == row.locator(".guess").inner_text()
+        assert before.locator(".best").count() == 0, "which has no favourite: its classifier starts from equal rows"
+    page.screenshot(path=tmp_path / f"{modality}.png", full_page=True)
+
+
+def tone(path: Path, frequency: float, seconds: float = 1.0, rate: int = 8_000) -> Path:
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate), rate)
+    return path
+
+
+def test_own_sounds_with_mistakes_on_the_way(page, tmp_path):
+    """Every mistake is told in words, by the file's or class's name, and can be put right."""
+    low, high = (tone(tmp_path / f"{name}.wav", hertz) for name, hertz in (("low", 200), ("high", 2_000)))
+    broken, text = tmp_path / "broken.wav", tmp_path / "notes.txt"
+    broken.write_bytes(b"RIFF what is this?")
+    text.write_text("not a sound")
+    alert = page.locator("#status [role=alert]")
+    choose(page, "audio")
+
+    page.click("#classify")
+    expect(page.locator("#results [role=alert]")).to_contain_text("Press Adapt first")
+    page.click("#adapt")
+    expect(alert).to_contain_text("Class class 1 has no examples")
+
+    page.locator("#count input[type=number]").fill("2")
+    page.locator("#count input[type=number]").press("Enter")
+    expect(page.locator("#class_2")).to_be_hidden()
+    page.locator("#name_0 input, #name_0 textarea").fill("low <img src=x onerror='window.harmed=1'>")
+    page.locator("#name_1 input, #name_1 textarea").fill("")
+    upload(page, "examples_0", low)
+    expect(page.locator("#preview_0 audio")).to_have_count(1)
+    upload(page, "examples_1", broken)
+    expect(page.locator("#preview_1 [role=alert]")).to_contain_text("broken.wav cannot be read as a sound")
+    assert "/" not in page.locator("#preview_1").inner_text(), "where the server keeps it is nobody's business"
+    page.click("#adapt")
+    expect(alert).to_contain_text("Class 2 has no name")
+    page.locator("#name_1 input, #name_1 textarea").fill("high")
+    page.click("#adapt")
+    expect(alert).to_contain_text("high: broken.wav cannot be read as a sound")
+
+    clear(page, "examples_1")
+    upload(page, "examples_1", text)
+    expect(page.locator("#preview_1 [role=alert]")).to_contain_text("notes.txt is no file of these kinds: .wav")
+    clear(page, "examples_1")
+    page.click("#adapt")
+    expect(alert).to_contain_text("Class high has no examples")
+    upload(page, "examples_1", high)
+    expect(page.locator("#preview_1 audio")).to_have_count(1)
+    page.click("#adapt")
+    expect(page.locator("#status")).to_contain_text("Adapted to 2 examples of 2 classes")
+    page.click("#classify")
+    expect(page.locator("#results [role=alert]")).to_contain_text("Queries: give at least one")
+    upload(page, "queries", tone(tmp_path / "another_high.wav", 1_900))
+    expect(page.locator("#queries_files")).to_contain_text("another_high")
+    page.click("#classify")
+    row = page.locator("#results tr.query")
+    expect(row).to_have_count(1)
+    expect(row.locator(".label").first).to_contain_text("high")
+    assert "low <img src=x" in row.inner_text() and page.evaluate("window.harmed") is None
+
+    choose(page, "text")  # starts anew
+    expect(page.locator("#results tr.query")).to_have_count(0)
+    page.locator("#queries_lines textarea").fill("topic0word1 topic0word2")
+    page.click("#classify")
+    expect(page.locator("#results [role=alert]")).to_contain_text("Press Adapt first")
+
+
+# Without a browser
+
+
+@pytest.fixture(scope="module")
+def processor(space):
+    return MSMAMLProcessor.from_pretrained(space / "pretrained" / "msmaml-base")
+
+
+@pytest.mark.parametrize(
+    ("modality", "make", "message"),
+    [
+        (
+            "audio",
+            lambda folder: [tone(folder / "long.wav", 100, seconds=121, rate=1_000)],
+            "own: long.wav lasts 121 s",
+        ),
+        ("image", lambda folder: [big_picture(folder / "big.png")], "own: big.png has 36 megapixels"),
+        ("image", lambda folder: [padded(folder / "heavy.png", 11_000_000)], "own: heavy.png has 11 MB"),
+        ("text", lambda folder: [padded(folder / "long.txt", 90_000)], "own: long.txt is too long"),
+        ("audio", lambda folder: [folder / "a.wav"] * 21, "own: 21 are too many"),
+        ("audio", lambda folder: [folder / "a.wav"], "own: .*No such file.* 'a.wav'"),
+    ],
+)
+def test_limits(tmp_path, modality, make, message):
+    files = [str(path) for path in make(tmp_path)]
+    with pytest.raises(page_limits.PageError, match=message):
+        page_limits.checked_inputs(modality, files, "", "own")
+
+
+def big_picture(path: Path) -> Path:
+    Image.new("1", (6_000, 6_000)).save(path)
+    return path
+
+
+def padded(path: Path, size: int) -> Path:
+    path.write_bytes(b" " * size)
+    return path
+
+
+def test_texts_come_from_files_and_lines(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a text")
+    assert page_limits.checked_inputs("text", [str(path)], " one \n\n two", "own") == [path, "one", "two"]
+    with pytest.raises(page_limits.PageError, match="20,001 characters is too long"):
+        page_limits.checked_inputs("text", None, "a" * 20_001, "own")
+
+
+def test_what_is_written_is_escaped(processor, tmp_path):
+    text, harm = page_html.example("<script>alert(1)</script>", "text", processor), "<script>"
+    assert harm not in text and harm not in page_html.message(harm)
+    Image.new("RGB", (200, 50)).save(tmp_path / "<b>.png")
+    assert "<b>" not in page_html.example(tmp_path / "<b>.png", "image", processor)
+    assert harm not in page_html.probabilities([""], [harm, "b"], np.eye(2)[:1], np.eye(2)[:1], [harm])
+
+
+def test_spectrogram_shows_the_pitch():
+    samples = (20_000 * np.sin(2 * np.pi * 2_000 * np.arange(16_000) / 16_000)).astype(np.int16)
+    rows = np.asarray(page_html.spectrogram(samples, 16_000)).sum(axis=(1, 2))
+    assert abs(rows.argmax() - 48) <= 1, "2 kHz of 8 kHz, a quarter of the height from below"
+
+
+def test_texts_in_words_that_the_model_knows(space):
+    """With another vocabulary, topics are words with near vectors, and no word is unknown."""
+    family = example_tasks.synthetic_family("text")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    known = ["[PAD]", "[UNK]", ".", *(a + b for a in letters for b in letters)]
+    processor = MSMAMLProcessor(tokenizer=word_level_tokenizer(known, max_length=TEXT_TOKENS))
+    model = MSMAMLModel(MSMAMLConfig(modalities=["text"], num_channels=4, num_layers=2, vocab_size=len(known)))
+    words = example_tasks.words_for(family, model, processor)
+    assert len(words) == len(family.tokens) and set(words[2:]) <= set(known[3:])
+    vectors = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach(), dim=1)
+    ids = processor.tokenizer.convert_tokens_to_ids(words)
+    topic, other = vectors[ids[2:14]], vectors[ids[14:26]]
+    assert len(set(ids[2:26])) == 24
+    assert (topic @ topic[0]).mean() > (other @ topic[0]).mean() + 0.1
+
+
+def test_the_space_says_what_it_needs(space):
+    front_matter = yaml.safe_load((space / "README.md").read_text().split("---")[1])
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), flags=re.MULTILINE))
+    assert front_matter["sdk"] == "gradio" and front_matter["sdk_version"] == pins["gradio"]
+    assert (space / front_matter["app_file"]).is_file()
+    requirements = (space / "requirements.txt").read_text()
+    for name, version in re.findall(r"^([a-z0-9-]+)==(\S+)$", requirements, flags=re.MULTILINE):
+        assert pins[name] == version, name
+    needed = re.findall(
+        r'^    "([a-z0-9-]+)', (REPOSITORY / "setup.py").read_text().split("EXTRAS_REQUIRE")[0], re.MULTILINE
+    )
+    missing = [name for name in needed if not re.search(rf"^{name}\b", requirements, flags=re.MULTILINE)]
+    assert needed and missing == []
+
+
+def test_a_space_goes_into_an_empty_folder(space, tmp_path):
+    with pytest.raises(ValueError, match="is not empty"):
+        make_space.make_space(space, space / "pretrained" / "msmaml-base")
+    with pytest.raises(FileNotFoundError, match="no folder of a model"):
+        make_space.make_space(tmp_path / "new", tmp_path)
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_a_model_the_page_says_what_to_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    monkeypatch.setattr(sys, "argv", ["app.py", "--model", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(REPOSITORY / "demo" / "app.py"), run_name="__main__")
+    assert ended.value.code == 1
+    assert re.search(r"demo/app.py: .*accelerate launch run_meta.py", capsys.readouterr().err)
