@@ -100,9 +100,9 @@ def load_few_shot(
         FileNotFoundError: the data are not in `data_dir`; the message says which file to put where.
         ConnectionError: the archive cannot be fetched; the message says the same.
     """
-    name, suffix = (*str(name).split(":", 1), None)[:2]
+    name, colon, suffix = str(name).partition(":")
     data_set = _registered(name)
-    if suffix is not None:
+    if colon:
         option = data_set.option_in_name or "modality"
         if options.setdefault(option, suffix) != suffix:
             raise ValueError(f"name asks for {option} {suffix!r}, the option for {options[option]!r}")

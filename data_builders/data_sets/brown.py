@@ -25,7 +25,7 @@ from ..storage import text_rows
 from ..storage.archives import Official, Store
 from ..storage.builder import ArchiveBuilder, row_features
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
-from ..storage.text_rows import VocabularyBuilder
+from ..storage.text_rows import VocabularyBuilder, VocabularyConfig
 
 OPTIONS = ("unit", "passage_length", "min_count", "tokenizer")
 PROTOCOLS = tuple(read_protocols("brown"))
@@ -85,11 +85,10 @@ def strip_tags(tagged: str, name: str = "text") -> list[str]:
 
 
 @dataclass
-class BrownVocabularyConfig(datasets.BuilderConfig):
+class BrownVocabularyConfig(VocabularyConfig):
     """Whose training documents to use, and how often a word must occur in them to have an id of its own."""
 
     protocol: str = "class_disjoint"
-    min_count: int = 5
 
 
 class BrownVocabulary(VocabularyBuilder, ArchiveBuilder):
@@ -202,14 +201,26 @@ def load(
         cache_dir=cache_dir, data_dir=data_dir, protocol=protocol, min_count=min_count, unit=unit, length=length
     )
     words = builder.vocabulary()
-    tokenizer = words.tokenizer(length)
+    word_tokenizer = words.tokenizer(length)
     return split_of_builder(
-        builder, split, protocol, tokenizer=tokenizer, preprocessor=tokenizer, word_vectors=words.word_vectors()
+        builder,
+        split,
+        protocol,
+        tokenizer=word_tokenizer,
+        preprocessor=word_tokenizer,
+        word_vectors=words.word_vectors(),
     )
 
 
 def _load_with_tokenizer(
-    split, protocol, data_dir, cache_dir, unit, passage_length, min_count, tokenizer
+    split: str,
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    unit: str,
+    passage_length: int | None,
+    min_count: int | None,
+    tokenizer: str | os.PathLike,
 ) -> FewShotSplit:
     if min_count is not None:
         raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}")

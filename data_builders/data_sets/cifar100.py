@@ -50,15 +50,13 @@ class Cifar100(ArchiveBuilder):
     row_shape = (3, IMAGE_SIZE, IMAGE_SIZE)
 
     def _info(self) -> datasets.DatasetInfo:
-        splits = self.protocols()["class_disjoint"].values()
-        class_names = sorted(name for split in splits for name in split["classes"])
-        return datasets.DatasetInfo(features=row_features(self.modality, _RECORD - 2, class_names))
+        return datasets.DatasetInfo(features=row_features(self.modality, _RECORD - 2, self.class_names()))
 
     def _generate_examples(self) -> Iterator[tuple[str, dict]]:
         files = dict(self.store.read([*_IMAGES.values(), _FINE_NAMES, _COARSE_NAMES]))
         fine_names = self._names(files, _FINE_NAMES, 100)
         n_coarse = len(self._names(files, _COARSE_NAMES, 20))
-        unknown = set(fine_names) - set(self.info.features["label"].names)
+        unknown = set(fine_names) - set(self.class_names())
         if unknown:
             raise ValueError(f"{_FINE_NAMES} in {self.store.path} names classes that CIFAR-100 has not: {few(unknown)}")
         for part, file in _IMAGES.items():

@@ -53,9 +53,7 @@ class Esc50(ArchiveBuilder):
     row_shape = (round(SAMPLING_RATE * DURATION),)
 
     def _info(self) -> datasets.DatasetInfo:
-        splits = self.protocols()["class_disjoint"].values()
-        class_names = sorted(name for split in splits for name in split["classes"])
-        return datasets.DatasetInfo(features=row_features(self.modality, self.row_shape[0], class_names))
+        return datasets.DatasetInfo(features=row_features(self.modality, self.row_shape[0], self.class_names()))
 
     def _generate_examples(self) -> Iterator[tuple[int, dict]]:
         clips = self._read_meta()
@@ -82,7 +80,7 @@ class Esc50(ArchiveBuilder):
         if lacking:
             raise ValueError(f"{_META} in {self.store.path} lacks the columns {', '.join(lacking)}")
         clips = list(table)
-        unknown = sorted({str(clip["category"]) for clip in clips} - set(self.info.features["label"].names))
+        unknown = sorted({str(clip["category"]) for clip in clips} - set(self.class_names()))
         if unknown or not clips:
             raise ValueError(f"{_META} in {self.store.path} has {len(clips)} clips, of unknown classes: {few(unknown)}")
         return clips

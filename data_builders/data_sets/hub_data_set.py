@@ -57,5 +57,6 @@ def load(
         raise ValueError("name='hub' needs the name of a data set: 'hub:<repo>', for instance 'hub:mteb/banking77'")
     cache = None if cache_dir is None else str(cache_dir)
     loaded = datasets.load_dataset(repo, config_name, revision=revision, cache_dir=cache)
-    collection = labelled_tables(loaded, f"hub:{repo}", label_column, input_column, source_column, keep_splits)
+    tables = {str(name): table for name, table in loaded.items()}
+    collection = labelled_tables(tables, f"hub:{repo}", label_column, input_column, source_column, keep_splits)
     return load_collection(collection, split, protocol, cache_dir, **options)

@@ -60,7 +60,7 @@ def load_collection(
     if collection.splits is not None:
         if shares is not None:
             raise ValueError(f"shares={shares!r} has no effect: {collection.name} comes in splits of its own")
-        members = _given_splits(collection, protocol)
+        members = _given_splits(collection, collection.splits, protocol)
         chosen = collection.part(members[split])
         descriptions = {name: {"classes": chosen.class_names} for name in SPLITS}
     else:
@@ -110,9 +110,9 @@ def divisions(
     return {split: {"classes": sorted(ordered[cuts[i] : cuts[i + 1]])} for i, split in enumerate(SPLITS)}
 
 
-def _given_splits(collection: LabelledInputs, protocol: str) -> dict[str, list[int]]:
+def _given_splits(collection: LabelledInputs, splits: Sequence[str], protocol: str) -> dict[str, list[int]]:
     """The inputs of each split that the data come in, which must keep what the protocol promises."""
-    members = {name: [i for i, own in enumerate(collection.splits) if own == name] for name in SPLITS}
+    members = {name: [i for i, own in enumerate(splits) if own == name] for name in SPLITS}
     what = collection.labels if protocol == "class_disjoint" else collection.sources
     held = {name: {what[i] for i in numbers} for name, numbers in members.items()}
     pairs = [("train", "test"), ("validation", "test")]

@@ -103,18 +103,8 @@ class OwnRows(FewShotBuilder):
             warnings.warn(f"{report} and were left out: {'; '.join(unreadable)}", UserWarning, stacklevel=2)
 
 
-@dataclass
-class OwnVocabularyConfig(datasets.BuilderConfig):
-    """How often a word must occur in the training texts to have an id of its own."""
-
-    min_count: int = text_rows.MIN_COUNT
-
-
 class OwnVocabulary(text_rows.VocabularyBuilder):
     """Words of a collection of training texts; those that cannot be read are left to `OwnRows` to report."""
-
-    BUILDER_CONFIG_CLASS = OwnVocabularyConfig
-    config: OwnVocabularyConfig
 
     def __init__(self, collection: LabelledInputs, cache_dir: str | os.PathLike | None, min_count: int):
         self.collection = collection
@@ -133,7 +123,12 @@ class OwnVocabulary(text_rows.VocabularyBuilder):
             yield from text.splitlines()
 
 
-def _audio(training: LabelledInputs, cache_dir, sampling_rate: int = 16_000, duration: float = 5.0) -> Encoding:
+def _audio(
+    training: LabelledInputs,
+    cache_dir: str | os.PathLike | None,
+    sampling_rate: int = 16_000,
+    duration: float = 5.0,
+) -> Encoding:
     extractor = MSMAMLFeatureExtractor(sampling_rate, duration)
     return Encoding(
         preprocessor=extractor,
@@ -144,7 +139,7 @@ def _audio(training: LabelledInputs, cache_dir, sampling_rate: int = 16_000, dur
     )
 
 
-def _image(training: LabelledInputs, cache_dir, image_size: int = 32) -> Encoding:
+def _image(training: LabelledInputs, cache_dir: str | os.PathLike | None, image_size: int = 32) -> Encoding:
     processor = MSMAMLImageProcessor(image_size)
     return Encoding(
         preprocessor=processor,
@@ -157,7 +152,7 @@ def _image(training: LabelledInputs, cache_dir, image_size: int = 32) -> Encodin
 
 def _text(
     training: LabelledInputs,
-    cache_dir,
+    cache_dir: str | os.PathLike | None,
     unit: str = "passage",
     passage_length: int | None = None,
     min_count: int | None = None,

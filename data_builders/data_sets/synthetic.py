@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
-from jaxtyping import Float32, Int16, Int32, UInt8
+from jaxtyping import Float32, Float64, Int16, Int32, UInt8
 
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
 
@@ -161,7 +161,7 @@ class ImageFamily:
         image += rng.normal(0.0, IMAGE_NOISE, size=image.shape)
         return np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
 
-    def _wave(self, frequency, phase: float) -> np.ndarray:
+    def _wave(self, frequency: Sequence[float] | np.ndarray, phase: float) -> Float64[np.ndarray, "height width"]:
         return np.sin(2 * np.pi * (frequency[0] * self._y + frequency[1] * self._x + phase))
 
 
@@ -187,7 +187,7 @@ class Synthetic(FewShotBuilder):
         self.family = FAMILIES[self.modality](self._rng(0), sum(CLASSES.values()))
         self.row_shape = self.family.row_shape
         features = row_features(self.modality, int(np.prod(self.row_shape)), _class_names())
-        return datasets.DatasetInfo(description=__doc__.splitlines()[0], features=features)
+        return datasets.DatasetInfo(description=(__doc__ or "").partition("\n")[0], features=features)
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         family = list(FAMILIES).index(self.modality)
@@ -230,11 +230,12 @@ def load(
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed!r} is not possible; it must be a non-negative integer")
     builder = Synthetic(cache_dir=cache_dir, modality=modality, seed=seed)
-    if modality == "audio":
+    family = builder.family
+    if isinstance(family, TokenFamily):
+        tokenizer = vocabulary.word_level_tokenizer(family.tokens, max_length=TEXT_TOKENS)
+        fields = {"preprocessor": tokenizer, "tokenizer": tokenizer, "word_vectors": family.word_vectors}
+    elif isinstance(family, SoundFamily):
         fields = {"preprocessor": MSMAMLFeatureExtractor(SAMPLING_RATE, SOUND_SAMPLES / SAMPLING_RATE)}
-    elif modality == "image":
-        fields = {"preprocessor": MSMAMLImageProcessor(IMAGE_SIZE)}
     else:
-        tokenizer = vocabulary.word_level_tokenizer(builder.family.tokens, max_length=TEXT_TOKENS)
-        fields = {"preprocessor": tokenizer, "tokenizer": tokenizer, "word_vectors": builder.family.word_vectors}
+        fields = {"preprocessor": MSMAMLImageProcessor(IMAGE_SIZE)}
     return split_of_builder(builder, split, protocol, **fields)

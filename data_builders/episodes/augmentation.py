@@ -103,7 +103,7 @@ def _picture(row: UInt8[Tensor, "colours height width"], bits: RandomBits) -> UI
     height, width = row.shape[1:]
     if bits.below(2):
         row = transforms.horizontal_flip(row)
-    padded = transforms.pad(row, IMAGE_PADDING, padding_mode="reflect")
+    padded = transforms.pad(row, [IMAGE_PADDING], padding_mode="reflect")
     top, left = bits.below(2 * IMAGE_PADDING + 1), bits.below(2 * IMAGE_PADDING + 1)
     return transforms.crop(padded, top, left, height, width)
 

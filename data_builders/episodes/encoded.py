@@ -81,14 +81,14 @@ def encode_episodes(
     Raises:
         ValueError: augmented or mixed episodes, or no modality that a pretrained encoder reads.
     """
-    modalities = [name for name, frontend in frontends.items() if isinstance(frontend, PretrainedFrontend)]
-    if not any(split.modality in modalities for split in episodes.splits):
+    encoders = {name: frontend for name, frontend in frontends.items() if isinstance(frontend, PretrainedFrontend)}
+    if not any(split.modality in encoders for split in episodes.splits):
         raise ValueError("no modality of these episodes has a pretrained encoder: there are no features to store")
     if episodes.augment:
         raise ValueError(
             f"augment={episodes.augment} changes raw rows at every draw, so that their features cannot be stored"
         )
-    mixed = [name for name in modalities if episodes.mix_classes.get(name)]
+    mixed = [name for name in encoders if episodes.mix_classes.get(name)]
     if mixed:
         raise ValueError(
             f"mix_classes={episodes.mix_classes} mixes other rows at every draw, so that the features of "
@@ -96,7 +96,7 @@ def encode_episodes(
         )
     encoded = copy.copy(episodes)
     encoded.splits = [
-        encode_split(split, frontends[split.modality], cache_dir) if split.modality in modalities else split
+        encode_split(split, encoders[split.modality], cache_dir) if split.modality in encoders else split
         for split in episodes.splits
     ]
     return encoded

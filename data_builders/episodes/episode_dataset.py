@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,9 +78,11 @@ class EpisodeDataset(torch.utils.data.Dataset):
             )
             for split in self.splits
         ]
-        self._pair_samplers = [
-            self._pair_sampler(split) if self.mix_classes[split.modality] else None for split in self.splits
-        ]
+        self._pair_samplers = {
+            which: self._pair_sampler(split)
+            for which, split in enumerate(self.splits)
+            if self.mix_classes[split.modality]
+        }
 
     def _pair_sampler(self, split: FewShotSplit) -> EpisodeSampler:
         """Of episodes with twice as many classes; what is left out was said already."""
@@ -94,7 +97,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return self.num_episodes
 
-    def __getitem__(self, index: int) -> dict[str, str | torch.Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """Episode number `index`.
 
         Returns:
@@ -169,9 +172,13 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
                 f"splits of modality {split.modality!r} differ in row shape: {other.name} {other.row_shape}, "
                 f"{split.name} {split.row_shape}; they cannot be in one meta-batch"
             )
-        if other.tokenizer is not split.tokenizer and other.tokenizer.get_vocab() != split.tokenizer.get_vocab():
+        if other.tokenizer is not split.tokenizer and _vocabulary(other) != _vocabulary(split):
             raise ValueError(f"the text splits of {other.name} and {split.name} have different vocabularies")
     return list(splits)
+
+
+def _vocabulary(split: FewShotSplit) -> dict[str, int] | None:
+    return None if split.tokenizer is None else split.tokenizer.get_vocab()
 
 
 def _by_modality(name: str, value: int | Mapping[str, int], modalities: Sequence[str], minimum: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from .source_partition import can_fill, divide_sources, nearest_settings
 
 _QUICK_TRIES = 8
 _QUICK_MARGIN = 8  # candidates for each row that a class needs
+
+
+_Sides = tuple[Int64[np.ndarray, "n_way k_shot"], Int64[np.ndarray, "n_way n_query"]]  # support rows, query rows
 
 
 class EpisodeRows(NamedTuple):
@@ -76,15 +80,16 @@ class EpisodeSampler:
         classes = order[: self.n_way]
         if self._repeats:
             return EpisodeRows(classes, *self._draw_as_published(classes, bits))
-        drawn = self._draw_quickly(classes, bits)
-        if drawn is None:
-            drawn = self._draw_exactly(classes, bits)
-        if drawn is None:  # these classes share sources that cannot be divided for all of them: take others
-            classes = self._compatible_classes(order, bits)
-            drawn = self._draw_exactly(classes, bits)
+        drawn = self._draw_quickly(classes, bits) or self._draw_exactly(classes, bits)
+        if drawn is None:  # These classes share sources that cannot be divided for all of them, so others are taken.
+            compatible = self._compatible_classes(order, bits)
+            drawn = None if compatible is None else self._draw_exactly(compatible, bits)
+            if compatible is None or drawn is None:
+                raise RuntimeError(f"no {self.n_way} classes fit together, although __init__ found some")
+            classes = compatible
         return EpisodeRows(classes, *drawn)
 
-    def _draw_as_published(self, classes, bits):
+    def _draw_as_published(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides:
         """Different rows where a class has enough of them, else any rows, some of them several times."""
         size = self.k_shot + self.n_query
         drawn = np.empty((len(classes), size), dtype=np.int64)
@@ -94,7 +99,7 @@ class EpisodeSampler:
             drawn[label] = self._rows[c][places]
         return drawn[:, : self.k_shot], drawn[:, self.k_shot :]
 
-    def _draw_quickly(self, classes, bits):
+    def _draw_quickly(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides | None:
         """The first rows of a random order are the support, the next ones that fit are the query."""
         support = np.empty((len(classes), self.k_shot), dtype=np.int64)
         query = np.empty((len(classes), self.n_query), dtype=np.int64)
@@ -121,7 +126,7 @@ class EpisodeSampler:
                 query_sources = np.concatenate([query_sources, sources[asked]])
         return support, query
 
-    def _draw_exactly(self, classes, bits):
+    def _draw_exactly(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides | None:
         """Divides the sources first and draws rows from each side; None when the classes cannot be together."""
         sides = self._divide(classes, bits)
         if sides is None:
@@ -136,7 +141,7 @@ class EpisodeSampler:
                 target.append(candidates[bits.permutation(len(candidates))[:size]])
         return np.stack(support), np.stack(query)
 
-    def _divide(self, classes, bits) -> np.ndarray | None:
+    def _divide(self, classes: Iterable[int], bits: RandomBits) -> Int64[np.ndarray, " support_sources"] | None:
         """Sources on the support side when these classes make an episode; None when no division serves all of them."""
         present = np.unique(np.concatenate([self._sources[c] for c in classes]))
         counts = np.stack(
@@ -145,7 +150,9 @@ class EpisodeSampler:
         sides = divide_sources(counts, self.k_shot, self.n_query, bits)
         return None if sides is None else present[sides]
 
-    def _compatible_classes(self, order, bits) -> np.ndarray | None:
+    def _compatible_classes(
+        self, order: Int64[np.ndarray, " usable"], bits: RandomBits | None
+    ) -> Int64[np.ndarray, " n_way"] | None:
         """The first `n_way` classes in this order that can be together (depth-first, so none is found only if none is).
 
         A set of classes that cannot be divided stays so with further classes, which prunes the search.

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -74,7 +75,8 @@ def random_resized_crop(rows: UInt8[Tensor, "m 3 height width"], bits: RandomBit
     """`timm.data.RandomResizedCropAndInterpolation`, of at least half of the picture."""
     change = RandomResizedCropAndInterpolation(tuple(rows.shape[2:]), scale=CROP_SCALE)
     with seeded(bits):
-        return torch.stack([_pixels(change(_picture(row))) for row in rows])
+        # The annotations of timm promise a tensor, but a picture comes back for a picture.
+        return torch.stack([_pixels(cast(Image.Image, change(_picture(row)))) for row in rows])
 
 
 def rand_augment(rows: UInt8[Tensor, "m 3 height width"], bits: RandomBits) -> UInt8[Tensor, "m 3 height width"]:

@@ -11,7 +11,7 @@ Without `source_disjoint` every row is its own source and the same code applies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int64
 from .random_bits import RandomBits
 
 
-def reachable_sums(sizes: Sequence[int]) -> int:
+def reachable_sums(sizes: Sequence[int] | Int64[np.ndarray, " sources"]) -> int:
     """Integer whose bit s is set when some of the sizes add up to s."""
     sums = 1
     for size in sizes:
@@ -27,7 +27,7 @@ def reachable_sums(sizes: Sequence[int]) -> int:
     return sums
 
 
-def can_fill(sizes: Sequence[int], k_shot: int, n_query: int) -> bool:
+def can_fill(sizes: Sequence[int] | Int64[np.ndarray, " sources"], k_shot: int, n_query: int) -> bool:
     """Whether sources of these sizes (rows a source) can be divided into `k_shot` support and `n_query` query rows."""
     room = int(np.sum(sizes)) - n_query - k_shot
     if room < 0:
@@ -37,7 +37,9 @@ def can_fill(sizes: Sequence[int], k_shot: int, n_query: int) -> bool:
     return _in_window(reachable_sums(sizes), k_shot, k_shot + room)
 
 
-def nearest_settings(sizes: Sequence[int], k_shot: int, n_query: int) -> list[tuple[int, int]]:
+def nearest_settings(
+    sizes: Sequence[int] | Int64[np.ndarray, " sources"], k_shot: int, n_query: int
+) -> list[tuple[int, int]]:
     """The feasible (k_shot, n_query) nearest to an infeasible one: fewer queries, or fewer shots; maybe none."""
     total = int(np.sum(sizes))
     sums = reachable_sums(sizes)
@@ -101,7 +103,14 @@ def _in_window(sums: int, low: int, high: int) -> bool:
     return high >= low and bool(sums >> low & ((1 << (high - low + 1)) - 1))
 
 
-def _search_shared(counts, k_shot, n_query, own_totals, serves_all, bits) -> Bool[np.ndarray, " shared"] | None:
+def _search_shared(
+    counts: Int64[np.ndarray, "shared classes"],
+    k_shot: int,
+    n_query: int,
+    own_totals: list[int],
+    serves_all: Callable[[Sequence[int], Sequence[int]], bool],
+    bits: RandomBits,
+) -> Bool[np.ndarray, " shared"] | None:
     """Depth-first search over the sides of the sources that several classes share; a failed state is met only once."""
     n_shared, n_classes = counts.shape
     rows = [tuple(int(x) for x in row) for row in counts]

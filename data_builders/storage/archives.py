@@ -6,7 +6,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -172,14 +172,15 @@ class TarStore(Store):
     def _prefix(self) -> str:
         return _root_prefix((name for name, _ in self._members(lambda name: False)), self._marker, self)
 
-    def _members(self, is_wanted) -> Iterator[tuple[str, bytes | None]]:
+    def _members(self, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes | None]]:
         """Every regular file, with its content where wanted; a compressed archive is then read on to its checksum."""
         try:
             with tarfile.open(self.path) as archive:
                 for member in archive:
                     if member.isfile():
                         self.inside(member.name)
-                        yield member.name, archive.extractfile(member).read() if is_wanted(member.name) else None
+                        file = archive.extractfile(member) if is_wanted(member.name) else None
+                        yield member.name, None if file is None else file.read()
                 while archive.fileobj.read(1 << 20):
                     pass
         except _DAMAGE as error:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -91,7 +92,9 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
     modality: str
     row_shape: tuple[int, ...]
 
-    def __init__(self, cache_dir: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None, **config):
+    def __init__(
+        self, cache_dir: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None, **config: Any
+    ):
         cache_dir = None if cache_dir is None else str(Path(cache_dir).expanduser().absolute())
         data_dir = None if data_dir is None else str(Path(data_dir).expanduser().absolute())
         code = [inspect.getsource(module) for module in self.code_modules()]
@@ -115,7 +118,7 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(name=self.STORED_SPLIT)]
 
-    def download_and_prepare(self, *args, **kwargs) -> None:
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """As in `datasets`, but an error about the data is raised itself, not hidden behind a generic one."""
         try:
             super().download_and_prepare(*args, **kwargs)
@@ -127,7 +130,8 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
     def build(self) -> datasets.Dataset:
         """Builds the data set if its cache does not exist yet and opens it, memory-mapped."""
         self.download_and_prepare()
-        return self.as_dataset(split=self.STORED_SPLIT)
+        # `as_dataset` returns one `Dataset`, not a dictionary, when it is asked for one split.
+        return cast(datasets.Dataset, self.as_dataset(split=self.STORED_SPLIT))
 
     def flat(self, row: np.ndarray) -> np.ndarray:
         """The row as it is stored, after a check of its shape and dtype."""
@@ -161,7 +165,12 @@ class ArchiveBuilder(FewShotBuilder):
             return text_hash(cls.OFFICIAL.source, cls.OFFICIAL.md5, splits)
         return text_hash(files_fingerprint(find_store(cls.OFFICIAL, data_dir).files()), splits)
 
+    def class_names(self) -> list[str]:
+        """Returns the names of all classes of the data set, sorted."""
+        splits = self.protocols()["class_disjoint"].values()
+        return sorted({name for split in splits for name in split["classes"]})
+
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        is_local = self.config.data_dir is not None
-        self.store = find_store(self.OFFICIAL, self.config.data_dir) if is_local else fetch(self.OFFICIAL, dl_manager)
+        data_dir = self.config.data_dir
+        self.store = fetch(self.OFFICIAL, dl_manager) if data_dir is None else find_store(self.OFFICIAL, data_dir)
         return super()._split_generators(dl_manager)

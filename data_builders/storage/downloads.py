@@ -15,6 +15,7 @@ import hashlib
 import os
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import datasets
@@ -42,18 +43,18 @@ class ResumableHTTP(HTTPFileSystem):
     retries = 5  # attempts in a row that bring nothing
     retry_delay = 0.5  # seconds before the first of them; doubled before each further one
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(client_kwargs={"trust_env": True}, **options)  # HTTPS_PROXY and the like
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return path.removeprefix(_PREFIX)
 
-    async def _info(self, url: str, **kwargs) -> dict:
+    async def _info(self, url: str, **kwargs: Any) -> dict:
         """What is known without asking the server, which the download does anyway."""
         return {"name": url, "size": None, "type": "file"}
 
-    async def _get_file(self, rpath: str, lpath: str, callback: Callback = DEFAULT_CALLBACK, **kwargs) -> None:
+    async def _get_file(self, rpath: str, lpath: str, callback: Callback = DEFAULT_CALLBACK, **kwargs: Any) -> None:
         """Downloads one file; raises the last error after `retries` attempts in a row that brought nothing."""
         partial = Path(f"{lpath}.partial")
         fruitless = 0
@@ -104,7 +105,7 @@ def fetch(official: Official, downloads: datasets.DownloadManager) -> Store:
     """
     url = archive_url(official)
     try:
-        path = Path(downloads.download(_PREFIX + url))
+        path = Path(str(downloads.download(_PREFIX + url)))
     except _NETWORK_ERRORS as error:
         raise ConnectionError(
             f"{official.title} cannot be fetched from {url} ({type(error).__name__}: {error}). Run again to go on from "

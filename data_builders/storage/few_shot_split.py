@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,8 @@ class FewShotSplit:
     word_vectors: Float32[np.ndarray, "vocabulary 128"] | None = None
     warning: str = ""
     num_plain_rows: int | None = None
-    _data: Rows = None
-    _row_numbers: Int64[np.ndarray, " n"] = None
+    _data: Rows = field(kw_only=True)
+    _row_numbers: Int64[np.ndarray, " n"] = field(kw_only=True)
 
     def rows(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
         """Raw rows as a new array (m, *row_shape): int16 audio, int32 token ids or uint8 pixels.
@@ -79,8 +79,8 @@ class FewShotSplit:
     def from_arrays(
         cls,
         rows: np.ndarray,
-        labels: Sequence[int],
-        source_ids: Sequence[str] | None = None,
+        labels: Sequence[int] | Int64[np.ndarray, " n"],
+        source_ids: Sequence[str] | np.ndarray | None = None,
         modality: str = "image",
         split: str = "train",
         name: str = "arrays",
@@ -97,25 +97,25 @@ class FewShotSplit:
         Raises:
             ValueError: lengths differ, or a label is negative or has no name.
         """
-        labels = np.asarray(labels, dtype=np.int64)
-        source_ids = np.arange(len(labels)) if source_ids is None else np.asarray(source_ids)
-        if not len(rows) == len(labels) == len(source_ids):
-            raise ValueError(f"{len(rows)} rows, {len(labels)} labels and {len(source_ids)} source_ids do not match")
-        n_classes = int(labels.max()) + 1 if len(labels) else 0
+        numbers = np.asarray(labels, dtype=np.int64)
+        sources = np.arange(len(numbers)) if source_ids is None else np.asarray(source_ids)
+        if not len(rows) == len(numbers) == len(sources):
+            raise ValueError(f"{len(rows)} rows, {len(numbers)} labels and {len(sources)} source_ids do not match")
+        n_classes = int(numbers.max()) + 1 if len(numbers) else 0
         class_names = fields.pop("class_names", None) or tuple(f"class_{c}" for c in range(n_classes))
-        if len(labels) and (labels.min() < 0 or n_classes > len(class_names)):
-            raise ValueError(f"labels {labels.min()} to {labels.max()} do not fit {len(class_names)} class names")
+        if len(numbers) and (numbers.min() < 0 or n_classes > len(class_names)):
+            raise ValueError(f"labels {numbers.min()} to {numbers.max()} do not fit {len(class_names)} class names")
         return cls(
             name=name,
             modality=modality,
             split=split,
             protocol=fields.pop("protocol", "class_disjoint"),
             class_names=tuple(class_names),
-            labels=labels,
-            source_ids=source_ids.astype(str),
+            labels=numbers,
+            source_ids=sources.astype(str),
             row_shape=tuple(rows.shape[1:]),
             _data=ArrayRows(rows),
-            _row_numbers=np.arange(len(labels)),
+            _row_numbers=np.arange(len(numbers)),
             **fields,
         )
 

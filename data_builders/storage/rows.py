@@ -80,7 +80,7 @@ class ArrowRows:
         batches = np.searchsorted(self._starts, indices, side="right") - 1
         places = self._place_of_batch[batches] + (indices - self._starts[batches]) * flat[0].nbytes
         for row, file, place in zip(flat, self._file_of_batch[batches].tolist(), places.tolist(), strict=True):
-            if os.preadv(file, [row], place) != row.nbytes:
+            if os.preadv(file, [row.data], place) != row.nbytes:
                 raise OSError(f"the cache {', '.join(map(str, self.paths))} was cut off; delete it and build it again")
         return taken
 

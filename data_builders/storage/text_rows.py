@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -68,6 +69,13 @@ def document_rows(
     return rows if unit == "passage" else rows[:1]
 
 
+@dataclass
+class VocabularyConfig(datasets.BuilderConfig):
+    """Says how often a word must occur in the training texts to get an id of its own."""
+
+    min_count: int = MIN_COUNT
+
+
 class VocabularyBuilder(FewShotBuilder):
     """One row a token, in id order: `token`, `count` and `vector` (128 float32), from training texts only.
 
@@ -75,6 +83,9 @@ class VocabularyBuilder(FewShotBuilder):
     trained, so it has a vector that means "some rare word". The others follow by falling count. The configuration has
     `min_count`.
     """
+
+    BUILDER_CONFIG_CLASS = VocabularyConfig
+    config: VocabularyConfig
 
     def training_sentences(self) -> Iterable[str]:
         """Lines of the training texts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from gensim.models import Word2Vec
@@ -14,7 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
 WORD_VECTOR_SIZE = 128
-_WORD2VEC = {"sg": 1, "window": 5, "negative": 5, "epochs": 5, "seed": 0, "workers": 1}  # one worker: deterministic
+_WORD2VEC: dict[str, Any] = {
+    "sg": 1,
+    "window": 5,
+    "negative": 5,
+    "epochs": 5,
+    "seed": 0,
+    "workers": 1,
+}  # one worker: deterministic
 _LONGEST_SENTENCE = 10_000  # words; gensim would drop what lies beyond
 
 
