@@ -1,4 +1,4 @@
-"""Rows of one split of one data set, wherever they are stored."""
+"""`FewShotSplit`, the rows of one split of one data set, and how a split is made from a builder or from arrays."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from .rows import ArrayRows, ArrowRows, Rows
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FewShotSplit:
-    """Rows of one split of one data set. Can be pickled and used in `DataLoader` workers.
+    """The rows of one split of one data set. It can be pickled and used in the workers of a `DataLoader`.
 
     Attributes:
-        name: the data set.
+        name: name of the data set.
         modality: `"audio"`, `"text"` or `"image"`.
         split: `"train"`, `"validation"` or `"test"`.
-        protocol: how the splits were made.
-        class_names: classes of this split; `labels` index them.
-        labels: (n,) int64.
-        source_ids: (n,) strings: the recording, document or image a row comes from.
+        protocol: name of the protocol that made the split.
+        class_names: names of the classes of this split; the labels index them.
+        labels: (n,) int64 labels of the rows.
+        source_ids: (n,) strings, each of which names the recording, document or image that the row comes from.
         row_shape: shape of one row: (samples,), (tokens,) or (3, height, width).
-        preprocessor: what turns a person's own input into such rows: `MSMAMLFeatureExtractor` (audio), tokenizer
-            (text), `MSMAMLImageProcessor` (image).
-        tokenizer: of a text split.
-        word_vectors: (V, 128) float32 of a text split, row 0 ([PAD]) zero; fitted on training documents only. None
-            when the vocabulary is that of a checkpoint, which has the vectors.
-        warning: what to say beside every figure that comes from this split; empty for protocols that can be trusted.
-        num_plain_rows: how many rows, the first ones, are as they were loaded where `add_new_classes` has appended
-            others; None where it has not.
+        preprocessor: object that turns a user's input into such rows: an `MSMAMLFeatureExtractor` for audio, a
+            tokenizer for text, or an `MSMAMLImageProcessor` for images.
+        tokenizer: tokenizer of a text split.
+        word_vectors: (V, 128) float32 word vectors of a text split, fitted on training documents only. Row 0, of
+            `[PAD]`, is zero. It is None if the vocabulary comes from a checkpoint, which has the vectors.
+        warning: text to show beside every figure that is computed from this split; it is empty unless the protocol is
+            `original`.
+        num_plain_rows: number of rows at the start that are as they were loaded, if `add_new_classes` has appended
+            other rows; otherwise None.
     """
 
     name: str
@@ -56,14 +57,17 @@ class FewShotSplit:
     _row_numbers: Int64[np.ndarray, " n"] = field(kw_only=True)
 
     def rows(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
-        """Raw rows as a new array (m, *row_shape): int16 audio, int32 token ids or uint8 pixels.
+        """Returns raw rows as a new array (m, *row_shape) of int16 samples, int32 token ids or uint8 pixels.
+
+        Args:
+            indices: (m,) indices of rows of the split, in any order.
 
         Raises:
-            IndexError: an index is outside 0..len-1.
+            IndexError: an index is not in the range 0 to n - 1.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"rows {indices.min()} to {indices.max()} asked of a split with {len(self)} rows")
+            raise IndexError(f"indices={indices.min()} to {indices.max()} do not fit a split with {len(self)} rows")
         return self._data.take(self._row_numbers[indices])
 
     def __len__(self) -> int:
@@ -86,16 +90,16 @@ class FewShotSplit:
         name: str = "arrays",
         **fields: Any,
     ) -> FewShotSplit:
-        """A split of data in memory.
+        """Makes a split from data in memory.
 
         Args:
-            rows: (n, ...) raw integers.
-            labels: (n,) in 0..number of classes - 1.
-            source_ids: (n,); each row its own source when left out.
-            modality, split, name, **fields: as the attributes.
+            rows: (n, *row_shape) raw integers.
+            labels: (n,) labels from 0 to the number of classes minus 1.
+            source_ids: (n,) names of the sources of the rows; by default every row is its own source.
+            modality, split, name, **fields: attributes of the split.
 
         Raises:
-            ValueError: lengths differ, or a label is negative or has no name.
+            ValueError: the lengths differ, or a label is negative or has no name.
         """
         numbers = np.asarray(labels, dtype=np.int64)
         sources = np.arange(len(numbers)) if source_ids is None else np.asarray(source_ids)
@@ -121,12 +125,15 @@ class FewShotSplit:
 
 
 def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **fields: Any) -> FewShotSplit:
-    """Builds (or opens) a data set and selects the rows of one split from it.
+    """Builds or opens a data set and selects the rows of one split.
 
     Args:
-        builder: its `protocols()` describe the splits.
-        split, protocol: checked by the caller.
+        builder: builder of the data set, whose `protocols()` describe the splits.
+        split, protocol: names of the split and of the protocol, which the caller has checked.
         **fields: further attributes of the split (`tokenizer`, `word_vectors`, `preprocessor`, `name`).
+
+    Warns:
+        UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.
     """
     if protocol == "original":
         fields["warning"] = ORIGINAL_WARNINGS[builder.modality]
