@@ -1,4 +1,7 @@
-"""Draws docs/data_flow.svg, the picture in the README: `python -m scripts.draw_data_flow`."""
+"""Draws docs/data_flow.svg, the diagram in the README.
+
+python -m scripts.draw_data_flow
+"""
 
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,7 @@ def arrow(
 
 
 def draw() -> Figure:
+    """Draws the whole diagram."""
     figure = Figure(figsize=(10.4, 4.6))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 13), ylim=(0, 5.75))

@@ -239,7 +239,7 @@ def _load_with_tokenizer(
     words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
     if words.pad_token_id != 0:
         raise ValueError(
-            f"tokenizer={str(tokenizer)!r} pads with the id {words.pad_token_id}, but in text rows the id of padding is 0: "
+            f"tokenizer={str(tokenizer)!r} pads with {words.pad_token_id}, but 0 is padding in text rows: "
             "choose a tokenizer that pads with 0"
         )
     if passage_length is None and unit == "passage" and words.model_max_length <= 1_000_000:

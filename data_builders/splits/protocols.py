@@ -36,12 +36,13 @@ ORIGINAL_WARNINGS = {
     **dict.fromkeys(
         ("audio", "text"),
         "protocol 'original' repeats the published set-up, only to reproduce its figure: samples are split without "
-        "regard to class and source, so the test's classes were met in training, and some of its recordings too; a "
-        "class that is short is drawn with replacement, so support and query overlap; word vectors have seen the test "
-        "texts. Such a figure says nothing about new classes; do not set it beside class_disjoint ones",
+        "regard to class and source, so the test classes and some of the test recordings also occur in training; a "
+        "class with too few samples is drawn with replacement, so support and query overlap; and word vectors are "
+        "fitted on the test texts, too. Such a figure says nothing about new classes; do not compare it with figures "
+        "of class_disjoint",
     ),
-    "image": "protocol 'original' of images has disjoint classes, as published (FC100), and is the same as "
-    "class_disjoint here; but beside it the published audio and text mix support and query",
+    "image": "protocol 'original' has disjoint classes for images, as published (FC100), and is the same as "
+    "class_disjoint; but the published audio and text episodes beside it mix support and query",
 }
 _FOLDER = Path(__file__).parent
 

@@ -27,9 +27,8 @@ from .archives import Official, Store, archive_store
 
 MIRROR_VARIABLE = "MSMAML_MIRROR"
 _PREFIX = "resumable+"
-_TIMEOUT = aiohttp.ClientTimeout(
-    total=None, sock_connect=30, sock_read=60
-)  # seconds, without a limit for the whole download
+# In seconds, without a limit for the whole download.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 _CHUNK = 1 << 20  # bytes
 _NETWORK_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
