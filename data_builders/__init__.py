@@ -1,7 +1,8 @@
-"""Few-shot data: builders, protocols and episodes.
+"""Few-shot data: the builders of data sets, the protocols that split them, and the episodes drawn from the splits.
 
-Data go one way: archive -> builder (once, Arrow, memory-mapped) -> split of a protocol -> episode -> meta-batch. The
-names below are those that other packages use; each is imported when it is asked for.
+Data flow in one direction: an archive is built once into memory-mapped Arrow files, a protocol selects the rows of a
+split, episodes are drawn from the split, and episodes are collated into a meta-batch. The package exports the names
+below; each of them is imported only when it is first used.
 """
 
 import importlib
