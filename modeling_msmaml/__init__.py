@@ -29,17 +29,16 @@ if TYPE_CHECKING:
     from .training.trainer import MetaTrainer
     from .training.training_args import MetaTrainingArguments
 
-# Name -> module that it is imported from when it is asked for; the same as above, where type checkers find it.
-_LATER = {
-    "CardContent": ".hub.model_card",
-    "FewShotAccuracy": ".training.metrics",
-    "FewShotClassifier": ".inference.few_shot_classifier",
-    "MetaTrainer": ".training.trainer",
-    "MetaTrainingArguments": ".training.training_args",
-    "ModelCardCallback": ".hub.run_report",
-    "RunReport": ".hub.run_report",
-    "plot_learning_curves": ".hub.learning_curves",
-    "write_model_card": ".hub.model_card",
+_PLACES = {
+    "CardContent": "hub.model_card",
+    "FewShotAccuracy": "training.metrics",
+    "FewShotClassifier": "inference.few_shot_classifier",
+    "MetaTrainer": "training.trainer",
+    "MetaTrainingArguments": "training.training_args",
+    "ModelCardCallback": "hub.run_report",
+    "RunReport": "hub.run_report",
+    "plot_learning_curves": "hub.learning_curves",
+    "write_model_card": "hub.model_card",
 }
 
 AutoConfig.register(MSMAMLConfig.model_type, MSMAMLConfig, exist_ok=True)
@@ -76,12 +75,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LATER[name], __name__), name)
-    globals()[name] = value
-    return value
+    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_PLACES})

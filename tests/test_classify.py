@@ -92,7 +92,7 @@ def test_modality_among_files_of_several_kinds(model_dir, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda folder: None, "is no folder; it should have one sub-folder a class"),
+        (lambda folder: None, "is no folder; it should have one sub-folder per class"),
         (lambda folder: folder.mkdir(), "has no sub-folders"),
         (
             lambda folder: [(folder / name).mkdir(parents=True) for name in CLASSES],

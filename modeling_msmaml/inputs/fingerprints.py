@@ -1,4 +1,4 @@
-"""Hashes of files and texts, for what is stored under them."""
+"""Hashes of files and texts, which serve as keys of stored results and change when the files or texts do."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def files_fingerprint(paths: Iterable[Path]) -> str:
-    """Hash of name, size (bytes) and modification time (ns) of every file: cheap, and new as soon as a file changes."""
+    """
+    Returns a hash of the name, size (bytes) and modification time (ns) of every file. It is cheap to compute and
+    changes as soon as a file does.
+    """
     lines = []
     for path in sorted(paths):
         stat = path.stat()
@@ -15,5 +18,5 @@ def files_fingerprint(paths: Iterable[Path]) -> str:
 
 
 def text_hash(*parts: str) -> str:
-    """SHA-256 of the parts, shortened to 32 hexadecimal digits."""
+    """Returns the SHA-256 hash of the parts, shortened to 32 hexadecimal digits."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

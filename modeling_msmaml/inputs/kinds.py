@@ -1,4 +1,7 @@
-"""The one table of the modalities that people hand in as files, and what their names and containers say."""
+"""
+The table of the modalities that people hand in as files (`KINDS`), and helpers that all readers of inputs share: what
+the name of a file says about its modality, and how files and arrays are taken out of their containers.
+"""
 
 import os
 from pathlib import Path
@@ -10,14 +13,14 @@ from torch import Tensor
 
 class Kind(NamedTuple):
     """
-    What is known of a modality whose inputs are files.
+    How a modality is read from files.
 
     Args:
-        suffixes: of its files, in lower case.
-        part: attribute of the processor that makes its rows.
-        keyword: argument of the processor's call that takes its inputs.
-        key: name of its rows in what that call returns.
-        dtype: of its rows, as NumPy and `datasets` name it.
+        suffixes: suffixes of its files, in lower case.
+        part: attribute of the processor that holds the part for this modality.
+        keyword: argument of the processor's call for inputs of this modality.
+        key: key of the rows in the result of that call.
+        dtype: type of the rows, as NumPy and `datasets` name it.
     """
 
     suffixes: tuple[str, ...]
@@ -42,35 +45,35 @@ _MODALITY_OF_SUFFIX = {suffix: modality for modality, kind in KINDS.items() for 
 
 
 def modality_of_file(path: str | os.PathLike) -> str | None:
-    """The modality that the name of a file says; `None` if it says none."""
+    """Returns the modality of a file by the suffix of its name; `None` for an unknown suffix."""
     return _MODALITY_OF_SUFFIX.get(Path(path).suffix.lower())
 
 
 def listed_suffixes(modality: str | None = None) -> str:
-    """The suffixes of a modality, by default of all, as messages list them."""
+    """Returns the suffixes of a modality (by default of all modalities), separated by commas, for messages."""
     kinds = KINDS.values() if modality is None else [KINDS[modality]]
     return ", ".join(suffix for kind in kinds for suffix in kind.suffixes)
 
 
 def stored_file(item: dict[str, Any]) -> bytes | str:
     """
-    The content or the path of a file, as `datasets` stores it without decoding.
+    Returns the content or the path of a file from the dict in which `datasets` stores it without decoding.
 
     Raises:
-        ValueError: the dict has neither.
+        ValueError: the dict has neither `bytes` nor `path`.
     """
     for key in ("bytes", "path"):
         if item.get(key) is not None:
             return item[key]
-    raise ValueError(f"a dict has 'array' and 'sampling_rate', 'bytes', or 'path'; this one has {sorted(item)}")
+    raise ValueError(f"a dict needs 'array' and 'sampling_rate', 'bytes', or 'path'; this one has {sorted(item)}")
 
 
 def as_array(item: Any) -> np.ndarray:
-    """A tensor, list or array as an array; float64, which is what lists of floats become, as float32."""
+    """Returns a tensor, list or array as an array. float64, the type that lists of floats get, becomes float32."""
     array = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def name_of(source: str | os.PathLike | bytes) -> str:
-    """How messages call a file that is given by its path or by its content."""
+    """Returns how messages name a file that is given by its path or by its content."""
     return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)

@@ -1,4 +1,7 @@
-"""Folders and their metadata.csv -> labelled inputs."""
+"""
+Lists files: those of a folder with one sub-folder per class, or with a `metadata.csv`, as labelled inputs
+(`labelled_files`), and those that a person names for a few-shot classifier (`support_set`, `query_files`).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _METADATA = "metadata.csv"
 
 
 class _File(NamedTuple):
-    """A file by its path relative to the folder, with what `metadata.csv` says of it."""
+    """A file, by its path relative to the folder, with its label and source from `metadata.csv`."""
 
     name: str
     label: str | None = None
@@ -31,21 +34,29 @@ class _File(NamedTuple):
 
 
 def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = None) -> LabelledInputs:
-    """The files of a folder, listed and not read.
+    """Lists the files of a folder as labelled inputs, without reading them.
+
+    The label of a file is that in `metadata.csv` (columns `file_name`, relative to the folder, and optionally `label`
+    and `source`), or else the name of its sub-folder: at the first level below the folder, or at the second if those at
+    the first are splits (train, validation, test).
+
+    Args:
+        data_dir: the folder.
+        modality: the modality of the files; by default the only one that the folder has.
 
     Raises:
-        FileNotFoundError: no such folder, or a file of `metadata.csv` is not there.
-        ValueError: no `data_dir`, no files of the modality, several modalities and none chosen, a file without a class,
-            or a `metadata.csv` that is not as described above.
+        FileNotFoundError: there is no such folder, or `metadata.csv` names a file that does not exist.
+        ValueError: `data_dir` is `None`, there are no files of the modality, there are several modalities and none is
+            chosen, a file of `metadata.csv` has no label, or `metadata.csv` is not as described above.
 
     Warns:
-        UserWarning: files that are left out because they are of another kind, or in no class.
+        UserWarning: files are left out because they are of another kind or in no class.
     """
     if data_dir is None:
-        raise ValueError("data_dir is needed for 'folder': name a folder with one sub-folder a class")
+        raise ValueError("data_dir is needed for 'folder': name a folder with one sub-folder per class")
     root = Path(data_dir).expanduser().absolute()
     if not root.is_dir():
-        raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder; it should have one sub-folder a class")
+        raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder; it should have one sub-folder per class")
     listed = (root / _METADATA).is_file()
     files = _listed_files(root) if listed else _found_files(root)
     modality = _one_modality(files, modality, root)
@@ -80,24 +91,24 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
 
 
 def _read(paths: list[Path], modality: str, number: int) -> Path | str:
-    """A path for the processor to read, or a text."""
+    """Returns the path of a file, for the processor to read, or the content of a text file."""
     return paths[number].read_text(encoding="utf-8-sig") if modality == "text" else paths[number]
 
 
 def _sub_folder(name: str, depth: int) -> str | None:
-    """The class that the place of a file says."""
+    """Returns the class of a file by its sub-folder at a depth; `None` if it lies in none."""
     parts = PurePosixPath(name).parts
     return parts[depth] if len(parts) > depth + 1 else None
 
 
 def _found_files(root: Path) -> list[_File]:
-    """All files below a folder, hidden ones excepted, in the order of their names."""
+    """Returns all files below a folder, except hidden ones, sorted by name."""
     relative = (Path(folder, file).relative_to(root) for folder, _, files in os.walk(root) for file in files)
     return [_File(path.as_posix()) for path in sorted(relative) if not any(part[0] == "." for part in path.parts)]
 
 
 def _listed_files(root: Path) -> list[_File]:
-    """The files of `metadata.csv`, in its order."""
+    """Returns the files of `metadata.csv`, in its order."""
     path = root / _METADATA
     with path.open(newline="", encoding="utf-8-sig") as table:
         reader = csv.DictReader(table)
@@ -112,7 +123,7 @@ def _listed_files(root: Path) -> list[_File]:
         raise ValueError(f"{path} names files outside its folder: {few(wrong)}; file_name is relative to {root}")
     twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
     if twice or not files:
-        raise ValueError(f"{path} lists {len(files)} files, some of them twice: {few(twice)}; list each once")
+        raise ValueError(f"{path} lists {len(files)} files, some of them twice: {few(twice)}; list each file once")
     absent = [file.name for file in files if not (root / file.name).is_file()]
     if absent:
         raise FileNotFoundError(f"{path} lists files that do not exist: {few(absent)}; correct or remove these lines")
@@ -120,7 +131,7 @@ def _listed_files(root: Path) -> list[_File]:
 
 
 def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
-    """The modality asked for, or the only one there is."""
+    """Returns the requested modality, or else the only modality of the files."""
     counts = Counter(file.modality for file in files if file.modality)
     if modality is not None and modality not in KINDS:
         raise ValueError(f"modality={modality!r} does not exist; the modalities are {', '.join(KINDS)}")
@@ -133,7 +144,7 @@ def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
 
 
 def files_in(folder: Path, modality: str | None = None) -> list[Path]:
-    """The files of a modality (by default of any) at any depth of a folder, sorted; hidden ones are left out."""
+    """Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones."""
     found = (path for path in folder.rglob("*") if path.is_file())
     return sorted(
         path
@@ -145,18 +156,25 @@ def files_in(folder: Path, modality: str | None = None) -> list[Path]:
 
 def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], list[str]]:
     """
-    The files in the sub-folders of a folder, and the sub-folder of each.
+    Lists the labelled examples in a folder with one sub-folder per class.
+
+    Args:
+        folder: the folder.
+        modality: the modality of the files; by default any.
+
+    Returns:
+        The files, and for each the name of its sub-folder.
 
     Raises:
-        `FileNotFoundError`: no such folder.
-        `ValueError`: no sub-folder, or one without a file.
+        `FileNotFoundError`: there is no such folder.
+        `ValueError`: there is no sub-folder, or a sub-folder has no files of the modality.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder a class")
+        raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder per class")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     files = {path.name: files_in(path, modality) for path in classes}
     if not files:
-        raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one of its own")
+        raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one")
     if empty := [name for name, own in files.items() if not own]:
         raise ValueError(
             f"{', '.join(str(folder / name) for name in empty)}: no files of these kinds: {listed_suffixes(modality)}"
@@ -166,10 +184,14 @@ def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], 
 
 def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
     """
-    The files that are named, and those of folders that are named.
+    Lists the files that are to be classified.
+
+    Args:
+        queries: names of files, and of folders, which stand for all of their files.
+        modality: the modality of the files in folders; `None` for any.
 
     Raises:
-        `FileNotFoundError`: there is no such file, or none in a folder.
+        `FileNotFoundError`: there is no such file, or a folder has no files of the modality.
     """
     files = []
     for query in map(Path, queries):

@@ -1,4 +1,7 @@
-"""Labelled inputs that are listed and not read yet."""
+"""
+The list of a person's labelled inputs before they are read: what labelled_files.py makes of a folder and
+labelled_tables.py of a data set, for the data builders to read.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from .fingerprints import text_hash
 
 @dataclass(frozen=True)
 class LabelledInputs:
-    """Labelled inputs that have not been read yet; the lists have one entry an input.
+    """Labelled inputs that have not been read yet. The sequences have one entry per input.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         modality: `"audio"`, `"text"` or `"image"`.
-        names: what to call an input in an error.
-        labels: names of classes.
-        sources: the recording or document that an input comes from.
-        splits: the split that it comes in; None when the data have no splits.
-        read: number of an input -> what the processor takes: a path or bytes, and the string itself of a text. Raises
-            ValueError or OSError when it cannot be read.
-        fingerprint: changes when an input does.
+        names: name of each input in error messages.
+        labels: name of the class of each input.
+        sources: the recording or document from which each input comes.
+        splits: name of the split of each input; `None` if the data have no splits.
+        read: function that takes the index of an input and returns what the processor takes: a path, the content of a
+            file, or the string of a text. It raises `ValueError` or `OSError` if the input cannot be read.
+        fingerprint: a hash that changes when an input does.
     """
 
     name: str
@@ -38,11 +41,11 @@ class LabelledInputs:
 
     @property
     def class_names(self) -> list[str]:
-        """All labels, sorted."""
+        """The names of all classes, sorted."""
         return sorted(set(self.labels))
 
     def part(self, numbers: Sequence[int]) -> LabelledInputs:
-        """Some of the inputs."""
+        """Returns the inputs with these indices, without their splits."""
         return replace(
             self,
             names=[self.names[i] for i in numbers],
@@ -58,7 +61,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def few(names: Iterable[str], limit: int = 5) -> str:
-    """The first few of many names, sorted, and how many more there are."""
+    """Returns the first names in sorted order, at most `limit`, and how many more there are, for messages."""
     ordered = sorted(str(PurePosixPath(name)) for name in names)
     more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
     return ", ".join(ordered[:limit]) + more

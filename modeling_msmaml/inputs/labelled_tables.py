@@ -1,4 +1,4 @@
-"""Tables and data sets of the Hub -> labelled inputs."""
+"""Lists the rows of tables and of data sets on the Hub as labelled inputs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ def labelled_tables(
     source_column: str | None = None,
     keep_splits: bool = False,
 ) -> LabelledInputs:
-    """The rows of all splits, not read yet.
+    """Lists the rows of all splits as labelled inputs, without reading sounds and images.
 
     Args:
-        loaded: split -> data set, as `datasets.load_dataset` returns it.
-        name: of the data set.
-        label_column, input_column, source_column, keep_splits: see the docstring of this module.
+        loaded: the data set of each split, as `datasets.load_dataset` returns them.
+        name: name of the data set.
+        label_column: column of the class: a class label, string or integer.
+        input_column: column of the inputs: audio, image or string. By default it is the only audio or image column, or
+            else the only string column.
+        source_column: column of the recording or document from which an input comes. By default each row is a source.
+        keep_splits: whether the splits train, validation and test stay as they are.
 
     Raises:
-        ValueError: a column does not exist or has another type, the input column is not clear, rows have no label, or
-            with `keep_splits` a split has another name than train, validation and test.
+        ValueError: a column does not exist or has a wrong type, there are several possible input columns, rows have no
+            label, or, with `keep_splits`, a split has a name other than train, validation and test.
     """
     features = next(iter(loaded.values())).features
     for option, column in (("label_column", label_column), ("source_column", source_column)):
@@ -62,6 +66,7 @@ def labelled_tables(
 
 
 def _modality(feature: Any) -> str | None:
+    """Returns the modality of a column by its feature; `None` if it cannot be an input."""
     if isinstance(feature, datasets.Audio):
         return "audio"
     if isinstance(feature, datasets.Image):
@@ -69,29 +74,32 @@ def _modality(feature: Any) -> str | None:
     return "text" if getattr(feature, "dtype", None) in ("string", "large_string") else None
 
 
-def _input_column(features: datasets.Features, asked: str | None, others: set, name: str) -> tuple[str, str]:
-    """The column with the inputs, and its modality."""
-    modalities = {column: _modality(feature) for column, feature in features.items() if column not in others}
+def _input_column(
+    features: datasets.Features, asked: str | None, others: set[str | None], name: str
+) -> tuple[str, str]:
+    """Returns the column with the inputs, and its modality."""
+    columns = {column: _modality(feature) for column, feature in features.items() if column not in others}
+    modalities = {column: modality for column, modality in columns.items() if modality is not None}
     found = ", ".join(f"{column} ({features[column]})" for column in features)
     if asked is not None:
-        if not modalities.get(asked):
+        if asked not in modalities:
             raise ValueError(f"input_column={asked!r} is no audio, image or string column of {name}, which has {found}")
         return asked, modalities[asked]
     candidates = [column for column, modality in modalities.items() if modality in ("audio", "image")]
-    candidates = candidates or [column for column, modality in modalities.items() if modality]
+    candidates = candidates or list(modalities)
     if len(candidates) != 1:
         raise ValueError(f"input_column is needed for {name}: its columns are {found}")
     return candidates[0], modalities[candidates[0]]
 
 
 def _undecoded(data: datasets.Dataset, column: str) -> datasets.Dataset:
-    """Sounds and images as the bytes of their files: the processor decodes them."""
+    """Leaves sounds and images as the content of their files, for the processor to decode."""
     feature = data.features[column]
     return data if _modality(feature) == "text" else data.cast_column(column, type(feature)(decode=False))
 
 
 def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
-    """The class of every row, as a string."""
+    """Returns the name of the class of every row."""
     feature, values = data.features[column], data[column][:]
     if getattr(feature, "dtype", None) not in ("string", "large_string", "int64", "int32", "int16", "int8", "bool"):
         raise ValueError(f"label_column={column!r} of {where} is {feature}; a class label, string or integer is needed")
@@ -103,7 +111,7 @@ def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
 
 
 def _read(inputs: list[tuple[datasets.Dataset, int]], column: str, modality: str, number: int) -> str | bytes:
-    """The string, or the bytes or path of a file."""
+    """Returns an input: the string of a text, or the content or path of a file."""
     data, row = inputs[number]
     value = data[row][column]
     if value is None:

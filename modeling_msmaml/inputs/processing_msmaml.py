@@ -1,10 +1,11 @@
-"""From a person's files, arrays, strings and images to the raw integers that the model takes.
+"""The processor that is saved with a model. It encodes files, arrays, strings and images as the raw integers that the
+model takes.
 
-The data builders call the same functions, so that a file gives the same row whichever way it comes in.
+The data builders call the same functions, so that a file gives the same row in training and in use.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
@@ -16,18 +17,23 @@ from .read_audio import read_audio
 from .read_image import read_image
 from .read_text import encode_texts
 
+Part = TypeVar("Part")
+
 
 class MSMAMLFeatureExtractor(FeatureExtractionMixin):
-    """Sounds to int16 samples.
+    """Encodes sounds as int16 samples.
 
     Args:
-        sampling_rate: of the model's input, Hz.
-        duration: of the model's input, seconds; shorter sounds get zeros appended, longer ones are cut.
+        sampling_rate: sampling rate of the model's input, Hz.
+        duration: duration of the model's input, seconds. Zeros are appended to shorter sounds; longer ones are cut.
+
+    Raises:
+        ValueError: an argument is not positive.
     """
 
     model_input_names = ["input_values"]
 
-    def __init__(self, sampling_rate: int = 16_000, duration: float = 5.0, **kwargs):
+    def __init__(self, sampling_rate: int = 16_000, duration: float = 5.0, **kwargs: Any):
         super().__init__(**kwargs)
         if sampling_rate < 1 or duration <= 0:
             raise ValueError(f"sampling_rate={sampling_rate} (Hz) and duration={duration} (s) must be positive")
@@ -36,23 +42,23 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
 
     @property
     def num_samples(self) -> int:
-        """Samples of the model's input."""
+        """The number of samples of the model's input."""
         return round(self.sampling_rate * self.duration)
 
     def __call__(self, audio: Any, sampling_rate: int | None = None, return_tensors: str | None = None) -> BatchFeature:
         """Encodes one or several sounds.
 
         Args:
-            audio: a path, the bytes of a file or a waveform, or what else `read_audio` takes, or a list of these.
-            sampling_rate: of waveforms, Hz; required for them. Files know their own.
+            audio: a sound, or a list of sounds: paths, contents of files, waveforms, and whatever `read_audio` takes.
+            sampling_rate: sampling rate of waveforms, Hz, for which it is required. Files have their own.
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
-            `input_values`: int16 (sounds, num_samples).
+            A batch with `input_values`, int16 (sounds, num_samples).
 
         Raises:
-            ValueError: a waveform without `sampling_rate`, or input that cannot be read.
-            FileNotFoundError: no such file.
+            ValueError: a waveform is given without `sampling_rate`, or a sound cannot be read.
+            FileNotFoundError: there is no such file.
         """
         sounds = audio if isinstance(audio, (list, tuple)) else [audio]
         rows = [read_audio(sound, self.sampling_rate, self.num_samples, sampling_rate) for sound in sounds]
@@ -60,34 +66,37 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
 
 
 class MSMAMLImageProcessor(ImageProcessingMixin):
-    """Images to uint8 pixels.
+    """Encodes images as uint8 pixels.
 
     Args:
         size: height and width of the model's input, pixels.
+
+    Raises:
+        ValueError: the size is not positive.
     """
 
     model_input_names = ["pixel_values"]
 
-    def __init__(self, size: int = 32, **kwargs):
+    def __init__(self, size: int = 32, **kwargs: Any):
         super().__init__(**kwargs)
         if size < 1:
-            raise ValueError(f"size={size} is not possible; it must be positive (pixels)")
+            raise ValueError(f"size={size} must be positive (pixels)")
         self.size = size
 
     def __call__(self, images: Any, return_tensors: str | None = None) -> BatchFeature:
         """Encodes one or several images.
 
         Args:
-            images: a path, the bytes of a file, or what else `read_image` takes, a list of these, or an
-                array of several.
+            images: an image, or a list of images: paths, contents of files, and whatever `read_image` takes. An array
+                of four dimensions holds several images.
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
-            `pixel_values`: uint8 (images, 3, size, size).
+            A batch with `pixel_values`, uint8 (images, 3, size, size).
 
         Raises:
-            ValueError: input that cannot be read.
-            FileNotFoundError: no such file.
+            ValueError: an image cannot be read.
+            FileNotFoundError: there is no such file.
         """
         is_batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
         rows = [read_image(image, self.size) for image in (images if is_batch else [images])]
@@ -95,30 +104,33 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
 
 
 class _PresentParts:
-    """`get_attributes()` of a class lists all parts of a processor, of an instance those that it has."""
+    """
+    `get_attributes`, which transformers calls on classes and on instances: on a class it lists all parts of a
+    processor, on an instance the parts that it has.
+    """
 
-    def __get__(self, processor: "MSMAMLProcessor | None", owner: type):
+    def __get__(self, processor: "MSMAMLProcessor | None", owner: type) -> Callable[[], list[str]]:
         parts = list(_CLASS_OF_PART)
         return lambda: [part for part in parts if processor is None or getattr(processor, part) is not None]
 
 
 class MSMAMLProcessor(ProcessorMixin):
-    """Everything that must be known to turn a person's own data into the model's input; saved with the model.
-
-    A model without a modality has no part for it.
+    """Encodes a person's own data as the model's input. It has one part per modality and is saved with the model.
 
     Args:
-        feature_extractor: for audio.
-        image_processor: for images.
-        tokenizer: for text; its `model_max_length` is the number of tokens of a sample.
+        feature_extractor: the part for audio.
+        image_processor: the part for images.
+        tokenizer: the part for text. Its `model_max_length` is the number of tokens of a sample.
 
     Raises:
-        ValueError: no part at all, or a tokenizer without a usable `model_max_length` or with a padding id other than
-            0.
-        TypeError: a part of another class.
+        ValueError: there is no part, or the tokenizer has no usable `model_max_length` or a padding id other than 0.
+        TypeError: a part has a wrong class.
     """
 
-    get_attributes = _PresentParts()
+    feature_extractor: MSMAMLFeatureExtractor | None
+    image_processor: MSMAMLImageProcessor | None
+    tokenizer: PreTrainedTokenizerFast | None
+    get_attributes: Any = _PresentParts()
 
     def __init__(
         self,
@@ -129,14 +141,14 @@ class MSMAMLProcessor(ProcessorMixin):
         self.chat_template = None
         for part, value in zip(_CLASS_OF_PART, (feature_extractor, image_processor, tokenizer), strict=True):
             if value is not None and not isinstance(value, _CLASS_OF_PART[part]):
-                raise TypeError(f"{part} is a {type(value).__name__}; a {_CLASS_OF_PART[part].__name__} is expected")
+                raise TypeError(f"{part} is a {type(value).__name__}; it must be a {_CLASS_OF_PART[part].__name__}")
             setattr(self, part, value)
         if not self.get_attributes():
             raise ValueError(f"a processor needs at least one of {', '.join(_CLASS_OF_PART)}")
         if tokenizer is not None and (tokenizer.model_max_length > 1_000_000 or tokenizer.pad_token_id != 0):
             raise ValueError(
                 f"the tokenizer has model_max_length={tokenizer.model_max_length} and pad_token_id="
-                f"{tokenizer.pad_token_id}; the first must be the number of tokens of a sample, the second 0"
+                f"{tokenizer.pad_token_id}; the former must be the number of tokens of a sample, the latter 0"
             )
 
     def __call__(
@@ -150,54 +162,56 @@ class MSMAMLProcessor(ProcessorMixin):
         """Encodes inputs of one or several modalities.
 
         Args:
-            images: see `MSMAMLImageProcessor.__call__`.
+            images: images, see `MSMAMLImageProcessor.__call__`.
             text: a string or a list of strings.
-            audio: see `MSMAMLFeatureExtractor.__call__`.
-            sampling_rate: of waveforms in `audio`, Hz.
+            audio: sounds, see `MSMAMLFeatureExtractor.__call__`.
+            sampling_rate: sampling rate of waveforms in `audio`, Hz.
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
-            What was asked for: `pixel_values` uint8 (n, 3, size, size), `input_ids` int32 (n, tokens), `input_values`
-            int16 (n, samples).
+            A batch with, for each kind of input that is given, `pixel_values`, uint8 (n, 3, size, size), `input_ids`,
+            int32 (n, tokens), or `input_values`, int16 (n, samples).
 
         Raises:
-            ValueError: no input, a modality that this processor has no part for, or input that cannot be read.
-            FileNotFoundError: no such file.
+            ValueError: there is no input, the processor has no part for a modality, or an input cannot be read.
+            FileNotFoundError: there is no such file.
         """
         if images is None and text is None and audio is None:
             raise ValueError("nothing to process: give images, text or audio")
-        for argument, value, part in (
-            ("images", images, self.image_processor),
-            ("text", text, self.tokenizer),
-            ("audio", audio, self.feature_extractor),
-        ):
-            if value is not None and part is None:
-                raise ValueError(
-                    f"{argument} was given, but this processor has only {', '.join(self.get_attributes())}"
-                )
-        encoded = {}
-        if images is not None:
-            encoded.update(self.image_processor(images))
-        if text is not None:
+        image_processor = None if images is None else self._part("images", self.image_processor)
+        tokenizer = None if text is None else self._part("text", self.tokenizer)
+        feature_extractor = None if audio is None else self._part("audio", self.feature_extractor)
+        encoded: dict[str, Any] = {}
+        if image_processor is not None:
+            encoded.update(image_processor(images))
+        if tokenizer is not None and text is not None:
             texts = [text] if isinstance(text, str) else list(text)
-            encoded["input_ids"] = encode_texts(self.tokenizer, texts, self.tokenizer.model_max_length)
-        if audio is not None:
-            encoded.update(self.feature_extractor(audio, sampling_rate=sampling_rate))
+            encoded["input_ids"] = encode_texts(tokenizer, texts, tokenizer.model_max_length)
+        if feature_extractor is not None:
+            encoded.update(feature_extractor(audio, sampling_rate=sampling_rate))
         return BatchFeature(encoded, tensor_type=return_tensors or "np")
+
+    def _part(self, argument: str, part: Part | None) -> Part:
+        """Returns the part that reads an argument, or raises `ValueError` if there is none."""
+        if part is None:
+            raise ValueError(f"{argument} was given, but this processor has only {', '.join(self.get_attributes())}")
+        return part
 
     @property
     def model_input_names(self) -> list[str]:
-        """Keys that a call can return."""
+        """The keys that the result of a call can have."""
         keys = {kind.part: kind.key for kind in KINDS.values()}
         return [keys[part] for part in self.get_attributes()]
 
     def to_dict(self) -> dict[str, Any]:
-        """As in `transformers`, with null for every part that is absent."""
+        """Returns the dict of `transformers`, with `None` for every absent part."""
         return {**super().to_dict(), **{part: None for part in _CLASS_OF_PART if getattr(self, part) is None}}
 
     @classmethod
-    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs) -> list:
-        """The parts, in the order of `__init__`; the tokenizer has its own files."""
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: str, processor_dict: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Loads the parts, in the order of the arguments of `__init__`. The tokenizer has files of its own."""
         processor_dict = processor_dict or {}
         parts = [
             None if processor_dict.get(part) is None else _CLASS_OF_PART[part].from_dict(processor_dict[part])

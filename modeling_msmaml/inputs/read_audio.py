@@ -1,4 +1,4 @@
-"""Sounds: a file, its content, a waveform or what `datasets` makes of one -> one raw row."""
+"""Reads a sound (a file, its content, a waveform, or an entry of `datasets`) as one raw row of int16 samples."""
 
 import io
 import os
@@ -20,19 +20,20 @@ _INT16_MAX = 32767
 def read_audio(
     sound: Any, target_rate: int, num_samples: int, sampling_rate: int | None = None, name: str | None = None
 ) -> Int16[np.ndarray, " num_samples"]:
-    """The raw row of one sound.
+    """Reads one sound as a raw row.
 
     Args:
-        sound: a path, the content of a file, a waveform (see `encode_waveform`), a dict of `datasets` (`array` and
-            `sampling_rate`, or `bytes`, or `path`), or a sound that `datasets` decodes when it is asked.
+        sound: a path, the content of a file, a waveform (see `encode_waveform`), a dict of `datasets` (with `array` and
+            `sampling_rate`, with `bytes`, or with `path`), or an audio decoder of `datasets`.
         target_rate: sampling rate of the row, Hz.
         num_samples: length of the row.
-        sampling_rate: of a waveform, Hz; everything else knows its own.
-        name: of the sound, for errors; by default its path.
+        sampling_rate: sampling rate of a waveform, Hz. Files, dicts and decoders have their own.
+        name: name of the sound in error messages; by default its path.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be decoded, a waveform comes without its sampling rate, or see `encode_waveform`.
+        ValueError: the sound cannot be decoded, a waveform is given without its sampling rate, or `encode_waveform`
+            refuses the waveform.
     """
     if isinstance(sound, dict):
         if sound.get("array") is not None:
@@ -55,18 +56,18 @@ def read_audio(
 def decode_audio(
     source: str | os.PathLike | bytes, name: str | None = None
 ) -> tuple[Float32[np.ndarray, "channels samples"], int]:
-    """Decodes a sound file (.wav, .flac, .ogg, .mp3).
+    """Decodes a sound file (.wav, .flac, .ogg or .mp3).
 
     Args:
-        source: a path, or the content of a file.
-        name: of the file, for errors; by default its path.
+        source: path or content of the file.
+        name: name of the file in error messages; by default its path.
 
     Returns:
-        The waveform in [-1, 1] and its sampling rate in Hz.
+        The waveform, in [-1, 1], and its sampling rate, Hz.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be decoded, or holds no samples; the message names the file.
+        ValueError: the file cannot be decoded or has no samples; the message names the file.
     """
     name = name or name_of(source)
     if not isinstance(source, bytes) and not Path(source).is_file():
@@ -84,24 +85,26 @@ def decode_audio(
 def encode_waveform(
     waveform: np.ndarray, sampling_rate: int, target_rate: int, num_samples: int
 ) -> Int16[np.ndarray, " num_samples"]:
-    """The mean of the channels, resampled, exactly `num_samples` long (zeros are appended, or it is cut), as int16.
+    """Returns the mean of the channels, resampled, and cut or padded with zeros to `num_samples` samples, as int16.
 
     Args:
-        waveform: (samples,) or (channels, samples); floats in [-1, 1] (what is beyond is clipped) or int16.
-        sampling_rate: of the waveform, Hz.
-        target_rate: of the result, Hz.
-        num_samples: of the result.
+        waveform: an array of shape (samples,) or (channels, samples), of floats in [-1, 1] (values outside are clipped)
+            or int16.
+        sampling_rate: sampling rate of the waveform, Hz.
+        target_rate: sampling rate of the result, Hz.
+        num_samples: length of the result.
 
     Raises:
-        ValueError: another shape or type, no samples, or values that are not finite.
+        ValueError: the waveform has another shape or type, no samples, or values that are not finite, or
+            `sampling_rate` is not positive.
     """
     waveform = np.asarray(waveform)
     if waveform.dtype == np.int16:
         waveform = waveform.astype(np.float32) / _INT16_MAX
     if not np.issubdtype(waveform.dtype, np.floating):
-        raise ValueError(f"a waveform is float in [-1, 1] or int16, not {waveform.dtype}")
+        raise ValueError(f"a waveform must be float in [-1, 1] or int16, not {waveform.dtype}")
     if waveform.ndim not in (1, 2) or waveform.size == 0:
-        raise ValueError(f"a waveform has shape (samples,) or (channels, samples), not {waveform.shape}")
+        raise ValueError(f"a waveform must have shape (samples,) or (channels, samples), not {waveform.shape}")
     if not np.isfinite(waveform).all():
         raise ValueError("the waveform has values that are not finite")
     mono = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)).reshape(-1, waveform.shape[-1]).mean(0)
@@ -113,6 +116,7 @@ def encode_waveform(
 
 @lru_cache(maxsize=8)
 def _resampler(sampling_rate: int, target_rate: int) -> torchaudio.transforms.Resample:
+    """Returns the resampler for two rates in Hz. It is cached, since its filter takes time to compute."""
     if sampling_rate < 1:
-        raise ValueError(f"sampling_rate={sampling_rate} is not possible; it must be positive (Hz)")
+        raise ValueError(f"sampling_rate={sampling_rate} must be positive (Hz)")
     return torchaudio.transforms.Resample(sampling_rate, target_rate)

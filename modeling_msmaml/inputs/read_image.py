@@ -1,4 +1,4 @@
-"""Pictures: a file, its content, a PIL image, an array or what `datasets` makes of one -> one raw row."""
+"""Reads an image (a file, its content, a PIL image, an array, or an entry of `datasets`) as one raw row of pixels."""
 
 import io
 import os
@@ -12,16 +12,17 @@ from .kinds import as_array, name_of, stored_file
 
 
 def read_image(image: Any, size: int) -> UInt8[np.ndarray, "3 size size"]:
-    """The raw row of one picture: RGB, resized (bilinear, anti-aliased, its aspect ratio is not kept), channels first.
+    """Reads one image as a raw row: RGB, resized (bilinear, anti-aliased, without its aspect ratio), channels first.
 
     Args:
-        image: a path, the content of a file, a PIL image, a dict of `datasets` (`bytes` or `path`), or an array:
-            (height, width), (height, width, 3) or (3, height, width), uint8 or float in [0, 1].
-        size: height and width of the row, pixels. A picture of this size is not resized.
+        image: a path, the content of a file, a PIL image, a dict of `datasets` (with `bytes` or `path`), or an array of
+            shape (height, width), (height, width, 3) or (3, height, width) and type uint8, or float in [0, 1].
+        size: height and width of the row, pixels. An image of this size is not resized.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be decoded (the message names the file), or is an array of another shape, type or range.
+        ValueError: the image cannot be decoded (the message names the file), or the array has another shape, type or
+            range.
     """
     if isinstance(image, dict):
         image = stored_file(image)
@@ -34,7 +35,7 @@ def read_image(image: Any, size: int) -> UInt8[np.ndarray, "3 size size"]:
 
 
 def is_picture(content: bytes) -> bool:
-    """Whether the content of a file is a picture of any kind that Pillow knows."""
+    """Returns whether the content of a file is an image in any format that Pillow knows."""
     try:
         with Image.open(io.BytesIO(content)):
             return True
@@ -43,6 +44,7 @@ def is_picture(content: bytes) -> bool:
 
 
 def _open_image(source: str | os.PathLike | bytes) -> Image.Image:
+    """Decodes an image file, given by its path or content, as RGB."""
     name = name_of(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -54,18 +56,19 @@ def _open_image(source: str | os.PathLike | bytes) -> Image.Image:
 
 
 def _rgb_array(pixels: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
+    """Checks an array and returns it as RGB pixels, channels last. Values in grey are repeated for each colour."""
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     elif pixels.ndim == 3 and pixels.shape[2] != 3 and pixels.shape[0] == 3:
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
         raise ValueError(
-            f"an image has shape (height, width), (height, width, 3) or (3, height, width), not {pixels.shape}"
+            f"an image must have shape (height, width), (height, width, 3) or (3, height, width), not {pixels.shape}"
         )
     if np.issubdtype(pixels.dtype, np.floating):
         if not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError(f"float pixels are in [0, 1]; these are in [{pixels.min()}, {pixels.max()}]")
+            raise ValueError(f"float pixels must be in [0, 1]; these are in [{pixels.min()}, {pixels.max()}]")
         pixels = np.round(pixels * 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
-        raise ValueError(f"pixels are uint8 or float in [0, 1], not {pixels.dtype}")
+        raise ValueError(f"pixels must be uint8, or float in [0, 1], not {pixels.dtype}")
     return np.ascontiguousarray(pixels)

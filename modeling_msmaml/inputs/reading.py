@@ -1,4 +1,7 @@
-"""The one door for inputs that are handed in one by one: which modality they are, and the model's raw rows of them."""
+"""
+The entry point for inputs that a person hands in one by one: takes them apart (`as_list`), infers their modality
+(`infer_modality`), and reads them as the model's raw rows (`read`).
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,22 +23,22 @@ _LONGEST_PATH = 4096
 
 def as_list(inputs: Any, name: str = "inputs") -> list:
     """
-    The inputs one by one.
+    Returns the inputs as a list.
 
     Args:
         inputs: a list, tuple, iterator, array (one input per row), or a column of pandas or `datasets`. A column of
-            sounds is taken as it is stored, for `read_audio` to decode, which needs no torchcodec.
-        name: of the argument, for errors.
+            sounds is not decoded by `datasets`, which would need torchcodec, but later by `read_audio`.
+        name: name of the argument in error messages.
 
     Raises:
-        `ValueError`: one input instead of several, or none at all.
+        `ValueError`: `inputs` is a single input, or empty.
     """
     if not hasattr(inputs, "__iter__") and hasattr(inputs, "__array__") and not isinstance(inputs, Image.Image):
         inputs = np.asarray(inputs)
     if isinstance(inputs, (str, bytes, os.PathLike, dict, Image.Image)) or not hasattr(inputs, "__iter__"):
-        raise ValueError(f"{name} is one {type(inputs).__name__}: give a list, also of a single input")
+        raise ValueError(f"{name} is one {type(inputs).__name__}: give a list, even for a single input")
     if hasattr(inputs, "column_name"):
-        from datasets import Audio  # a column of `datasets`, which is thus loaded already
+        from datasets import Audio  # `inputs` is a column of `datasets`, so the library is loaded already
 
         if isinstance(inputs.features, Audio):
             stored = inputs.source.cast_column(inputs.column_name, Audio(decode=False))
@@ -50,17 +53,21 @@ def infer_modality(
     items: Sequence[Any], modalities: Sequence[str], sampling_rate: int | None = None, name: str = "inputs"
 ) -> str:
     """
-    The modality of some inputs, by their types and the names of files.
+    Infers the modality of inputs from their types and from the names of files.
 
-    A string that ends like a sound or picture file is the path of one, any other string is a text; a text file is given
-    as `pathlib.Path`. Arrays of one dimension are sounds, of three pictures, of two sounds if there is a sampling rate.
+    A string with the suffix of a sound or image file is the path of such a file, and any other string is a text; a text
+    file must be given as `pathlib.Path`. An array of one dimension is a sound, one of three dimensions an image, and
+    one of two dimensions a sound if there is a sampling rate.
 
     Args:
-        modalities: those of the model.
-        sampling_rate: of the arrays, Hz.
+        items: the inputs.
+        modalities: the modalities of the model.
+        sampling_rate: sampling rate of the arrays, Hz.
+        name: name of the argument in error messages.
 
     Raises:
-        `ValueError`: it cannot be told, the inputs are of several modalities, or of one that the model lacks.
+        `ValueError`: the modality cannot be inferred, the inputs have several modalities, or the model does not have
+            their modality.
     """
     found = {}
     for number, item in enumerate(items):
@@ -75,6 +82,7 @@ def infer_modality(
 
 
 def _modality_of(item: Any, sampling_rate: int | None, name: str) -> str:
+    """Infers the modality of one input, see `infer_modality`."""
     if isinstance(item, dict):
         if "array" in item:
             return "audio"
@@ -122,17 +130,19 @@ def read(
     name: str = "inputs",
 ) -> Shaped[Tensor, "inputs ..."]:
     """
-    The model's raw rows of some inputs, as the processor that was saved with it makes them.
+    Reads inputs as the model's raw rows, with the processor that was saved with the model.
 
     Args:
-        items: see [`infer_modality`]. For a registered modality that no processor knows, arrays of one shape.
-        modality: of all of them.
-        processor: of the model.
-        sampling_rate: of waveforms in Hz; files and dicts know their own.
-        name: of the argument, for errors.
+        items: inputs, see [`infer_modality`]. For a registered modality without a part in the processor, arrays that
+            have the same shape.
+        modality: the modality of all inputs.
+        processor: the processor of the model.
+        sampling_rate: sampling rate of waveforms, Hz. Files and dicts have their own.
+        name: name of the argument in error messages.
 
     Raises:
-        `FileNotFoundError`, `ValueError`: what cannot be read, by its number and name.
+        `FileNotFoundError`: a file does not exist; the message gives the index of the input and the name of the file.
+        `ValueError`: an input cannot be read (the message likewise), or the processor has no part for the modality.
     """
     if modality not in KINDS:
         return torch.from_numpy(np.stack([as_array(item) for item in items]))
@@ -148,14 +158,15 @@ def read(
     options = {"sampling_rate": sampling_rate} if modality == "audio" else {}
 
     def row(item: Any) -> np.ndarray:
-        return processor(**{kind.keyword: [item]}, **options)[kind.key][0]
+        arguments: dict[str, Any] = {kind.keyword: [item], **options}
+        return processor(**arguments)[kind.key][0]
 
     rows = [_numbered(f"{name}[{number}]", row, item) for number, item in enumerate(items)]
     return torch.from_numpy(np.stack(rows))
 
 
 def _numbered(name: str, function: Callable[[Any], Any], item: Any) -> Any:
-    """The result of one input; an error says which input it is about."""
+    """Returns `function(item)`. The message of an error begins with the name of the input."""
     try:
         return function(item)
     except FileNotFoundError as error:

@@ -1,10 +1,19 @@
 """
-One layer of T tasks: convolution, batch norm, scale and shift, ReLU; its derivative, and the derivative of that. Parts
-of scripted functions.
+One layer of the networks for T tasks (convolution, batch norm, scale and shift, ReLU), its gradients, and the gradients
+of those: the functions that conv_norm.py compiles with TorchScript, which is why their shapes stand here and not in
+annotations.
 
-Shapes: inputs and outputs (T, batch, length, channels); y, the convolution less its mean, and what belongs to it as
-rows (T, batch * length, channels); r and means over rows (T, 1, channels); weight (T, out_channels, in_channels,
-kernel); scale and shift (T, out_channels). With n = y r and g the derivative by what the ReLU sees.
+A layer computes
+
+    y = conv1d(inputs, weight) - its mean,  r = 1 / sqrt(mean(y^2) + eps),  n = y r
+    z = n scale + shift,  outputs = relu(z)
+
+where every mean is over the rows (batch and length) of one task and channel. `grad_x` is the gradient of the loss with
+respect to x, and g stands for `grad_z`. In the second-order functions `gg_x` is the gradient of the loss with respect
+to `grad_x`, on which the outer loss depends because the inner loop has used it.
+
+Shapes: inputs and outputs (T, batch, length, channels); y, z, n, g as rows (T, batch * length, channels); r (`rstd`)
+and means over rows (T, 1, channels); weight (T, out_channels, in_channels, kernel); scale and shift (T, out_channels).
 """
 
 import torch
@@ -14,46 +23,57 @@ from .convolution import fold, to_matrix, to_weight, windows
 
 
 def convolve(inputs: Tensor, weight: Tensor, eps: float, stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    """y and r = 1 / sqrt(variance + eps)."""
+    """Returns y and r."""
     y = torch.bmm(windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
-    # PyTorch's own batch norm adds up one row after the other, ten times less exactly: where that puts a value on the
-    # other side of zero, the ReLU makes the gradient jump.
+    # PyTorch's own batch norm adds up one row after the other, which is ten times less exact: where that moves a value
+    # to the other side of zero, the ReLU makes the gradient jump.
     y.sub_(y.mean(dim=[1], keepdim=True))
     return y, torch.rsqrt(y.square().mean(dim=[1], keepdim=True) + eps)
 
 
 def activate(y: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, batch: int) -> Tensor:
-    """Outputs."""
+    """Returns relu(n scale + shift) as sequences, (T, batch, length, channels)."""
     outputs = torch.addcmul(shift.unsqueeze(1), y, rstd * scale.unsqueeze(1)).relu_()
     return outputs.view(y.shape[0], batch, y.shape[1] // batch, y.shape[2])
 
 
 def through_relu_and_norm(
-    outer: Tensor, outputs: Tensor, y: Tensor, rstd: Tensor, scale: Tensor, eps: float
+    grad_outputs: Tensor, outputs: Tensor, y: Tensor, rstd: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """g, and for the derivative by outputs those by y, scale and shift, the latter two (T, 1, channels)."""
-    g = _where_positive(outer, outputs)
-    by_y, g_n, g_1 = _through_norm(g, y, rstd, scale, eps)
-    return g, by_y, g_n * y.shape[1], g_1 * y.shape[1]
+    """
+    Backward pass from the outputs to y.
+
+        g = grad_outputs where outputs > 0, else 0
+        grad_y = k (g - mean(g) - n mean(g n))    with k = r scale
+        grad_scale = sum(g n),  grad_shift = sum(g)
+
+    (Ioffe and Szegedy 2015, arXiv 1502.03167, section 3.)
+
+    Returns:
+        g, `grad_y`, `grad_scale` and `grad_shift`, the latter two of shape (T, 1, channels).
+    """
+    g = _where_positive(grad_outputs, outputs)
+    grad_y, mean_gn, mean_g = _through_norm(g, y, rstd, scale, eps)
+    return g, grad_y, mean_gn * y.shape[1], mean_g * y.shape[1]
 
 
 def through_convolution(
-    by_y: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, need_inputs: bool
+    grad_y: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, need_inputs: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Derivatives by inputs (if needed) and weight for the one by y."""
-    by_inputs: Tensor | None = None
+    """Backward pass from y to the convolution's arguments: returns `grad_inputs` (if needed) and `grad_weight`."""
+    grad_inputs: Tensor | None = None
     if need_inputs:
-        by_inputs = fold(torch.bmm(by_y, to_matrix(weight).transpose(1, 2)), inputs.shape, stride, padding)
+        grad_inputs = fold(torch.bmm(grad_y, to_matrix(weight).transpose(1, 2)), list(inputs.shape), stride, padding)
     kernel = weight.shape[3]
-    by_weight = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), by_y)
-    return by_inputs, to_weight(by_weight, kernel)
+    grad_weight = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), grad_y)
+    return grad_inputs, to_weight(grad_weight, kernel)
 
 
 def second_gradients(
-    to_inputs: Tensor | None,
-    to_kernel: Tensor | None,
-    to_scale: Tensor | None,
-    to_shift: Tensor | None,
+    gg_inputs: Tensor | None,
+    gg_weight: Tensor | None,
+    gg_scale: Tensor | None,
+    gg_shift: Tensor | None,
     g: Tensor,
     outputs: Tensor,
     y: Tensor,
@@ -67,68 +87,78 @@ def second_gradients(
     need_inputs: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor]:
     """
-    Derivatives by outer, y, inputs (if needed), weight and scale for those by the derivatives by inputs, weight, scale
-    and shift that the two functions above give.
+    Backward pass through the two functions above, `through_relu_and_norm` and `through_convolution`.
 
-    With v, p, q the derivatives by the one by y, by scale and by shift, those by g, n, r and scale are sums over few
-    products an element, with k = r scale:
+    Write v = `gg_y` (what `gg_inputs` and `gg_weight` give through the convolution), p = `gg_scale`, q = `gg_shift`,
+    k = r scale and u = g - mean(g) - n mean(g n). Then the gradients of the loss are
 
-        k (v - mean(v) - n mean(v n)) + n p + q
-        -k (v mean(g n) + g mean(v n)) + g p
-        scale sum(v u), r sum(v u)                                with u = g - mean(g) - n mean(g n)
+        with respect to g:      k (v - mean(v) - n mean(v n)) + n p + q
+        with respect to n:      -k (v mean(g n) + g mean(v n)) + g p
+        with respect to r:      scale sum(v u)
+        with respect to scale:  r sum(v u)
+
+    and, since n = y r and r is a function of y, the second and third together are
+
+        with respect to y:      -k r (mean(g n) (v - mean(v) - n mean(v n)) + mean(v n) u)
+                                + r p u - scale r^2 mean(v u) n
+
+    Arguments that are `None` stand for zero.
+
+    Returns:
+        The gradients with respect to `grad_outputs`, y, inputs (if needed), weight and scale, the last of shape
+        (T, 1, channels). `None` stands for zero.
     """
     kernel = weight.shape[3]
-    by_y, g_n, g_1 = _through_norm(g, y, rstd, scale, eps)
+    grad_y, mean_gn, mean_g = _through_norm(g, y, rstd, scale, eps)
     v: Tensor | None = None
-    by_inputs: Tensor | None = None
-    by_weight: Tensor | None = None
-    if to_inputs is not None:
-        moved = windows(to_inputs, kernel, stride, padding)
+    to_inputs: Tensor | None = None
+    to_kernel: Tensor | None = None
+    if gg_inputs is not None:
+        moved = windows(gg_inputs, kernel, stride, padding)
         v = torch.bmm(moved, to_matrix(weight))
-        by_weight = to_weight(torch.bmm(moved.transpose(1, 2), by_y), kernel)
-    if to_kernel is not None:
-        matrix, patches = to_matrix(to_kernel), windows(inputs, kernel, stride, padding)
+        to_kernel = to_weight(torch.bmm(moved.transpose(1, 2), grad_y), kernel)
+    if gg_weight is not None:
+        matrix, patches = to_matrix(gg_weight), windows(inputs, kernel, stride, padding)
         v = torch.bmm(patches, matrix) if v is None else v.baddbmm_(patches, matrix)
         if need_inputs:
-            by_inputs = fold(torch.bmm(by_y, matrix.transpose(1, 2)), inputs.shape, stride, padding)
+            to_inputs = fold(torch.bmm(grad_y, matrix.transpose(1, 2)), list(inputs.shape), stride, padding)
     if v is None:
-        to_g, v_n, v_u = torch.zeros_like(y), torch.zeros_like(rstd), torch.zeros_like(rstd)
+        to_g, mean_vn, mean_vu = torch.zeros_like(y), torch.zeros_like(rstd), torch.zeros_like(rstd)
     else:
-        to_g, v_n, v_1 = _through_norm(v, y, rstd, scale, eps)
-        v_u = v.mul_(g).mean(dim=[1], keepdim=True)
-        v_u.addcmul_(v_1, g_1, value=-1).addcmul_(v_n, g_n, value=-1)
-    # Through n, then through r, which is in n too: by_r d r / d y = -scale mean(v u) r^2 n.
-    by_scale = rstd * v_u
-    second = y * -(scale.unsqueeze(1) * by_scale * rstd * rstd)
-    second.addcmul_(to_g, g_n * rstd, value=-1).addcmul_(by_y, v_n * rstd, value=-1)
-    if to_scale is not None:
-        p = to_scale.unsqueeze(1) * rstd
-        to_g = torch.addcmul(to_g, y, p)
-        u = (g - g_1).addcmul_(y, g_n * rstd, value=-1)
-        second.addcmul_(u, p)
-    if to_shift is not None:
-        to_g = to_g + to_shift.unsqueeze(1)
-    to_outer = _where_positive(to_g.view(outputs.shape), outputs).view(outputs.shape)
-    return to_outer, second, by_inputs, by_weight, by_scale * y.shape[1]
+        to_g, mean_vn, mean_v = _through_norm(v, y, rstd, scale, eps)
+        mean_vu = v.mul_(g).mean(dim=[1], keepdim=True)
+        mean_vu.addcmul_(mean_v, mean_g, value=-1).addcmul_(mean_vn, mean_gn, value=-1)
+    to_scale = rstd * mean_vu
+    to_y = y * -(scale.unsqueeze(1) * to_scale * rstd * rstd)
+    to_y.addcmul_(to_g, mean_gn * rstd, value=-1).addcmul_(grad_y, mean_vn * rstd, value=-1)
+    if gg_scale is not None:
+        rp = gg_scale.unsqueeze(1) * rstd
+        to_g = torch.addcmul(to_g, y, rp)
+        u = (g - mean_g).addcmul_(y, mean_gn * rstd, value=-1)
+        to_y.addcmul_(u, rp)
+    if gg_shift is not None:
+        to_g = to_g + gg_shift.unsqueeze(1)
+    to_grad_outputs = _where_positive(to_g.view(outputs.shape), outputs).view(outputs.shape)
+    return to_grad_outputs, to_y, to_inputs, to_kernel, to_scale * y.shape[1]
 
 
 def _through_norm(rows: Tensor, y: Tensor, rstd: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """k (x - mean(x) - n mean(x n)), mean(x n) and mean(x) of rows x, with k = r scale."""
+    """Returns k (x - mean(x) - n mean(x n)), mean(x n) and mean(x) for rows x, with k = r scale."""
     single = rows.dtype == torch.float32 or rows.dtype == torch.float64
     if rows.shape[0] == 1 and single and y.dtype == rows.dtype:
-        # One function in fewer passes, but of one task.
+        # PyTorch's function needs fewer passes over memory, but takes a single task.
         r, part = rstd[0, 0], 1.0 / y.shape[1]
         through, sum_n, sum_1 = torch.ops.aten.native_batch_norm_backward(
             rows[0], y[0], scale[0].contiguous(), None, None, torch.zeros_like(r), r, True, eps, [True, True, True]
         )
         return through.unsqueeze(0), sum_n.mul_(part).view_as(rstd), sum_1.mul_(part).view_as(rstd)
-    # Means, since sums over many rows could leave the range of float16.
+    # Means are taken, since sums over many rows could leave the range of float16.
     factor = rstd * scale.unsqueeze(1)
     mean_1, mean_n = rows.mean(dim=[1], keepdim=True), (rows * y).mean(dim=[1], keepdim=True).mul_(rstd)
     through = torch.addcmul(-mean_1 * factor, rows, factor).addcmul_(y, mean_n * rstd * factor, value=-1)
     return through, mean_n, mean_1
 
 
-def _where_positive(outer: Tensor, outputs: Tensor) -> Tensor:
-    """The derivative by what a ReLU made `outputs` of, as rows without gaps."""
-    return torch.ops.aten.threshold_backward(outer, outputs, 0).contiguous().flatten(1, 2)
+def _where_positive(gradient: Tensor, outputs: Tensor) -> Tensor:
+    """Backward pass through the ReLU that gave `outputs`: returns contiguous rows, (T, batch * length, channels)."""
+    return torch.ops.aten.threshold_backward(gradient, outputs, 0).contiguous().flatten(1, 2)

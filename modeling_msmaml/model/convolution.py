@@ -1,11 +1,14 @@
 """
-1-D convolution of T tasks with a kernel each, as one matrix product a derivative, with its first and second derivatives
-written out.
+A 1-D convolution for T tasks, each with its own kernel, written as matrix products together with its first and second
+derivatives.
 
-Samples lie below each other, channels last. Each window of K positions is copied into a row of K C values, so that a
-convolution is one product of (T, batch * new_length, K C) with (T, K C, outputs). The derivative by the inputs goes the
-other way: one product gives a row for each window, and windows are added up where they overlap.
+Sequences are stored with channels last. Each window of K positions is copied into a row of K * C values, so that the
+convolution is one product of shapes (T, batch * new_length, K C) and (T, K C, out_channels). The gradient with respect
+to the inputs takes the opposite way: one product gives a row for each window, and windows are summed where they
+overlap.
 """
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,14 +26,21 @@ def conv1d(
     padding: int = 0,
 ) -> Float[Tensor, "T batch out_channels new_length"]:
     """
-    The values of `F.conv1d` for T tasks with a kernel each; it can be differentiated twice.
+    Computes what `F.conv1d` does, for T tasks that have a kernel each. It can be differentiated twice.
 
-    `F.conv1d` is not used because its CPU kernel returns wrong float32 input gradients for some strided shapes (oneDNN
-    3.12 with AVX-512 and two or more threads: kernel 5, stride 2, padding 1 at length 61, which the reference network
-    meets), and because a kernel for each task would be a slow grouped convolution.
+    `F.conv1d` is not used because its CPU kernel returns wrong float32 gradients with respect to the inputs for some
+    strided shapes (oneDNN 3.12 with AVX-512 and two or more threads: kernel 5, stride 2, padding 1 at length 61, which
+    occurs in the reference network), and because one kernel per task would make it a slow grouped convolution.
 
-    The result lies in memory with channels last, and inputs are read without a copy if they do too, the weight if it
-    lies as `kernel_layout` leaves it.
+    Args:
+        inputs: sequences; they are read without a copy if channels are last in memory.
+        weight: kernels; they are read without a copy if they are laid out by `kernel_layout`.
+        bias: one value per output channel.
+        stride: distance between windows, in positions.
+        padding: number of zeros that are appended to either end of a sequence.
+
+    Returns:
+        Sequences of length (length + 2 * padding - kernel) // stride + 1, with channels last in memory.
 
     Raises:
         `ValueError`: `inputs` are shorter than one window.
@@ -42,8 +52,10 @@ def conv1d(
 
 def check_length(length: int, kernel: int, padding: int) -> None:
     """
+    Checks that a sequence of this length has room for a window.
+
     Raises:
-        `ValueError`: a sequence of this length is shorter than one window.
+        `ValueError`: the sequence is shorter than one window.
     """
     if length + 2 * padding < kernel:
         raise ValueError(
@@ -53,34 +65,38 @@ def check_length(length: int, kernel: int, padding: int) -> None:
 
 
 def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> Tensor:
-    """The same values in the order in memory that `conv1d` reads without a copy: kernel, inputs, outputs."""
+    """Returns the same tensor, laid out in memory as `conv1d` reads it without a copy: kernel, inputs, outputs."""
     return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
-# Parts of scripted functions. Shapes: sequences (T, batch, length, channels), rows (T, batch * length, channels),
-# windows (T, batch * new_length, kernel * channels), weight (T, out_channels, in_channels, kernel), matrix (T, kernel *
-# in_channels, out_channels). What was just made lies without gaps, and is cut by strides: one operation for three.
+# The functions below are compiled with TorchScript, which takes no annotations of shapes. Shapes: sequences (T, batch,
+# length, channels), rows (T, batch * length, channels), windows (T, batch * new_length, kernel * channels), weight (T,
+# out_channels, in_channels, kernel), matrix (T, kernel * in_channels, out_channels). New tensors are contiguous, so
+# `as_strided` can take parts of them: one operation instead of three.
 
 
 def to_matrix(weight: Tensor) -> Tensor:
+    """Returns the weight as a matrix, by which windows are multiplied."""
     return weight.permute(0, 3, 2, 1).flatten(1, 2)
 
 
 def to_weight(matrix: Tensor, kernel: int) -> Tensor:
+    """The inverse of `to_matrix`, for a kernel of `kernel` positions."""
     tasks, number, outputs = matrix.shape
     return matrix.view(tasks, kernel, number // kernel, outputs).permute(0, 3, 2, 1)
 
 
 def number_of_windows(length: int, kernel: int, stride: int, padding: int) -> int:
+    """Returns how many windows a sequence has: the length of the convolution's result."""
     return (length + 2 * padding - kernel) // stride + 1
 
 
 def windows(sequences: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
-    """A row for each window, zero where it reaches beyond the sequence."""
+    """Returns one row per window of the sequences, with zeros where the window reaches beyond the sequence."""
     tasks, batch, length, channels = sequences.shape
     number, width = number_of_windows(length, kernel, stride, padding), kernel * channels
     result = torch.empty([tasks, batch, number, width], dtype=sequences.dtype, device=sequences.device)
-    # Windows from `first` to before `end` lie within the sequence.
+    # The windows `first` to `end - 1` lie within the sequence.
     first = min((padding + stride - 1) // stride, number)
     end = max(min((length + padding - kernel) // stride + 1, number), first)
     if length < kernel:
@@ -114,11 +130,15 @@ def windows(sequences: Tensor, kernel: int, stride: int, padding: int) -> Tensor
 
 
 def fold(rows: Tensor, shape: list[int], stride: int, padding: int) -> Tensor:
-    """Sequences of `shape` that sum up windows, which lie without gaps: the transpose of `windows` as a linear map."""
+    """
+    Returns sequences of `shape` (T, batch, length, channels) in which the windows in `rows` (contiguous) are summed
+    where they overlap: the transpose of `windows`, taken as a linear map.
+    """
     tasks, batch, length, channels = shape
     window, width = rows.shape[2], stride * channels
     samples, number = tasks * batch, rows.shape[1] // batch
-    # `stride` positions a row: the windows' first, second, ... positions of as many lie in rows below each other.
+    # With `stride` positions to a row, the first `stride` positions of consecutive windows fill consecutive rows, and
+    # so do their next `stride` positions, one row further down.
     positions = (length + 2 * padding + stride - 1) // stride
     result = torch.empty([samples, positions, width], dtype=rows.dtype, device=rows.device)
     sample = positions * width
@@ -140,6 +160,9 @@ def fold(rows: Tensor, shape: list[int], stride: int, padding: int) -> Tensor:
     )
 
 
+# `grad_x` is the gradient of the loss with respect to x, `gg_x` that with respect to `grad_x`.
+
+
 @scripted
 def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     rows = torch.baddbmm(bias.unsqueeze(1), windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
@@ -148,72 +171,85 @@ def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor, stride: int, padding
 
 @scripted
 def _gradients(
-    outer: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, by_inputs: bool
+    grad_outputs: Tensor, inputs: Tensor, weight: Tensor, stride: int, padding: int, need_inputs: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Derivatives by inputs (if asked for), weight and bias for the derivative by outputs."""
-    kernel, rows = weight.shape[3], outer.flatten(1, 2)
-    to_inputs: Tensor | None = None
-    if by_inputs:
-        to_inputs = fold(torch.bmm(rows, to_matrix(weight).transpose(1, 2)), inputs.shape, stride, padding)
+    """Returns `grad_inputs` (if needed), `grad_weight` and `grad_bias`."""
+    kernel, rows = weight.shape[3], grad_outputs.flatten(1, 2)
+    grad_inputs: Tensor | None = None
+    if need_inputs:
+        grad_inputs = fold(torch.bmm(rows, to_matrix(weight).transpose(1, 2)), list(inputs.shape), stride, padding)
     matrix = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), rows)
-    return to_inputs, to_weight(matrix, kernel), rows.sum(dim=[1])
+    return grad_inputs, to_weight(matrix, kernel), rows.sum(dim=[1])
 
 
 @scripted
 def _second_gradients(
-    outer: Tensor,
+    grad_outputs: Tensor,
     inputs: Tensor,
     weight: Tensor,
-    by_inputs: Tensor | None,
-    by_weight: Tensor | None,
-    by_bias: Tensor | None,
+    gg_inputs: Tensor | None,
+    gg_weight: Tensor | None,
+    gg_bias: Tensor | None,
     stride: int,
     padding: int,
     need_inputs: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Derivatives by the three arguments of `_gradients` for those by its three results."""
-    kernel, rows = weight.shape[3], outer.flatten(1, 2)
-    result = torch.zeros_like(rows) if by_bias is None else by_bias.unsqueeze(1).expand_as(rows)
+    """
+    Backward pass through `_gradients`: returns the gradients of the loss with respect to `grad_outputs`, inputs (if
+    needed) and weight. `None` stands for zero.
+    """
+    kernel, rows = weight.shape[3], grad_outputs.flatten(1, 2)
+    to_grad_outputs = torch.zeros_like(rows) if gg_bias is None else gg_bias.unsqueeze(1).expand_as(rows)
     to_inputs: Tensor | None = None
     to_kernel: Tensor | None = None
-    if by_inputs is not None:
-        moved = windows(by_inputs, kernel, stride, padding)
-        result = torch.baddbmm(result, moved, to_matrix(weight))
+    if gg_inputs is not None:
+        moved = windows(gg_inputs, kernel, stride, padding)
+        to_grad_outputs = torch.baddbmm(to_grad_outputs, moved, to_matrix(weight))
         to_kernel = to_weight(torch.bmm(moved.transpose(1, 2), rows), kernel)
-    if by_weight is not None:
-        matrix = to_matrix(by_weight)
-        result = torch.baddbmm(result, windows(inputs, kernel, stride, padding), matrix)
+    if gg_weight is not None:
+        matrix = to_matrix(gg_weight)
+        to_grad_outputs = torch.baddbmm(to_grad_outputs, windows(inputs, kernel, stride, padding), matrix)
         if need_inputs:
-            to_inputs = fold(torch.bmm(rows, matrix.transpose(1, 2)), inputs.shape, stride, padding)
-    return result.contiguous().view(outer.shape), to_inputs, to_kernel
+            to_inputs = fold(torch.bmm(rows, matrix.transpose(1, 2)), list(inputs.shape), stride, padding)
+    return to_grad_outputs.contiguous().view(grad_outputs.shape), to_inputs, to_kernel
 
 
 class _Convolution(torch.autograd.Function):
+    """The convolution as a node of autograd's graph."""
+
     @staticmethod
-    def forward(ctx, inputs, weight, bias, stride, padding):
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.stride, ctx.padding = stride, padding
         return _convolve(inputs, weight, bias, stride, padding)
 
     @staticmethod
-    def backward(ctx, outer):
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
         inputs, weight = ctx.saved_tensors
-        arguments = outer, inputs, weight, ctx.stride, ctx.padding, ctx.needs_input_grad[0]
+        arguments = *gradients, inputs, weight, ctx.stride, ctx.padding, ctx.needs_input_grad[0]
         return *_ConvolutionGradient.apply(*arguments), None, None
 
 
 class _ConvolutionGradient(torch.autograd.Function):
-    """The derivatives by inputs, weight and bias, as functions of the one by the outputs, of inputs and of weight."""
+    """The gradients with respect to inputs, weight and bias as functions of `grad_outputs`, inputs and weight."""
 
     @staticmethod
-    def forward(ctx, outer, inputs, weight, stride, padding, by_inputs):
+    def forward(
+        ctx: Any,
+        grad_outputs: Tensor,
+        inputs: Tensor,
+        weight: Tensor,
+        stride: int,
+        padding: int,
+        need_inputs: bool,
+    ) -> Any:
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(outer, inputs, weight)
+        ctx.save_for_backward(grad_outputs, inputs, weight)
         ctx.stride, ctx.padding = stride, padding
-        return _gradients(outer, inputs, weight, stride, padding, by_inputs)
+        return _gradients(grad_outputs, inputs, weight, stride, padding, need_inputs)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, to_inputs, to_weight, to_bias):
-        sizes = ctx.stride, ctx.padding, ctx.needs_input_grad[1]
-        return *_second_gradients(*ctx.saved_tensors, to_inputs, to_weight, to_bias, *sizes), None, None, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        settings = ctx.stride, ctx.padding, ctx.needs_input_grad[1]
+        return *_second_gradients(*ctx.saved_tensors, *gradients, *settings), None, None, None

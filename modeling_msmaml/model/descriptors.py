@@ -1,4 +1,7 @@
-"""A sample's descriptor: pooled statistics of its feature map, partially whitened; fitted, not trained."""
+"""
+The descriptor of a sample: statistics of its feature map, projected on principal components and partially whitened. It
+is fitted to training samples, not trained, and stands beside the features of the task network.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,16 +15,16 @@ from transformers import initialization as init
 
 class DescriptorStatistics(NamedTuple):
     """
-    What a modality's descriptor is made of.
+    Which statistics form the descriptor of a modality, and how they are scaled.
 
     Args:
-        function: maps (batch, ...) -> statistics (batch, number).
-        number: how many.
-        standardise: whether each is divided by its standard deviation over the training samples before principal
-            components are taken: for statistics of different kinds.
-        whitening: every component is divided by its standard deviation to this power: 0 leaves principal components
-            as they are (the first ones drown the others), 1 whitens them (most are noise). Not used where groups of
-            samples are given, see `Descriptor.fit_statistics`.
+        function: computes the statistics (batch, number) of feature maps (batch, ...).
+        number: number of statistics.
+        standardise: whether each statistic is divided by its standard deviation over the training samples before
+            principal components are computed. It should be, if the statistics are of different kinds.
+        whitening: power of its standard deviation by which each principal component is divided. 0 leaves the components
+            as they are, so that the first ones dominate; 1 whitens them fully, although most are noise. Not used where
+            groups of samples are given, see `Descriptor.fit_statistics`.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -32,13 +35,16 @@ class DescriptorStatistics(NamedTuple):
 
 class Descriptor(nn.Module):
     """
-    Statistics of a map, projected on their principal components over the training samples, partially whitened, and
-    scaled to unit length.
+    Computes the descriptor of feature maps: their statistics, projected on principal components over the training
+    samples, partially whitened, and scaled to unit length.
 
     Args:
-        statistics: of which maps.
-        size: components that are kept; those beyond the number of statistics are zero.
+        statistics: which statistics are computed.
+        size: number of components. Those beyond the rank of the statistics are zero.
     """
+
+    mean: Float[Tensor, " number"]
+    projection: Float[Tensor, "number size"]
 
     def __init__(self, statistics: DescriptorStatistics, size: int):
         super().__init__()
@@ -48,26 +54,31 @@ class Descriptor(nn.Module):
 
     @property
     def size(self) -> int:
+        """The number of components."""
         return self.projection.shape[1]
 
     def reset_parameters(self) -> None:
-        """A random projection, until it is fitted."""
+        """Draws a random projection, which serves until the descriptor is fitted."""
         init.zeros_(self.mean)
         init.normal_(self.projection, std=self.projection.shape[0] ** -0.5)
 
     def fit(self, maps: Float[Tensor, "samples ..."], groups: Int[Tensor, " samples"] | None = None) -> None:
-        """Principal components of the training samples' statistics; components beyond their rank become zero."""
+        """
+        Fits the descriptor to the feature maps of training samples, see `fit_statistics` for the arguments and errors.
+        """
         self.fit_statistics(torch.cat([self.statistics.function(part) for part in maps.split(256)]), groups)
 
     def fit_statistics(
         self, values: Float[Tensor, "samples number"], groups: Int[Tensor, " samples"] | None = None
     ) -> None:
         """
-        The same, from the statistics themselves.
+        Fits the descriptor to the statistics of training samples: computes their principal components and whitens them.
+        Components beyond the rank of the statistics become zero.
 
         Args:
-            groups: which samples belong together, such as those of one source. Then `whitening` is not used: components
-                are divided by what they vary within groups, see `within_group_whitening`.
+            values: statistics of the training samples.
+            groups: number of the group of each sample, such as its source. If given, components are whitened by their
+                covariance within groups, see `within_group_whitening`, instead of by the power `whitening`.
 
         Raises:
             `ValueError`: no group has two samples.
@@ -89,7 +100,7 @@ class Descriptor(nn.Module):
 
     @torch.no_grad()
     def forward(self, maps: Float[Tensor, "..."]) -> Float[Tensor, "... size"]:
-        """Unit vectors."""
+        """Returns the descriptors, which are unit vectors."""
         values = self.statistics.function(maps)
         projection = self.projection.to(values.dtype)
         return F.normalize((values - self.mean.to(values.dtype)) @ projection, dim=-1)
@@ -99,19 +110,27 @@ def within_group_whitening(
     values: Float[Tensor, "samples size"], groups: Int[Tensor, " samples"]
 ) -> Float[Tensor, "size size"]:
     """
-    (W / w + I) ** -1/2, where W is the covariance of samples about the mean of their group and w its mean variance.
+    Returns (W / w + I) ** -1/2, where W is the covariance of samples about the mean of their group and w is the mean of
+    its eigenvalues.
 
-    Directions in which samples of one group differ count less: within-class covariance normalisation of principal
-    components (Hatch, Kajarekar and Stolcke 2006, "Within-Class Covariance Normalization for SVM-based Speaker
-    Recognition", Interspeech, pp. 1471-1474), with as much of the identity added as W has variance, so that few samples
-    will do.
+    Directions in which samples of the same group differ are scaled down. This is within-class covariance normalisation
+    of principal components (Hatch, Kajarekar and Stolcke 2006, "Within-Class Covariance Normalization for SVM-based
+    Speaker Recognition", Interspeech, pp. 1471-1474), regularised by an identity with as much variance as W, so that a
+    few samples suffice.
+
+    Args:
+        values: principal components of the samples.
+        groups: number of the group of each sample.
 
     Raises:
         `ValueError`: no group has two samples.
     """
     _, numbers, sizes = groups.to(values.device).unique(return_inverse=True, return_counts=True)
     if len(sizes) == len(values):
-        raise ValueError(f"each of {len(values)} samples is a group of its own: nothing varies within groups")
+        raise ValueError(
+            f"each of the {len(values)} samples is a group of its own, so nothing varies within groups: give groups of "
+            "which some have two samples"
+        )
     means = values.new_zeros(len(sizes), values.shape[1]).index_add_(0, numbers, values) / sizes[:, None]
     within = values - means[numbers]
     covariance = within.T @ within / (len(values) - len(sizes))

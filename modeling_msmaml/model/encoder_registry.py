@@ -1,15 +1,16 @@
 """
-Which pretrained encoder reads a modality, and what of it a config records, so that a saved model can be built again
-without going back to where the encoder came from.
+The descriptions of pretrained encoders in a config: which options they have, how they are checked, and what is recorded
+of an encoder, so that a saved model can be built again without access to the source of the encoder.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer
+from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
 
 from .options import at_least, checked
 
@@ -18,12 +19,15 @@ SAMPLING_RATE = 16_000  # Hz
 
 def record_encoders(embeddings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """
-    The same descriptions, each with `"recorded"`: architecture and preprocessing, read from the Hub or a folder unless
-    they are there already. No weights are read.
+    Adds `"recorded"` to each description: the architecture and preprocessing of the encoder, read from the Hub or a
+    folder unless the description has them already. No weights are read.
+
+    Args:
+        embeddings: descriptions by modality, see `embeddings` in [`MSMAMLConfig`].
 
     Raises:
-        `ValueError`: an encoder that cannot be used; the message says why.
-        `OSError`: it cannot be found.
+        `ValueError`: an encoder cannot be used; the message says why.
+        `OSError`: an encoder cannot be found.
     """
     read = {"audio": _record_audio, "text": _record_text, "image": _record_image}
     return {
@@ -32,15 +36,15 @@ def record_encoders(embeddings: dict[str, dict[str, Any]]) -> dict[str, dict[str
     }
 
 
-def _check_layer(modality: str, spec: dict[str, Any], config) -> None:
+def _check_layer(modality: str, spec: dict[str, Any], config: PreTrainedConfig) -> None:
     if spec.get("layer", 0) > config.num_hidden_layers:
         raise ValueError(
             f"embeddings[{modality!r}]: layer={spec['layer']}, but {spec['transformers']!r} has "
-            f"{config.num_hidden_layers} layers; 0 is what goes into the first"
+            f"{config.num_hidden_layers} layers; layer=0 stands for the input of the first layer"
         )
 
 
-def _as_dict(config) -> dict[str, Any]:
+def _as_dict(config: PreTrainedConfig) -> dict[str, Any]:
     return json.loads(config.to_json_string(use_diff=False))
 
 
@@ -51,16 +55,18 @@ def _record_text(spec: dict[str, Any]) -> dict[str, Any]:
     if config.pad_token_id != 0:
         raise ValueError(
             f"embeddings['text']: the encoder {source!r} pads with token {config.pad_token_id}, but 0 is padding in "
-            "text rows and would be a word to it: take one that pads with 0, such as those of the BERT and T5 families"
+            "text rows and a word to this encoder: choose one that pads with 0, as those of the BERT and T5 families do"
         )
-    # Relative positions have no end; then nothing is split.
+    # An encoder with relative positions has no longest input, so texts are not split.
     longest = getattr(config, "max_position_embeddings", None)
     window = spec.get("window", longest)
     if longest is not None and window > longest:
         raise ValueError(f"embeddings['text']: window={window}, but {source!r} takes at most {longest} tokens")
     before, after = spec.get("special_tokens") or _special_tokens(source)
     if window is not None and window <= len(before) + len(after):
-        raise ValueError(f"embeddings['text']: window={window} has no room beside the special tokens {before}, {after}")
+        raise ValueError(
+            f"embeddings['text']: window={window} has no room for text beside the special tokens {before} and {after}"
+        )
     return {
         "config": _as_dict(config),
         "num_features": config.hidden_size,
@@ -70,14 +76,14 @@ def _record_text(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _special_tokens(source: str) -> tuple[list[int], list[int]]:
-    """What the encoder's tokenizer puts before and after a text."""
+    """Returns the special tokens that the encoder's tokenizer puts before and after a text."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
         whole = tokenizer("a")["input_ids"]
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"embeddings['text']: the encoder {source!r} comes without a tokenizer ({error}): give special_tokens, "
+            f"embeddings['text']: the encoder {source!r} has no tokenizer ({error}): give special_tokens, "
             "such as [[101], [102]], or [[], []] for none"
         ) from error
     starts = [start for start in range(len(whole) - len(bare) + 1) if whole[start : start + len(bare)] == bare]
@@ -90,7 +96,7 @@ def _record_audio(spec: dict[str, Any]) -> dict[str, Any]:
     _check_layer("audio", spec, config)
     if getattr(extractor, "sampling_rate", SAMPLING_RATE) != SAMPLING_RATE:
         raise ValueError(
-            f"embeddings['audio']: the encoder {source!r} works at {extractor.sampling_rate} Hz, audio inputs are "
+            f"embeddings['audio']: the encoder {source!r} works at {extractor.sampling_rate} Hz, but audio inputs are "
             f"sampled at {SAMPLING_RATE} Hz"
         )
     preprocessing = json.loads(extractor.to_json_string())
@@ -99,19 +105,21 @@ def _record_audio(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record_image(spec: dict[str, Any]) -> dict[str, Any]:
-    import timm  # only models with such an encoder need it
+    # Imported here because only models with an image encoder need timm.
+    import timm
+    from timm.data.config import resolve_model_data_config
 
     name = timm_name(spec["timm"])
     try:
         with torch.device("meta"):
-            model = timm.create_model(name, pretrained=False, num_classes=0)
+            model: Any = timm.create_model(name, pretrained=False, num_classes=0)
     except (RuntimeError, AssertionError, OSError) as error:
         raise ValueError(f"embeddings['image']: timm cannot build {spec['timm']!r}: {error}") from error
-    data = timm.data.resolve_model_data_config(model)
+    data = resolve_model_data_config(model)
     size = spec.get("input_size", data["input_size"][-1])
     if size != data["input_size"][-1] and model.pretrained_cfg.get("fixed_input_size"):
         raise ValueError(
-            f"embeddings['image']: input_size={size}, but {spec['timm']!r} takes {data['input_size'][-1]} only"
+            f"embeddings['image']: input_size={size}, but {spec['timm']!r} takes only {data['input_size'][-1]}"
         )
     arguments = {}
     if name.startswith("local-dir:"):
@@ -132,19 +140,17 @@ def _record_image(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def timm_name(source: str) -> str:
-    """What `timm.create_model` calls a source, which may be a folder with a `config.json` of timm."""
+    """Returns the name of a source for `timm.create_model`; a source may be a folder with a `config.json` of timm."""
     return f"local-dir:{source}" if Path(source, "config.json").is_file() else source
 
 
-def feature_extractor(recorded: dict[str, Any]):
-    """The feature extractor that `record_encoders` recorded."""
+def feature_extractor(recorded: dict[str, Any]) -> Any:
+    """Builds the feature extractor of transformers that `record_encoders` recorded."""
     return getattr(transformers, recorded["feature_extractor_type"]).from_dict(dict(recorded))
 
 
-# Modality -> the library its encoders are from, and the options of its description.
+# The library that the encoders of a modality come from, and the options of their descriptions.
 LIBRARIES = {"audio": "transformers", "text": "transformers", "image": "timm"}
-
-
 OPTIONS = {
     "audio": ("pretrained", "adapter_size", "layer", "pool", "recorded"),
     "text": ("pretrained", "adapter_size", "layer", "pool", "window", "special_tokens", "recorded"),
@@ -152,20 +158,24 @@ OPTIONS = {
 }
 
 
-def check_embeddings(embeddings: dict[str, dict[str, Any]], modalities: list[str]) -> None:
+def check_embeddings(embeddings: dict[str, dict[str, Any]], modalities: Sequence[str]) -> None:
     """
-    Refuses descriptions of encoders that make no sense, see `embeddings` in [`MSMAMLConfig`].
+    Checks the descriptions of encoders, see `embeddings` in [`MSMAMLConfig`].
+
+    Args:
+        embeddings: descriptions by modality.
+        modalities: the modalities of the config.
 
     Raises:
-        `ValueError`: a modality that the config lacks or that no encoder reads, another library, an unknown option or
-            a value outside of its range.
+        `ValueError`: a modality that the config does not have or that no encoder reads, a wrong library, an unknown
+            option or a value outside its range.
     """
     if not isinstance(embeddings, dict):
         raise ValueError(f"embeddings={embeddings!r} must be a dict, modality -> description of its encoder")
     for modality, spec in embeddings.items():
         where = f"embeddings[{modality!r}]"
         if modality not in LIBRARIES:
-            raise ValueError(f"{where}: pretrained encoders read {', '.join(LIBRARIES)}")
+            raise ValueError(f"{where}: pretrained encoders read {', '.join(LIBRARIES)}, not {modality}")
         if modality not in modalities:
             raise ValueError(f"{where} has no effect, since modalities={modalities}")
         library = LIBRARIES[modality]

@@ -1,9 +1,11 @@
 """
-From raw inputs to sequences of features: one class a modality, one registry.
+How raw inputs become sequences of features: the base class of a modality, the registry of modalities, and the parts
+that modalities have in common. The modalities themselves are in modality_audio.py, modality_text.py, modality_image.py.
 
-A modality has two parts. Its *frontend* turns raw integers into floats; it runs once a forward, is shared by the two
-networks, and the inner loop does not touch it. Its *embedding* turns these into a sequence (batch, C, L); the task
-network and the task encoder have one each, and the inner loop adapts the task network's.
+A modality has two parts. Its *frontend* turns raw integers into floats; it runs once per forward pass, is shared by the
+task network and the task encoder, and the inner loop does not adapt it. Its *embedding* turns these floats into a
+sequence (batch, C, L); the task network and the task encoder have one each, and the inner loop adapts that of the task
+network.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,24 +23,30 @@ INTEGER_SCALES = {torch.int16: 32767.0, torch.uint8: 255.0}
 
 
 class ScaleIntegers(nn.Module):
-    """int16 / 32767 and uint8 / 255, in the dtype of the model; floating point passes unscaled."""
+    """Divides int16 inputs by 32767 and uint8 inputs by 255; floating-point inputs keep their scale."""
 
-    def forward(self, inputs: Tensor, dtype: torch.dtype) -> Float[Tensor, "..."]:
+    def forward(self, inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+        """
+        Returns the inputs in floating point, of type `dtype`.
+
+        Raises:
+            `ValueError`: another type of integers.
+        """
         if inputs.is_floating_point():
             return inputs.to(dtype)
         if inputs.dtype not in INTEGER_SCALES:
             raise ValueError(
                 f"raw inputs of dtype {inputs.dtype} have no known scale: give int16, uint8 or floating point"
             )
-        # In place: a second array of that size costs several times the division.
+        # The division is in place, since allocating a second array of that size takes several times as long.
         return inputs.to(dtype).div_(INTEGER_SCALES[inputs.dtype])
 
 
 class ModalityEmbedding(nn.Module):
     """
-    Base class of a modality's embedding.
+    Base class of the embedding of a modality.
 
-    A subclass builds itself from an [`MSMAMLConfig`] and maps (batch, ...), as its frontend leaves it, to
+    A subclass is built from an [`MSMAMLConfig`] and maps the output of its frontend, (batch, ...), to sequences
     (batch, num_channels, L). It holds parameters only (no buffers, no randomness), since it runs under
     `torch.func.functional_call` and `torch.vmap`.
     """
@@ -48,72 +56,79 @@ class ModalityEmbedding(nn.Module):
 
     @classmethod
     def frontend(cls, config: MSMAMLConfig) -> nn.Module:
-        """Module (raw inputs of any leading shape, dtype) -> floats of that dtype."""
+        """Returns the module that maps raw inputs with any leading dimensions, and a dtype, to floats of that dtype."""
         return ScaleIntegers()
 
     @classmethod
     def statistics(cls, config: MSMAMLConfig) -> DescriptorStatistics | None:
-        """Of what the frontend makes of a sample, for its descriptor; by default `None`: there is no descriptor."""
+        """
+        Returns which statistics of the frontend's output form a sample's descriptor. By default there are none, and the
+        modality has no descriptor.
+        """
         return None
 
     def forward(self, inputs: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch channels length"]:
+        """Maps the output of the frontend to sequences."""
         raise NotImplementedError
 
 
 class SequencePatches(nn.Conv1d):
     """
-    A convolution whose stride equals its kernel, as one matrix product (no bias; a rest shorter than the kernel is cut
-    off, as a convolution does).
+    A convolution without bias whose stride equals its kernel size, computed as one matrix product. Positions at the end
+    that do not fill a patch are dropped, as in any convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, patch_size: int):
         super().__init__(in_channels, out_channels, kernel_size=patch_size, stride=patch_size, bias=False)
 
     def forward(
-        self, inputs: Float[Tensor, "batch length in_channels"]
+        self, input: Float[Tensor, "batch length in_channels"]
     ) -> Float[Tensor, "batch out_channels positions"]:
         patch_size = self.kernel_size[0]
-        positions = inputs.shape[1] // patch_size
-        patches = inputs[:, : positions * patch_size].reshape(inputs.shape[0], positions, patch_size * self.in_channels)
+        positions = input.shape[1] // patch_size
+        patches = input[:, : positions * patch_size].reshape(input.shape[0], positions, patch_size * self.in_channels)
         matrix = self.weight.transpose(1, 2).reshape(self.out_channels, -1)
         return (patches @ matrix.T).transpose(1, 2)
 
 
-# (modality, front ends) -> class.
+# The class that reads a modality, by the name of the modality and the kind of its front ends.
 _REGISTRY: dict[tuple[str, str], type[ModalityEmbedding]] = {}
 
 
 def register_modality(name: str, embedding_class: type[ModalityEmbedding], front_ends: str = "raw") -> None:
     """
-    Makes `name` a modality that configs may list; `embedding_class` reads its inputs.
+    Makes `name` a modality that configs may list, with `embedding_class` to read its inputs.
 
-    Registering a name again replaces its class, for models that are built afterwards.
+    Registering a name again replaces its class in models that are built afterwards.
 
     Args:
-        front_ends: for configs with these `front_ends`, or `"pretrained"`, for `embeddings`. A modality that has no
-            class for `"fitted"` is read by the one for `"raw"` there too.
+        name: name of the modality.
+        embedding_class: the embedding, whose `frontend` reads the raw inputs.
+        front_ends: the value of `front_ends` in configs for which the class is used, or `"pretrained"` for modalities
+            that have an entry in `embeddings`. A modality without a class for `"fitted"` uses the one for `"raw"`.
 
     Raises:
-        `ValueError`: `name` is no Python identifier (it becomes part of parameter names), or unknown `front_ends`.
-        `TypeError`: `embedding_class` is no subclass of [`ModalityEmbedding`].
+        `ValueError`: `name` is not a Python identifier (it becomes part of parameter names), or `front_ends` is
+            unknown.
+        `TypeError`: `embedding_class` is not a subclass of [`ModalityEmbedding`].
     """
     if not name.isidentifier():
         raise ValueError(f"modality name {name!r} must be a Python identifier, since parameters are named after it")
     if front_ends not in (known := (*choices(MSMAMLConfig, "front_ends"), "pretrained")):
-        raise ValueError(f"front_ends={front_ends!r} is unknown; choose one of {', '.join(known)}")
+        raise ValueError(f"front_ends={front_ends!r} is unknown: choose one of {', '.join(known)}")
     if not (isinstance(embedding_class, type) and issubclass(embedding_class, ModalityEmbedding)):
         raise TypeError(f"embedding_class={embedding_class!r} must be a subclass of ModalityEmbedding")
     _REGISTRY[name, front_ends] = embedding_class
 
 
 def registered_modalities() -> list[str]:
-    """The names that `modalities` in a config may hold."""
+    """Returns the names that `modalities` in a config may contain, sorted."""
     return sorted({name for name, _ in _REGISTRY})
 
 
 def embedding_class(name: str, front_ends: str) -> type[ModalityEmbedding]:
     """
-    The class that reads a modality.
+    Returns the class that reads a modality, see `register_modality`.
 
     Raises:
         `ValueError`: the modality is not registered.
@@ -121,7 +136,7 @@ def embedding_class(name: str, front_ends: str) -> type[ModalityEmbedding]:
     found = _REGISTRY.get((name, front_ends)) or _REGISTRY.get((name, "raw"))
     if found is None:
         raise ValueError(
-            f"modality {name!r} is unknown; registered are {', '.join(registered_modalities())}. "
+            f"modality {name!r} is unknown; the registered ones are {', '.join(registered_modalities())}. "
             "register_modality(name, EmbeddingClass) adds one"
         )
     return found
@@ -134,18 +149,27 @@ def _build(
 
 
 def build_embeddings(config: MSMAMLConfig) -> nn.ModuleDict:
-    """One embedding for each of `config.modalities` that another one's does not read, see `config.embedding_of`."""
+    """Builds one embedding per modality, or per group of modalities that share one, see `config.embedding_of`."""
     names = dict.fromkeys(config.embedding_of(name) for name in config.modalities)
     return _build(config, names, lambda found: found(config))
 
 
 def build_frontends(config: MSMAMLConfig) -> nn.ModuleDict:
-    """One frontend for each of `config.modalities`."""
+    """Builds one frontend per modality."""
     return _build(config, config.modalities, lambda found: found.frontend(config))
 
 
 class FittedFrontend(nn.Module):
-    """Base class: maps of channels, each with zero mean and unit variance over the training samples."""
+    """
+    Base class of frontends that are fitted to training samples. The output is a feature map (channels first) in which
+    each channel has zero mean and unit variance over the training samples.
+
+    A subclass sets `sample_dims`, the number of dimensions of a raw sample, and implements `maps`.
+    """
+
+    sample_dims: int
+    channel_mean: Float[Tensor, " channels"]
+    channel_std: Float[Tensor, " channels"]
 
     def __init__(self, num_channels: int):
         super().__init__()
@@ -153,16 +177,16 @@ class FittedFrontend(nn.Module):
         self.register_buffer("channel_std", torch.ones(num_channels))
 
     def reset_parameters(self) -> None:
-        """The state before fitting."""
+        """Resets the frontend to its state before fitting."""
         init.zeros_(self.channel_mean)
         init.ones_(self.channel_std)
 
     def maps(self, inputs: Shaped[Tensor, "batch ..."], dtype: torch.dtype) -> Float[Tensor, "batch channels ..."]:
-        """Of raw inputs, before the channels are standardised."""
+        """Computes the feature maps of raw inputs, before the channels are standardised."""
         raise NotImplementedError
 
     def fit(self, rows: Shaped[Tensor, "samples ..."], generator: torch.Generator) -> None:
-        """Fits everything to raw training samples; `generator` draws what is drawn."""
+        """Fits the frontend to raw training samples. Random choices are drawn from `generator`."""
         maps = torch.cat([self.maps(part, torch.float32) for part in rows.split(256)])
         other = [0, *range(2, maps.dim())]
         self.channel_mean.copy_(maps.mean(dim=other))
@@ -178,7 +202,7 @@ class FittedFrontend(nn.Module):
 
 
 def build_descriptors(config: MSMAMLConfig) -> nn.ModuleDict:
-    """One descriptor for each modality that has statistics, if the config asks for them."""
+    """Builds one descriptor per modality that has statistics for it, if the config has a `descriptor_size`."""
     if not config.descriptor_size:
         return nn.ModuleDict()
     found = {name: embedding_class(name, config.front_ends_of(name)).statistics(config) for name in config.modalities}

@@ -1,4 +1,15 @@
-"""Sounds: how a waveform becomes a sequence, by patches, by a fitted log-mel spectrogram or by a frozen encoder."""
+"""
+The audio modality: how a waveform becomes a sequence of features.
+
+In order:
+
+1. The raw front end (`AudioEmbedding`): linear patches of samples.
+2. The fitted front end: a log-mel spectrogram (`LogMelFrontend`), read by a convolutional embedding (`AudioStem`) and
+   summarised for the descriptor by `spectrum_statistics`.
+3. The pretrained front end: a frozen encoder of transformers (`PretrainedAudioFrontend`), read by the embedding
+   `PretrainedAudioStem`; pretrained_encoder.py has its descriptor statistics.
+4. The registration of the three.
+"""
 
 import torch
 import torchaudio
@@ -15,16 +26,12 @@ from .norms import make_group_norm
 from .pretrained_encoder import PretrainedFrontend, PretrainedStem, build_transformer, hidden_states
 
 SAMPLING_RATE = 16_000  # Hz
-
-
-WINDOW_SAMPLES, HOP_SAMPLES = 512, 400
-
-
-MEL_FLOOR = 1e-4  # added to the mel power before the logarithm; full scale is 1
+WINDOW_SAMPLES, HOP_SAMPLES = 512, 400  # of the spectrogram: 32 ms and 25 ms
+MEL_FLOOR = 1e-4  # added to the mel power before the logarithm is taken; full scale is 1
 
 
 class AudioEmbedding(ModalityEmbedding):
-    """Waveform (batch, samples) at 16 kHz in [-1, 1] -> (batch, C, samples // audio_patch_size)."""
+    """Maps waveforms (batch, samples) at 16 kHz in [-1, 1] to sequences (batch, C, samples // audio_patch_size)."""
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -36,11 +43,13 @@ class AudioEmbedding(ModalityEmbedding):
 
 class LogMelFrontend(FittedFrontend):
     """
-    Waveform (.., samples) at 16 kHz, int16 or in [-1, 1] -> logarithm of the power in mel bands from 20 Hz to 8 kHz
-    (.., mels, frames), in windows of 32 ms every 25 ms.
+    Maps waveforms (.., samples) at 16 kHz, int16 or in [-1, 1], to log-mel spectrograms (.., mels, frames): the
+    logarithm of the power in mel bands from 20 Hz to 8 kHz, in windows of 32 ms every 25 ms, standardised per band.
     """
 
     sample_dims = 1
+    window: Float[Tensor, " samples"]
+    mel_filters: Float[Tensor, "frequencies mels"]
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config.num_mels)
@@ -56,7 +65,7 @@ class LogMelFrontend(FittedFrontend):
         init.copy_(self.mel_filters, filters)
 
     def maps(self, inputs: Shaped[Tensor, "batch samples"], dtype: torch.dtype) -> Float[Tensor, "batch mels frames"]:
-        # Spectra and their logarithms need float32 whatever the model computes in.
+        # Spectra and their logarithms need at least float32, whatever dtype the model computes in.
         precision = torch.promote_types(dtype, torch.float32)
         with autocast(inputs.device.type, enabled=False):
             spectrum = torchaudio.functional.spectrogram(
@@ -69,14 +78,14 @@ class LogMelFrontend(FittedFrontend):
                 power=None,
                 normalized=False,
             )
-            # Not torchaudio's power=2, which takes a root and squares it: more than twice the time.
+            # torchaudio's power=2 would take a root and square it, which takes more than twice as long.
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             mel_power = power.transpose(1, 2) @ self.mel_filters.to(precision)
             return (mel_power + MEL_FLOOR).log().transpose(1, 2).to(dtype)
 
 
 class AudioStem(ModalityEmbedding):
-    """Log-mel spectrogram (batch, mels, frames) -> (batch, C, about frames / 4)."""
+    """Maps log-mel spectrograms (batch, mels, frames) to sequences (batch, C, about frames / 4)."""
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -109,16 +118,20 @@ class AudioStem(ModalityEmbedding):
 
 
 def spectrum_statistics(maps: Float[Tensor, "batch mels frames"]) -> Float[Tensor, "batch 4*mels"]:
-    """Of each mel band over time: mean, standard deviation, mean absolute change from frame to frame, maximum."""
+    """
+    Returns four statistics of each mel band over time: mean, standard deviation, mean absolute change from frame to
+    frame, and maximum.
+    """
     change = maps.diff(dim=2).abs().mean(dim=2)
     return torch.cat([maps.mean(dim=2), maps.std(dim=2), change, maps.amax(dim=2)], dim=1)
 
 
 class PretrainedAudioFrontend(PretrainedFrontend):
     """
-    Waveform (.., samples) at 16 kHz, int16 or float32 in [-1, 1] -> hidden states (.., features, positions).
+    Maps waveforms (.., samples) at 16 kHz, int16 or float32 in [-1, 1], to the hidden states of a frozen encoder
+    (.., features, positions).
 
-    The encoder's feature extractor normalises the waveform, or makes its spectrogram, on the CPU.
+    The encoder's own feature extractor, which normalises the waveform or computes its spectrogram, runs on the CPU.
     """
 
     modality = "audio"
@@ -141,6 +154,8 @@ class PretrainedAudioFrontend(PretrainedFrontend):
 
 
 class PretrainedAudioStem(PretrainedStem):
+    """Maps the hidden states of the encoder to sequences, see `PretrainedStem`."""
+
     frontend_class = PretrainedAudioFrontend
 
 

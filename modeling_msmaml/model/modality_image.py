@@ -1,4 +1,18 @@
-"""Pictures: how pixels become a sequence, by patches, by a fitted dictionary of patches or by a frozen encoder."""
+"""
+The image modality: how pixels become a sequence of features.
+
+In order:
+
+1. The raw front end (`ImageEmbedding`): linear patches of pixels. With `image_signal_side` an image is instead
+   flattened to a signal (`ImageSignals`) that the audio embedding reads.
+2. The fitted front end: responses of a dictionary of patches (`PatchDictionaryFrontend`), read by a convolutional
+   embedding (`ImageStem`) and summarised for the descriptor by `quadrant_means`.
+3. The pretrained front end: a frozen encoder of timm (`PretrainedImageFrontend`), read by the embedding
+   `PretrainedImageStem`; pretrained_encoder.py has its descriptor statistics.
+4. The registration of the three.
+"""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,30 +27,21 @@ from .modalities import FittedFrontend, ModalityEmbedding, ScaleIntegers, regist
 from .norms import make_group_norm
 from .pretrained_encoder import PretrainedFrontend, PretrainedStem
 
-# Regularises the contrast normalisation and the whitening of patches (Coates et al. 2011, section 3.2, use 10 for
-# pixels from 0 to 255, and 0.1).
+# Variances that regularise the contrast normalisation and the whitening of patches. (Coates et al. 2011, section 3.2,
+# use 10, for pixels from 0 to 255, and 0.1.)
 CONTRAST_FLOOR = 1.5e-3
-
-
 WHITENING_FLOOR = 0.1
-
-
-ACTIVATION_THRESHOLD = 0.5
-
-
-CACHED_IMAGES = 8
-
-
-DICTIONARY_PATCHES = 20_000
-
-
-DICTIONARY_ITERATIONS = 10
+ACTIVATION_THRESHOLD = 0.5  # subtracted from a response before it is rectified
+CACHED_IMAGES = 8  # number of images that the CPU handles at once
+DICTIONARY_PATCHES = 20_000  # number of patches to which the dictionary is fitted
+DICTIONARY_ITERATIONS = 10  # of k-means
 
 
 class ImageSignals(ScaleIntegers):
     """
-    Images (.., colours, height, width) -> 1-D signals (.., colours * side**2): scaled as integers are, resized, then
-    flattened colour by colour and row by row. See `image_signal_side` in [`MSMAMLConfig`].
+    Maps images (.., colours, height, width) to 1-D signals (.., colours * side**2): images are scaled as by
+    `ScaleIntegers`, resized, and flattened colour by colour and row by row. See `image_signal_side` in
+    [`MSMAMLConfig`].
     """
 
     def __init__(self, config: MSMAMLConfig):
@@ -53,7 +58,12 @@ class ImageSignals(ScaleIntegers):
 
 
 def check_image_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Raises `ValueError` unless an image has the shape that a model takes."""
+    """
+    Checks the shape of an image.
+
+    Raises:
+        `ValueError`: the model takes images of another shape.
+    """
     if shape != expected:
         raise ValueError(
             f"an image has shape {shape}, but this model takes {expected}: colours first, in the size of its config; "
@@ -63,10 +73,11 @@ def check_image_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None
 
 class PixelPatches(nn.Module):
     """
-    A convolution of square patches whose stride equals its kernel, patches row by row, as one matrix product.
+    A 2-D convolution without bias whose stride equals its kernel size, computed as one matrix product. The patches
+    follow one another row by row.
 
-    Its parameter is named as timm's `PatchEmbed` names it (`proj.weight`), which is the published layout; the bias that
-    the published checkpoints store is not applied there either.
+    Its parameter has the name that timm's `PatchEmbed` gives it (`proj.weight`), which is also that of the published
+    checkpoints. These store a bias too, which the published code does not apply.
     """
 
     def __init__(self, config: MSMAMLConfig):
@@ -77,14 +88,14 @@ class PixelPatches(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "batch colours height width"]) -> Float[Tensor, "batch channels patches"]:
         check_image_shape(tuple(inputs.shape[1:]), self.image_shape)
-        # Half the cost of the convolution.
+        # The matrix product takes half the time of the convolution.
         size = self.proj.kernel_size[0]
         patches = inputs.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
         return F.linear(patches.flatten(3).flatten(1, 2), self.proj.weight.flatten(1)).transpose(1, 2)
 
 
 class ImageEmbedding(ModalityEmbedding):
-    """Pixels (batch, image_channels, H, W) in [0, 1] -> (batch, C, patches), patches row by row."""
+    """Maps pixels (batch, image_channels, H, W) in [0, 1] to sequences (batch, C, patches), patches row by row."""
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -100,15 +111,17 @@ class ImageEmbedding(ModalityEmbedding):
 
 class PatchDictionaryFrontend(FittedFrontend):
     """
-    Pixels (.., colours, H, W) -> responses of a dictionary of image patches (.., 2K, H', W').
+    Maps pixels (.., colours, H, W) to the responses of a dictionary of K image patches (.., 2K, H', W').
 
-    Patches are normalised in contrast, whitened and compared with K unit-length centroids found by spherical k-means;
-    rectified responses of both signs are averaged over 3 x 3 positions (Coates, Ng and Lee 2011, "An Analysis of
-    Single-Layer Networks in Unsupervised Feature Learning"; Coates and Ng 2011 for the two signs). The square root
-    evens out large responses.
+    Each patch of the image is normalised in contrast, whitened and compared with K centroids of unit length, which
+    spherical k-means has found. Responses of both signs are rectified and averaged over 3 x 3 positions (Coates, Ng and
+    Lee 2011, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning"; Coates and Ng 2011 for the two
+    signs). Their square root is taken, which evens out large responses.
     """
 
     sample_dims = 3
+    filters: Float[Tensor, "values K"]
+    offsets: Float[Tensor, " K"]
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(2 * config.patch_dictionary_size)
@@ -116,7 +129,7 @@ class PatchDictionaryFrontend(FittedFrontend):
         self.patch_size = config.dictionary_patch_size
         self.image_shape = (config.image_channels, config.image_size, config.image_size)
         values = config.image_channels * self.patch_size**2
-        # Response = normalised patch @ filters + offsets, whitening included.
+        # The response is (normalised patch @ filters + offsets), which includes the whitening.
         self.register_buffer("filters", torch.zeros(values, config.patch_dictionary_size))
         self.register_buffer("offsets", torch.zeros(config.patch_dictionary_size))
 
@@ -126,6 +139,7 @@ class PatchDictionaryFrontend(FittedFrontend):
         init.zeros_(self.offsets)
 
     def fit(self, rows: Shaped[Tensor, "samples colours height width"], generator: torch.Generator) -> None:
+        """Fits the dictionary to random patches of the training images, then the scale of its responses."""
         patches = self._random_patches(rows, generator)
         mean = patches.mean(dim=0)
         values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
@@ -148,7 +162,7 @@ class PatchDictionaryFrontend(FittedFrontend):
         self, inputs: Shaped[Tensor, "batch colours height width"], dtype: torch.dtype
     ) -> Float[Tensor, "batch features rows columns"]:
         check_image_shape(tuple(inputs.shape[1:]), self.image_shape)
-        # A few at a time stay in the processor's cache.
+        # A few images at a time fit into the cache of the CPU.
         parts = inputs.split(CACHED_IMAGES) if inputs.device.type == "cpu" else (inputs,)
         return torch.cat([self._responses(self.scale(part, dtype)) for part in parts])
 
@@ -159,7 +173,7 @@ class PatchDictionaryFrontend(FittedFrontend):
         filters = self.filters.to(dtype)
         kernels = filters.T.unflatten(1, (-1, size, size)).contiguous(memory_format=torch.channels_last)
         sums, offsets = filters.sum(dim=0)[:, None, None], self.offsets.to(dtype)[:, None, None]
-        # Each patch minus its mean, over its standard deviation, times a filter: by way of the patch itself.
+        # filter . (patch - mean) / deviation is computed as (filter . patch - mean * sum(filter)) / deviation.
         mean = F.avg_pool2d(pixels.mean(dim=1, keepdim=True), size, stride=1)
         square = F.avg_pool2d(pixels.square().mean(dim=1, keepdim=True), size, stride=1)
         precision = (square - mean.square() + CONTRAST_FLOOR).rsqrt()
@@ -171,7 +185,7 @@ class PatchDictionaryFrontend(FittedFrontend):
 
 
 def normalise_contrast(patches: Float[Tensor, "... values"]) -> Float[Tensor, "... values"]:
-    """Each patch with zero mean and about unit variance."""
+    """Returns each patch with zero mean and about unit variance."""
     variance, mean = torch.var_mean(patches, dim=-1, correction=0, keepdim=True)
     return (patches - mean) * (variance + CONTRAST_FLOOR).rsqrt()
 
@@ -179,19 +193,19 @@ def normalise_contrast(patches: Float[Tensor, "... values"]) -> Float[Tensor, ".
 def spherical_kmeans(
     points: Float[Tensor, "points values"], clusters: int, generator: torch.Generator
 ) -> Float[Tensor, "clusters values"]:
-    """Unit-length centroids; each point belongs to the one with which its inner product is largest."""
+    """Returns centroids of unit length. A point belongs to the centroid with which its inner product is largest."""
     start = torch.randperm(len(points), generator=generator)[:clusters]
     centroids = F.normalize(points[start])
     for _ in range(DICTIONARY_ITERATIONS):
         nearest = (points @ centroids.T).argmax(dim=1)
         sums = torch.zeros_like(centroids).index_add_(0, nearest, points)
-        # A cluster without a point keeps its centroid.
+        # A cluster without points keeps its centroid.
         centroids = F.normalize(torch.where(sums.any(dim=1, keepdim=True), sums, centroids))
     return centroids
 
 
 class ImageStem(ModalityEmbedding):
-    """Patch responses (batch, features, rows, columns) -> (batch, C, rows * columns / 4), row by row."""
+    """Maps patch responses (batch, features, rows, columns) to sequences (batch, C, rows * columns / 4), row by row."""
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -219,25 +233,26 @@ class ImageStem(ModalityEmbedding):
 
 
 def quadrant_means(maps: Float[Tensor, "batch features rows columns"]) -> Float[Tensor, "batch 4*features"]:
-    """Mean over each quarter of the image."""
+    """Returns the mean over each quarter of the image."""
     return F.adaptive_avg_pool2d(maps, 2).flatten(1)
 
 
 class PretrainedImageFrontend(PretrainedFrontend):
     """
-    Pixels (.., 3, H, W), uint8 or float32 in [0, 1] -> the backbone's last feature map (.., features, positions), row
-    by row, a transformer's class token first.
+    Maps pixels (.., 3, H, W), uint8 or float32 in [0, 1], to the last feature map of a frozen encoder
+    (.., features, positions), row by row. The class token of a transformer comes first.
     """
 
     modality = "image"
     sample_dims = 3
+    encoder: Any  # a model of timm
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
         self.scale = ScaleIntegers()
 
     def build(self, pretrained: bool) -> nn.Module:
-        import timm  # only models with such an encoder need it
+        import timm  # imported here because only models with an image encoder need it
 
         if pretrained:
             return timm.create_model(timm_name(self.spec["timm"]), pretrained=True, num_classes=0)
@@ -260,6 +275,8 @@ class PretrainedImageFrontend(PretrainedFrontend):
 
 
 class PretrainedImageStem(PretrainedStem):
+    """Maps the feature map of the encoder to sequences, see `PretrainedStem`."""
+
     frontend_class = PretrainedImageFrontend
 
 

@@ -1,4 +1,17 @@
-"""Texts: how token ids become a sequence, by word vectors, by weighted word vectors or by a frozen encoder."""
+"""
+The text modality: how token ids become a sequence of features. Token id 0 is padding.
+
+In order:
+
+1. The raw front end: word vectors (`WordVectors`), read by linear patches of tokens (`TextEmbedding`).
+2. The fitted front end: word vectors of latent semantic analysis, weighted (`WeightedWordsFrontend`), read by a
+   convolutional embedding (`TextStem`) and summarised for the descriptor by `sum_over_positions`.
+3. The pretrained front end: a frozen encoder of transformers (`PretrainedTextFrontend`), read by the embedding
+   `PretrainedTextStem`; pretrained_encoder.py has its descriptor statistics.
+4. The registration of the three.
+"""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,28 +24,36 @@ from .modalities import ModalityEmbedding, SequencePatches, register_modality
 from .norms import make_group_norm
 from .pretrained_encoder import PretrainedFrontend, PretrainedStem, build_transformer, hidden_states
 
+DEVIATION_FLOOR = 0.05  # added to the standard deviation of the square root of a word's count in a sample
+
 
 class WordVectors(nn.Embedding):
-    """Token ids -> word vectors. Token 0 is padding; its vector is zero and stays so."""
+    """Maps token ids to word vectors. Token 0 is padding; its vector is zero and is never trained."""
 
     def forward(self, inputs: Int[Tensor, "... tokens"], dtype: torch.dtype) -> Float[Tensor, "... tokens size"]:
+        """
+        Returns the word vectors in floating point of type `dtype`.
+
+        Raises:
+            `ValueError`: inputs that are not integers or, on the CPU, ids outside the vocabulary.
+        """
         if inputs.is_floating_point():
             raise ValueError(f"text inputs have dtype {inputs.dtype}: give integer token ids")
-        # On an accelerator this check would stall the queue, and the lookup itself asserts there.
+        # On an accelerator this check would make the CPU wait, and the lookup itself fails for a wrong id.
         if (
             inputs.device.type == "cpu"
             and inputs.numel()
             and not 0 <= inputs.min() <= inputs.max() < self.num_embeddings
         ):
             raise ValueError(
-                f"token ids run from {inputs.min()} to {inputs.max()}, but this model has "
+                f"token ids range from {inputs.min()} to {inputs.max()}, but this model has "
                 f"vocab_size={self.num_embeddings}: tokenise with the processor that was saved with the model"
             )
         return super().forward(inputs.long()).to(dtype)
 
 
 class TextEmbedding(ModalityEmbedding):
-    """Word vectors (batch, tokens, word_vector_size) -> (batch, C, tokens // text_patch_size)."""
+    """Maps word vectors (batch, tokens, word_vector_size) to sequences (batch, C, tokens // text_patch_size)."""
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -48,32 +69,44 @@ class TextEmbedding(ModalityEmbedding):
 
 class WeightedWordsFrontend(WordVectors):
     """
-    Token ids (.., tokens) -> word vectors, weighted and summed over `text_patch_size` tokens, (.., size, positions).
+    Maps token ids (.., tokens) to weighted word vectors, summed over each `text_patch_size` tokens
+    (.., size, positions).
 
-    A word that occurs n times in a sample counts sqrt(n) there in all, each time 1 / sqrt(n): sublinear term frequency
-    (Manning et al. 2008, section 6.4.1, with a square root for the logarithm). The weights of words are part
-    of their vectors, so that the sum over positions is the sample's latent
-    semantic representation (Deerwester et al. 1990) where `fit` has made the word vectors.
+    Each of the n occurrences of a word in a sample has weight 1 / sqrt(n), so that together they count sqrt(n): a
+    sublinear term frequency (Manning et al. 2008, section 6.4.1, with a square root in place of the logarithm). The
+    weights of words are part of their vectors, so that, once `fit` has computed these, the sum over positions is the
+    sample's latent semantic representation (Deerwester et al. 1990).
+
+    Args:
+        config: of the model.
+        weights: further arguments of `nn.Embedding`, which loading a model passes.
     """
 
-    def __init__(self, config: MSMAMLConfig, **weights):
+    def __init__(self, config: MSMAMLConfig, **weights: Any):
         super().__init__(config.vocab_size, config.word_vector_size, padding_idx=0, **weights)
         self.patch_size = config.text_patch_size
 
     def fit(self, rows: Int[Tensor, "samples tokens"], generator: torch.Generator) -> None:
         """
-        Replaces the word vectors by those of latent semantic analysis: the principal directions of the samples' vectors
-        of sqrt(count) / (its standard deviation + 0.05). A word that fewer than two samples have gets a zero vector.
+        Replaces the word vectors by those of latent semantic analysis.
 
-        Weights by standard deviation take the place of inverse document frequencies; they also tell common words apart
-        whose frequency varies much from those that are everywhere alike (Burrows 2002, "Delta").
+        Each training sample is described by one number per word, the square root of the word's count divided by (its
+        standard deviation over the samples + 0.05). The word vectors hold the principal directions of these
+        descriptions. A word that occurs in fewer than two samples gets a zero vector.
+
+        Weights by standard deviation take the place of inverse document frequencies; they also distinguish common words
+        whose frequency varies from those that are equally frequent everywhere (Burrows 2002, "Delta").
+
+        Args:
+            rows: token ids of training samples.
+            generator: not used, since nothing is drawn.
         """
         counts = torch.zeros(len(rows), self.num_embeddings, device=rows.device)
         counts.scatter_add_(1, rows.long(), torch.ones_like(rows, dtype=counts.dtype))
         counts[:, self.padding_idx] = 0
         weights = ((counts > 0).sum(dim=0) > 1) / (counts.sqrt().std(dim=0) + DEVIATION_FLOOR)
         weighted = counts.sqrt() * weights
-        # The directions from the samples' inner products, of which there are fewer than of words.
+        # The directions are computed from inner products of samples, since there are fewer samples than words.
         centred = weighted - weighted.mean(dim=0)
         values, vectors = torch.linalg.eigh((centred @ centred.T).double())
         kept = min(self.embedding_dim, len(rows) - 1)
@@ -89,14 +122,14 @@ class WeightedWordsFrontend(WordVectors):
 
 
 def occurrences(tokens: Int[Tensor, "... tokens"]) -> Int[Tensor, "... tokens"]:
-    """How often each token of a sample occurs in it."""
+    """Returns, for each token of a sample, how often it occurs in the sample."""
     tokens = tokens.contiguous()
     ordered = tokens.sort(dim=-1).values
     return torch.searchsorted(ordered, tokens, right=True) - torch.searchsorted(ordered, tokens)
 
 
 class TextStem(ModalityEmbedding):
-    """Weighted word vectors (batch, word_vector_size, positions) -> (batch, C, positions)."""
+    """Maps weighted word vectors (batch, word_vector_size, positions) to sequences (batch, C, positions)."""
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
@@ -116,17 +149,18 @@ class TextStem(ModalityEmbedding):
 
 
 def sum_over_positions(maps: Float[Tensor, "batch size positions"]) -> Float[Tensor, "batch size"]:
-    """The sample's latent semantic representation, see `WeightedWordsFrontend`."""
+    """Returns each sample's latent semantic representation, see `WeightedWordsFrontend`."""
     return maps.sum(dim=2)
 
 
 class PretrainedTextFrontend(PretrainedFrontend):
     """
-    Token ids (.., tokens) of the encoder's tokenizer, 0 = padding -> hidden states (.., features, positions).
+    Maps token ids (.., tokens) of the encoder's tokenizer to the hidden states of a frozen encoder
+    (.., features, positions).
 
-    A text longer than the encoder's window is split into the fewest windows, equally long, and their states follow one
-    another. Each window gets the special tokens, whose states count as positions. Those that a row has already are
-    taken off first.
+    A text that is longer than the encoder's window is split into as few windows of equal length as possible, whose
+    states are concatenated. Each window is given the special tokens, whose states count as positions; special tokens
+    that a row already has are removed first.
     """
 
     modality = "text"
@@ -141,7 +175,7 @@ class PretrainedTextFrontend(PretrainedFrontend):
         size = self.recorded["config"]["vocab_size"]
         if inputs.device.type == "cpu" and inputs.numel() and not 0 <= inputs.min() <= inputs.max() < size:
             raise ValueError(
-                f"token ids run from {inputs.min()} to {inputs.max()}, but the encoder "
+                f"token ids range from {inputs.min()} to {inputs.max()}, but the encoder "
                 f"{self.spec['transformers']!r} has vocab_size={size}: tokenise with its tokenizer"
             )
         windows = self.windows(inputs.long())
@@ -156,7 +190,9 @@ class PretrainedTextFrontend(PretrainedFrontend):
         return everything.view(samples, number * length, -1).transpose(1, 2)
 
     def windows(self, tokens: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch windows length"]:
-        """Bare text in equally long windows, each with its special tokens; windows after a text's end are all 0."""
+        """
+        Splits texts into windows of equal length, each with the special tokens. Windows after the end of a text are 0.
+        """
         before, after = (torch.tensor(ids, device=tokens.device) for ids in self.recorded["special_tokens"])
         tokens = without_special_tokens(tokens, before, after)
         room = (self.recorded["window"] or tokens.shape[1] + len(before) + len(after)) - len(before) - len(after)
@@ -169,14 +205,21 @@ class PretrainedTextFrontend(PretrainedFrontend):
         places = len(before) + words + torch.arange(len(after), device=tokens.device)
         windows = windows.scatter(2, places, after.expand_as(places)) if len(after) else windows
         used = words > 0
-        used[:, 0] = True  # a text without words is its special tokens
+        used[:, 0] = True  # a text without words still has its special tokens
         return windows * used
 
 
 def without_special_tokens(
     tokens: Int[Tensor, "batch length"], before: Int[Tensor, " before"], after: Int[Tensor, " after"]
 ) -> Int[Tensor, "batch length"]:
-    """Rows without the special tokens around their text, of those rows that have them all."""
+    """
+    Removes the special tokens around the text of each row. A row that does not have all of them stays as it is.
+
+    Args:
+        tokens: token ids; 0 is padding at the end.
+        before: special tokens before a text.
+        after: special tokens after a text.
+    """
     length = (tokens != 0).sum(dim=1)
     places = torch.arange(tokens.shape[1], device=tokens.device)
     ends = (length - len(after)).clamp(min=0)[:, None] + torch.arange(len(after), device=tokens.device)
@@ -190,10 +233,9 @@ def without_special_tokens(
 
 
 class PretrainedTextStem(PretrainedStem):
+    """Maps the hidden states of the encoder to sequences, see `PretrainedStem`."""
+
     frontend_class = PretrainedTextFrontend
-
-
-DEVIATION_FLOOR = 0.05  # of the square root of a word's count in a sample
 
 
 register_modality("text", TextEmbedding)

@@ -1,4 +1,7 @@
-"""What a modulation does to a layer of the task network, and the linear map that emits it."""
+"""
+Modulation: how the vector that the task encoder emits for a layer changes that layer of the task network (by default a
+scale and shift, as in FiLM), and the linear layer that emits it.
+"""
 
 import torch
 from jaxtyping import Float
@@ -6,8 +9,20 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 
-def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -> tuple[Tensor, Tensor | float]:
-    """Scale and shift of activations that one layer's modulation stands for, see `conditioning` in [`MSMAMLConfig`]."""
+def modulation_factors(
+    modulation: Float[Tensor, "T size"], conditioning: str
+) -> tuple[Float[Tensor, "T channels"] | float, Float[Tensor, "T channels"] | float]:
+    """
+    Returns the scale and shift of a layer's activations for its modulation vector.
+
+    Args:
+        modulation: what the task encoder emits for the layer.
+        conditioning: `"affine"` (FiLM, arXiv 1709.07871), `"sigmoid"`, `"softmax"` or `"kernel"`, see `conditioning` in
+            [`MSMAMLConfig`].
+
+    Raises:
+        `ValueError`: no such `conditioning`.
+    """
     if conditioning == "affine":
         scale, shift = modulation.chunk(2, dim=1)
         return 1 + scale, shift
@@ -23,13 +38,23 @@ def modulation_factors(modulation: Float[Tensor, "T size"], conditioning: str) -
 def modulated_kernel(
     weight: Float[Tensor, "T out_channels in_channels kernel"], modulation: Float[Tensor, "T size"]
 ) -> Float[Tensor, "T out_channels in_channels kernel"]:
-    """`conditioning="kernel"`: rows first, then columns."""
+    """
+    Returns the kernels for `conditioning="kernel"`: each element is multiplied by 1 + the modulation of its output
+    channel + that of its input channel.
+
+    Args:
+        weight: kernels of the layer.
+        modulation: one value per output channel, then one per input channel.
+    """
     rows, columns = modulation.split(weight.shape[1:3], dim=1)
     return weight * (1 + rows[:, :, None] + columns[:, None])[..., None]
 
 
 class ModulationLayer(nn.Linear):
-    """Task representation -> modulation of one layer. With `starts_as_identity` it is zero at first."""
+    """
+    The linear layer from the task representation to the modulation of one layer of the task network. With
+    `starts_as_identity` its weights start at zero, so that the modulation changes nothing at first.
+    """
 
     def __init__(self, in_features: int, out_features: int, starts_as_identity: bool):
         super().__init__(in_features, out_features)

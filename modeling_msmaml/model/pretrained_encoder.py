@@ -1,11 +1,15 @@
 """
-Frontends that are frozen pretrained encoders: raw inputs to the hidden states of a model of transformers or timm.
+Frontends that are frozen pretrained encoders, which turn raw inputs into the hidden states of a model of transformers
+or timm, and what all modalities with such an encoder share: the embedding that reads these states, its adapter, and the
+statistics for the descriptor.
 
-No gradient is taken through them and the outer loop leaves them as they are, in evaluation mode. What they compute is
-rounded to float16, in which `data_builders.encoded` stores it: stored or computed, features are the same.
+The encoders stay in evaluation mode. No gradient flows through them and no optimiser changes them. What they compute is
+rounded to float16, the type in which features are stored by `data_builders`, so that computed and stored features are
+the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,15 +24,23 @@ from .execution import autocast
 from .modalities import ModalityEmbedding
 from .norms import make_group_norm
 
-BATCH_SIZE = 16  # samples that go through an encoder at once; on an accelerator more
-ACCELERATOR_BATCH_SIZE = 128
+BATCH_SIZE = 16  # number of samples that an encoder reads at once on the CPU
+ACCELERATOR_BATCH_SIZE = 128  # the same on an accelerator
+
+
+def encoder_spec(config: MSMAMLConfig, modality: str) -> dict[str, Any]:
+    """Returns the description of a modality's encoder, see `embeddings` in [`MSMAMLConfig`]."""
+    return (config.embeddings or {})[modality]
 
 
 class PretrainedFrontend(nn.Module):
     """
-    Base class: raw inputs (.., *sample) -> features (.., num_features, positions).
+    Base class of frontends that are pretrained encoders. Maps raw inputs (.., *sample) to features
+    (.., num_features, positions). Inputs of type float16 are taken for features that were computed before, and are
+    returned as they are.
 
-    float16 inputs are features that were computed before, and pass.
+    A subclass sets `modality` and `sample_dims`, the number of dimensions of a raw sample, and implements `build` and
+    `encode`.
     """
 
     modality: str
@@ -36,36 +48,36 @@ class PretrainedFrontend(nn.Module):
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__()
-        self.spec = config.embeddings[self.modality]
+        self.spec = encoder_spec(config, self.modality)
         self.recorded = self.spec["recorded"]
         self.num_features = self.recorded["num_features"]
         self.pool = self.spec.get("pool", 1)
         self.layer = self.spec.get("layer")
-        # transformers builds a model on the meta device if it has its weights already: then none are fetched.
+        # transformers builds a model on the meta device if it is about to load saved weights: then none are downloaded.
         loads = torch.get_default_device().type != "meta" and self.spec.get("pretrained", True)
         with torch.device("cpu"):
             self.encoder = self.build(pretrained=loads)
         self.encoder.requires_grad_(False)
-        for module in self.encoder.modules():
-            module._is_hf_initialized = True  # `post_init` of the whole model leaves it alone
+        for module in cast(Iterable[Any], self.encoder.modules()):
+            module._is_hf_initialized = True  # so that `post_init` of the whole model does not initialise it
         self.train(False)
 
     def build(self, pretrained: bool) -> nn.Module:
-        """The encoder as recorded, with its pretrained weights or random ones."""
+        """Builds the encoder as the config records it, with its pretrained weights or with random ones."""
         raise NotImplementedError
 
     def encode(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch features positions"]:
-        """Features of some samples, in the encoder's dtype; zero where a sample has ended."""
+        """Computes the features of some samples, in the encoder's dtype. They are zero after the end of a sample."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> "PretrainedFrontend":
-        """Stays in evaluation mode, without dropout and with fixed statistics, whatever the whole model does."""
+        """Keeps evaluation mode (no dropout, fixed statistics), whatever the mode of the whole model."""
         return super().train(False)
 
     def after_loading(self) -> None:
         """
-        What loading a saved model does not do: it makes every parameter trained, and leaves buffers undefined that no
-        checkpoint holds, such as position numbers.
+        Completes the loading of a saved model, which makes every parameter trainable, and leaves buffers undefined that
+        checkpoints do not store, such as position numbers.
         """
         self.encoder.requires_grad_(False)
         stored, fresh = self.encoder.state_dict().keys(), None
@@ -76,10 +88,17 @@ class PretrainedFrontend(nn.Module):
 
     @property
     def encoder_dtype(self) -> torch.dtype:
+        """The dtype of the encoder's parameters."""
         return next(self.encoder.parameters()).dtype
 
     @torch.no_grad()
     def forward(self, inputs: Shaped[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "... num_features positions"]:
+        """
+        Returns the features of raw inputs in type `dtype`.
+
+        Raises:
+            `ValueError`: inputs, or an encoder's features, of a shape that does not fit.
+        """
         if inputs.dtype == torch.float16:
             if inputs.dim() < 3 or inputs.shape[-2] != self.num_features:
                 raise ValueError(
@@ -93,7 +112,7 @@ class PretrainedFrontend(nn.Module):
         return features.to(dtype).unflatten(0, leading)
 
     def batches(self, inputs: Shaped[Tensor, "samples ..."]) -> Iterator[Float16[Tensor, "batch features positions"]]:
-        """The features of many raw samples, a few at a time."""
+        """Yields the features of many raw samples, a few samples at a time."""
         device = next(self.encoder.parameters()).device
         size = BATCH_SIZE if device.type == "cpu" else ACCELERATOR_BATCH_SIZE
         for part in inputs.split(size):
@@ -101,13 +120,13 @@ class PretrainedFrontend(nn.Module):
                 features = self.encode(part.to(device))
             if features.dim() != 3 or features.shape[1] != self.num_features:
                 raise ValueError(
-                    f"the encoder of {self.modality} gives features of shape {tuple(features.shape)}, "
-                    f"({len(part)}, {self.num_features}, positions) were expected: it cannot be used here"
+                    f"the encoder of {self.modality} returns features of shape {tuple(features.shape)} instead of "
+                    f"({len(part)}, {self.num_features}, positions), so it cannot be used here"
                 )
             yield self.pooled(features).to(torch.float16)
 
     def pooled(self, features: Float[Tensor, "batch features positions"]) -> Float[Tensor, "batch features runs"]:
-        """The mean of each run of `pool` positions, of those that are filled."""
+        """Returns the mean over each run of `pool` positions. Positions after the end of a sample do not count."""
         if self.pool == 1:
             return features
         rest = -features.shape[2] % self.pool
@@ -116,8 +135,15 @@ class PretrainedFrontend(nn.Module):
         return runs.sum(dim=3) / filled.clamp(min=1)
 
 
-def build_transformer(source: str, recorded: dict, pretrained: bool) -> nn.Module:
-    """A model of transformers without a head; of an encoder and a decoder, the encoder."""
+def build_transformer(source: str, recorded: dict[str, Any], pretrained: bool) -> nn.Module:
+    """
+    Builds a model of transformers without a head. Of a model with encoder and decoder it returns the encoder.
+
+    Args:
+        source: name on the Hub, or a folder. Not used without `pretrained`.
+        recorded: what `record_encoders` recorded of it.
+        pretrained: whether its weights are loaded; otherwise they are random.
+    """
     if pretrained:
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
     else:
@@ -126,7 +152,7 @@ def build_transformer(source: str, recorded: dict, pretrained: bool) -> nn.Modul
 
 
 def hidden_states(encoder: nn.Module, layer: int | None, **inputs: Tensor) -> Float[Tensor, "batch positions features"]:
-    """What a layer gives out, 0 being the embeddings; by default what the whole encoder gives out."""
+    """Returns the output of a layer (0 stands for the embeddings), by default that of the whole encoder."""
     if layer is None:
         return encoder(**inputs).last_hidden_state
     return encoder(**inputs, output_hidden_states=True).hidden_states[layer]
@@ -134,14 +160,18 @@ def hidden_states(encoder: nn.Module, layer: int | None, **inputs: Tensor) -> Fl
 
 class Adapter(nn.Module):
     """
-    h + up(relu(down(h))) at every position, the bottleneck of Houlsby et al. 2019 (arXiv 1902.00751, section 2.1), on
-    the encoder's last hidden states: the encoder's own layers stay as they are, so that its features can be stored.
-    Nothing changes at first, since `up` begins at zero.
+    Computes h + up(relu(down(h))) at every position, the bottleneck of Houlsby et al. 2019 (arXiv 1902.00751, section
+    2.1), on the encoder's output. The layers inside the encoder have no adapters, so that its features can be stored.
+    At first nothing changes, since `up` starts at zero.
+
+    Args:
+        num_features: size of the hidden states h.
+        size: size of the bottleneck.
     """
 
     def __init__(self, num_features: int, size: int):
         super().__init__()
-        # Not nn.Linear, which the task network would start its own way.
+        # These are no nn.Linear, which the model would initialise in its own way.
         self.down = nn.Parameter(torch.empty(size, num_features))
         self.down_bias = nn.Parameter(torch.zeros(size))
         self.up = nn.Parameter(torch.zeros(num_features, size))
@@ -158,23 +188,28 @@ class Adapter(nn.Module):
 
 
 def filled_positions(features: Float[Tensor, "batch features positions"]) -> Float[Tensor, "batch 1 positions"]:
-    """1, and 0 where a sample has ended: hidden states are zero there and nowhere else."""
+    """Returns 1 for each position of a sample and 0 after its end, where, and only where, features are zero."""
     return (features != 0).any(dim=1, keepdim=True).to(features.dtype)
 
 
 def mean_over_filled(features: Float[Tensor, "batch features positions"]) -> Float[Tensor, "batch features"]:
-    """Mean over the positions of a sample's own length."""
+    """Returns the mean over the positions of each sample, not counting those after its end."""
     return features.sum(dim=2) / filled_positions(features).sum(dim=2).clamp(min=1)
 
 
 class PretrainedStem(ModalityEmbedding):
-    """Features (batch, features, positions) -> (batch, C, positions); zero where a sample has ended."""
+    """
+    Base class of the embeddings that read the features of an encoder. Maps them (batch, features, positions) to
+    sequences (batch, C, positions), which are zero after the end of a sample.
+
+    A subclass sets `frontend_class`.
+    """
 
     frontend_class: type[PretrainedFrontend]
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
-        spec = config.embeddings[self.frontend_class.modality]
+        spec = encoder_spec(config, self.frontend_class.modality)
         num_features = spec["recorded"]["num_features"]
         self.adapter = Adapter(num_features, spec["adapter_size"]) if "adapter_size" in spec else None
         self.projection = nn.Conv1d(num_features, config.num_channels, 1)
@@ -186,8 +221,8 @@ class PretrainedStem(ModalityEmbedding):
 
     @classmethod
     def statistics(cls, config: MSMAMLConfig) -> DescriptorStatistics:
-        # Not standardised: an encoder's features are on one scale already.
-        recorded = config.embeddings[cls.frontend_class.modality]["recorded"]
+        # The statistics are not standardised, since the features of an encoder have the same scale already.
+        recorded = encoder_spec(config, cls.frontend_class.modality)["recorded"]
         return DescriptorStatistics(mean_over_filled, recorded["num_features"], standardise=False, whitening=0.25)
 
     def forward(self, inputs: Float[Tensor, "batch features positions"]) -> Float[Tensor, "batch channels positions"]:

@@ -1,4 +1,7 @@
-"""Which published checkpoints a repository or folder holds, and where: `train_dir/<run>/maml_gated_conv_1d_*.pt`."""
+"""
+The checkpoints that the authors of MS-MAML published: how they are found in a folder or in a repository on the Hub
+(`train_dir/<run>/maml_gated_conv_1d_<iteration>.pt`), and how they are read as a config and weights of this model.
+"""
 
 import json
 import os
@@ -6,13 +9,13 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from huggingface_hub import HfApi, hf_hub_download, is_offline_mode, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from .configuration_msmaml import MSMAMLConfig
 
@@ -20,18 +23,27 @@ CONFIG_NAME = "config.json"
 OPTIONS_NAME = "train_config.json"
 RUNS_FOLDER = "train_dir"
 CHECKPOINT_NAME = re.compile(r"maml_gated_conv_1d_(\d+)\.pt")
-# Three modalities, 5-way, 1-shot.
+# The default run is the one with three modalities, 5 classes and 1 shot.
 DEFAULT_RUN = re.compile(r".*_3m5w1s")
-# The arguments of `from_pretrained` that say where files come from.
+# The arguments of `from_pretrained` that determine where files come from.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
-# Folder of a run, relative to the repository -> iteration -> file of the checkpoint, relative to the repository.
+# The name of each checkpoint's file, by the folder of its run and by its iteration. File and folder are relative to the
+# repository.
 Runs = dict[str, dict[int, str]]
 
 
 @dataclass(frozen=True)
 class OriginalCheckpoint:
-    """One published checkpoint, on this machine."""
+    """
+    One published checkpoint as files on this machine.
+
+    Args:
+        run: name of the run.
+        iteration: training iteration of the checkpoint.
+        weights: the `.pt` file.
+        options: the `train_config.json` of the run.
+    """
 
     run: str
     iteration: int
@@ -40,11 +52,15 @@ class OriginalCheckpoint:
 
 
 class Files(Protocol):
-    """A place with files, whose names are relative and have forward slashes."""
+    """A place with files, whose names are relative to it and have forward slashes."""
 
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """Returns the names of the files."""
+        ...
 
-    def fetch(self, name: str) -> Path: ...
+    def fetch(self, name: str) -> Path:
+        """Returns the path of a file on this machine, downloaded if necessary."""
+        ...
 
 
 @dataclass
@@ -54,7 +70,7 @@ class LocalFiles:
     folder: Path
 
     def names(self) -> list[str]:
-        # No recursive search: the folder may be anything, as large as a home directory.
+        # The search is not recursive, since the folder may be as large as a home directory.
         runs = [self.folder, *self.folder.glob(f"{RUNS_FOLDER}/*/")]
         return [path.relative_to(self.folder).as_posix() for run in runs for path in run.iterdir() if path.is_file()]
 
@@ -63,15 +79,15 @@ class LocalFiles:
 
 
 class HubFiles:
-    """A model repository on the Hub, at the commit that `revision` names now."""
+    """A model repository on the Hub, at the commit to which `revision` refers at construction."""
 
-    def __init__(self, repo_id: str, revision: str | None = None, token: str | bool | None = None, **download):
+    def __init__(self, repo_id: str, revision: str | None = None, token: str | bool | None = None, **download: Any):
         self.repo_id = repo_id
         self.download = {**download, "token": token}
         self.info = HfApi().model_info(repo_id, revision=revision, token=token)
 
     def names(self) -> list[str]:
-        return [file.rfilename for file in self.info.siblings]
+        return [file.rfilename for file in self.info.siblings or []]
 
     def fetch(self, name: str) -> Path:
         return Path(hf_hub_download(self.repo_id, name, revision=self.info.sha, **self.download))
@@ -82,24 +98,25 @@ def find_original(
     run: str | None = None,
     iteration: int | None = None,
     subfolder: str = "",
-    **hub,
+    **hub: Any,
 ) -> OriginalCheckpoint | None:
     """
-    The published checkpoint that a folder or repository stands for, downloaded if need be, and nothing else with it.
+    Finds the published checkpoint in a folder or repository. Of a repository it downloads only the files of this
+    checkpoint.
 
     Args:
-        path_or_repo: a folder with `train_dir/<run>/`, one such run's folder, or a repository on the Hub.
-        run: name of a run's folder; by default the one whose name ends with `3m5w1s`.
-        iteration: of the checkpoint; by default the last.
-        subfolder: the run's folder as a path in the repository, in place of `run`.
+        path_or_repo: a folder with `train_dir/<run>/`, the folder of a run, or the name of a repository on the Hub.
+        run: name of the folder of a run; by default the one whose name ends with `_3m5w1s`.
+        iteration: iteration of the checkpoint; by default the last.
+        subfolder: path of the run's folder in the repository, instead of `run`.
         hub: the other `HUB_ARGUMENTS`.
 
     Returns:
-        `None` if this is not the published layout, or if the repository has a `config.json` and neither `run` nor
-        `iteration` is given.
+        The checkpoint. `None` if the files do not have the published layout, or if there is a `config.json` and neither
+        `run` nor `iteration` is given.
 
     Raises:
-        `ValueError`: no such run or iteration, or none asked for and more than one to choose from; the message lists
+        `ValueError`: there is no such run or iteration, or `run` is not given and there are several; the message lists
             them.
         `OSError`: there is no such repository, or the Hub cannot be reached.
     """
@@ -109,12 +126,12 @@ def find_original(
         return None
     files = _open(path_or_repo, hub)
     runs = list_runs(files.names()) if files is not None else {}
-    if not runs:
+    if files is None or not runs:
         if asked:
             name, value = next(iter(asked.items()))
             raise ValueError(
                 f"{name}={value!r} was given, but {path_or_repo} holds no {RUNS_FOLDER}/<run>/"
-                "maml_gated_conv_1d_<iteration>.pt: leave it out for a checkpoint of another layout"
+                f"maml_gated_conv_1d_<iteration>.pt: omit {name} for a checkpoint of another layout"
             )
         return None
     folder = choose_run(runs, path_or_repo, run, subfolder)
@@ -128,7 +145,9 @@ def find_original(
         )
     options = (PurePosixPath(folder) / OPTIONS_NAME).as_posix()
     if options not in files.names():
-        raise FileNotFoundError(f"{path_or_repo} has no {options}, which holds the options of {iterations[iteration]}")
+        raise FileNotFoundError(
+            f"{path_or_repo} has no {options}, which should hold the options of {iterations[iteration]}"
+        )
     return OriginalCheckpoint(
         run=PurePosixPath(folder).name or Path(path_or_repo).resolve().name,
         iteration=iteration,
@@ -137,12 +156,12 @@ def find_original(
     )
 
 
-def list_originals(path_or_repo: str | os.PathLike, **hub) -> list[str]:
+def list_originals(path_or_repo: str | os.PathLike, **hub: Any) -> list[str]:
     """
-    The names of the published runs in a folder or repository, sorted.
+    Returns the names of the published runs in a folder or repository, sorted; arguments as for `find_original`.
 
     Raises:
-        `ValueError`: there is none.
+        `ValueError`: there are no published runs.
         `OSError`: there is no such repository, or the Hub cannot be reached.
     """
     files = _open(path_or_repo, hub)
@@ -153,7 +172,10 @@ def list_originals(path_or_repo: str | os.PathLike, **hub) -> list[str]:
 
 
 def list_runs(names: list[str]) -> Runs:
-    """The runs among the files of a repository: its folders in `train_dir`, and the folder itself (`""`)."""
+    """
+    Finds the runs among the files of a repository. A run is a folder in `train_dir`, or the repository itself, whose
+    folder is `""`.
+    """
     runs: Runs = {}
     for name in names:
         path = PurePosixPath(name)
@@ -166,12 +188,13 @@ def list_runs(names: list[str]) -> Runs:
 
 def choose_run(runs: Runs, source: str | os.PathLike, run: str | None = None, subfolder: str = "") -> str:
     """
-    The folder of the run that is asked for, or of the default one.
+    Returns the folder of the requested run, or of the default one.
 
     Args:
-        runs: what there is to choose from.
-        source: where they are, for errors.
-        run, subfolder: as for `find_original`.
+        runs: the runs to choose from.
+        source: folder or repository of the runs, for error messages.
+        run: see `find_original`.
+        subfolder: see `find_original`.
 
     Raises:
         `ValueError`: there is no such run, both arguments are given, or there is no single default.
@@ -193,7 +216,10 @@ def choose_run(runs: Runs, source: str | os.PathLike, run: str | None = None, su
 
 
 def _has_config(path_or_repo: str | os.PathLike, subfolder: str, hub: dict) -> bool:
-    """Whether there is a `config.json`, so that transformers knows what to do. Errors are as from transformers."""
+    """
+    Returns whether there is a `config.json`, in which case transformers can load the model. Errors are those of
+    transformers.
+    """
     return (
         cached_file(
             path_or_repo,
@@ -208,7 +234,7 @@ def _has_config(path_or_repo: str | os.PathLike, subfolder: str, hub: dict) -> b
 
 
 def _open(path_or_repo: str | os.PathLike, hub: dict) -> Files | None:
-    """The files of a folder or repository; `None` if, offline, nothing of it is in the cache."""
+    """Returns the files of a folder or repository; `None` if the Hub is offline and the cache has none of them."""
     if os.path.isdir(path_or_repo):
         return LocalFiles(Path(path_or_repo))
     if not _is_offline(hub):
@@ -224,25 +250,26 @@ def _is_offline(hub: dict) -> bool:
     return bool(hub.get("local_files_only")) or is_offline_mode()
 
 
+# What the options and parameters of a run are called here.
 DATASET_MODALITIES = {"esc50": "audio", "brown": "text", "cifar": "image"}
-
-
-CONDITION_TYPES = {"affine": "affine", "sigmoid_gate": "sigmoid", "sigmoid": "sigmoid", "softmax": "softmax"}
-
-
+CONDITION_TYPES: dict[str, Literal["affine", "sigmoid", "softmax"]] = {
+    "affine": "affine",
+    "sigmoid_gate": "sigmoid",
+    "sigmoid": "sigmoid",
+    "softmax": "softmax",
+}
 _EMBEDDINGS = {
     "embeddings.audio.weight": "embeddings.audio.proj.weight",
     "embeddings.text.weight": "embeddings.text.proj.weight",
     "embeddings.image.weight": "embeddings.image.patches.proj.weight",
 }
-
-
-# The published code stores biases of the embeddings without applying them, and running statistics without using them.
+# The published code stores biases of the embeddings, which it does not apply, and running statistics, which it does not
+# use.
 _UNUSED = re.compile(r"embeddings\.\w+\.bias|.*\.(running_mean|running_var|num_batches_tracked)")
 
 
 def task_network_name(name: str) -> str | None:
-    """The name in [`TaskNetwork`] of a parameter in `model_state_dict`; `None` for one that is stored but unused."""
+    """Returns the name in [`TaskNetwork`] of a parameter in `model_state_dict`; `None` for one that is not used."""
     if _UNUSED.fullmatch(name):
         return None
     if match := re.fullmatch(r"features\.layer(\d+)_conv\.(weight|bias)", name):
@@ -253,7 +280,9 @@ def task_network_name(name: str) -> str | None:
 
 
 def task_encoder_name(name: str) -> str | None:
-    """The name in [`TaskEncoder`] of a parameter in `embedding_model_state_dict`; `None` for an unused one."""
+    """
+    Returns the name in [`TaskEncoder`] of a parameter in `embedding_model_state_dict`; `None` for one that is not used.
+    """
     if _UNUSED.fullmatch(name):
         return None
     if match := re.fullmatch(r"conv\.(conv|bn)(\d+)\.(weight|bias)", name):
@@ -265,16 +294,16 @@ def task_encoder_name(name: str) -> str | None:
     return _EMBEDDINGS.get(name, name)
 
 
-def read_options(path: Path) -> dict:
+def read_options(path: Path) -> dict[str, Any]:
     """
-    The options in a run's `train_config.json`.
+    Reads the options of a run from its `train_config.json`.
 
     Raises:
         `FileNotFoundError`: there is no such file.
-        `ValueError`: it is no JSON object.
+        `ValueError`: the file is not a JSON object.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: it holds the options that the checkpoints beside it are of")
+        raise FileNotFoundError(f"{path} is missing: it should hold the options of the checkpoints beside it")
     try:
         options = json.loads(path.read_text())
     except ValueError as error:
@@ -286,11 +315,11 @@ def read_options(path: Path) -> dict:
 
 def read_config(path: Path) -> MSMAMLConfig:
     """
-    The configuration that a run's `train_config.json` stands for.
+    Reads a run's `train_config.json` as the configuration of a model.
 
     Raises:
         `FileNotFoundError`: there is no such file.
-        `ValueError`: it does not hold the options of a run, or values that have no counterpart here.
+        `ValueError`: the file does not hold the options of a run, or has values that have no counterpart here.
     """
     options = read_options(path)
     try:
@@ -311,8 +340,8 @@ def read_config(path: Path) -> MSMAMLConfig:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """
-    A published checkpoint's two state dicts as one of [`MSMAMLModel`], without the word vectors, which that format
-    does not hold. Only tensors and plain containers are unpickled (`weights_only=True`).
+    Reads the two state dicts of a published checkpoint as one state dict of [`MSMAMLModel`]. It lacks the word vectors,
+    which the published format does not hold. Only tensors and plain containers are unpickled (`weights_only=True`).
 
     Raises:
         `ValueError`: the file is not such a checkpoint.
@@ -331,7 +360,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for prefix, key, rename in networks:
         for name, tensor in (stored.get(key) or {}).items():
             if not isinstance(tensor, Tensor):
-                raise ValueError(f"{path} is not a published MS-MAML checkpoint: {key}[{name!r}] is no tensor")
+                raise ValueError(f"{path} is not a published MS-MAML checkpoint: {key}[{name!r}] is not a tensor")
             if (new_name := rename(name)) is not None:
                 weights[f"{prefix}.{new_name}"] = tensor
     return weights
@@ -339,17 +368,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def check_fit(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
     """
+    Checks that a checkpoint has the parameters that its configuration requires.
+
     Args:
-        weights: as read from `path`.
-        expected: the state dict of a model of the run's configuration; its frontends are not compared.
+        weights: the weights that were read.
+        expected: the state dict of a model with the configuration of the run; its frontends are not compared.
+        path: file of the weights, for error messages.
 
     Raises:
-        `ValueError`: names or shapes differ.
+        `ValueError`: names or shapes of parameters differ.
     """
     found = {name: tensor.shape for name, tensor in weights.items()}
     wanted = {name: tensor.shape for name, tensor in expected.items() if not name.startswith("frontends.")}
     if found != wanted:
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise ValueError(
-            f"{path} does not fit its train_config.json: {len(different)} tensors differ, as {different[:3]}"
+            f"{path} does not fit its train_config.json: {len(different)} tensors differ, such as {different[:3]}"
         )

@@ -1,4 +1,7 @@
-"""The task encoder: reads a support set, emits one modulation vector a layer of the task network."""
+"""The task encoder, which reads a support set and emits one modulation vector per layer of the task network."""
+
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +19,15 @@ from .norms import NormParameters, group_norm
 class TaskEncoder(nn.Module):
     """
     Embedding of the modality -> `num_layers` x [convolution -> norm -> ReLU] -> mean over length -> linear -> ReLU ->
-    pooling over the support samples -> one linear map a layer (MMAML, arXiv 1910.13616, section 4.1, with a
-    convolutional encoder in place of the recurrent one).
+    pooling over the support samples -> one linear layer per layer of the task network (MMAML, arXiv 1910.13616, section
+    4.1, with a convolutional encoder in place of the recurrent one).
     """
 
     def __init__(self, config: MSMAMLConfig):
         super().__init__()
         self.norm, self.norm_eps = config.norm, config.norm_eps
         self.pools_classes = config.task_encoder_pooling == "class"
-        # Without embeddings of its own it reads the task network's sequences.
+        # Without embeddings of its own, the task encoder reads the sequences of the task network.
         self.embeddings = None if config.share_embeddings else build_embeddings(config)
         self.embedding_of = {name: config.embedding_of(name) for name in config.modalities}
         channels = [config.num_channels, *config.layer_channels]
@@ -43,30 +46,34 @@ class TaskEncoder(nn.Module):
         self, support: Float[Tensor, "T support ..."], labels: Int[Tensor, "T support"], modality: str, n_way: int
     ) -> tuple[Float[Tensor, "T size"], ...]:
         """
+        Computes the modulation of each task.
+
         Args:
-            support: the support samples of each task, as the modality's frontend leaves them, or as sequences if the
-                embeddings are shared.
-            labels: their classes.
-            modality: whose embedding reads them.
+            support: the support samples of each task: the output of the modality's frontend, or sequences of the task
+                network's embedding if the embeddings are shared.
+            labels: class of each support sample, from 0 to `n_way` - 1.
+            modality: the modality of the tasks.
             n_way: number of classes.
 
         Returns:
-            One modulation vector a layer and task; `"affine"`: scale first, then shift.
+            One tensor per layer, with one modulation vector per task. With `conditioning="affine"` a vector holds the
+            scale of each channel, then the shift of each channel.
         """
         tasks, samples = support.shape[:2]
         hidden = support
         if self.embeddings is not None:
             embedding = self.embeddings[self.embedding_of[modality]]
             hidden = embedding(support.flatten(0, 1)).unflatten(0, (tasks, samples))
+        pairs = zip(cast(Iterable[Any], self.convolutions), cast(Iterable[Any], self.norms), strict=True)
         layers = [
             ConvNormLayer(conv.weight[None], conv.bias[None], norm.weight[None], norm.bias[None], 1, conv.padding[0])
-            for conv, norm in zip(self.convolutions, self.norms, strict=True)
+            for conv, norm in pairs
         ]
         if self.norm == "batch":
             hidden = conv_norm_relu(hidden, layers, self.norm_eps)
         else:
             for layer in layers:
-                # All tasks share the kernel, so that they are one batch to it; to the norm each is its own.
+                # All tasks share the kernel, so they are one batch to the convolution; the norm is computed per task.
                 hidden = conv1d(hidden.flatten(0, 1)[None], layer.weight, layer.bias, padding=layer.padding)
                 hidden = hidden[0].unflatten(0, (tasks, samples))
                 hidden = F.relu_(group_norm(hidden, layer.scale, layer.shift, self.norm_eps))
@@ -76,12 +83,13 @@ class TaskEncoder(nn.Module):
     def _pool(
         self, samples: Float[Tensor, "T support size"], labels: Int[Tensor, "T support"], n_way: int
     ) -> Float[Tensor, "T task_size"]:
+        """Returns the mean over the samples, or the mean and standard deviation over the means of the classes."""
         if not self.pools_classes:
             return samples.mean(dim=1)
         members = F.one_hot(labels, n_way).to(samples.dtype).transpose(1, 2)
         counts = members.sum(dim=2, keepdim=True)
         means = (members @ samples) / counts.clamp(min=1)
-        # A class without a sample takes no part.
+        # A class without support samples does not count.
         shares = (counts > 0).to(samples.dtype) / (counts > 0).sum(dim=1, keepdim=True)
         centre = (shares * means).sum(dim=1, keepdim=True)
         spread = ((shares * (means - centre).square()).sum(dim=1) + self.norm_eps).sqrt()

@@ -1,6 +1,8 @@
 """The task network: a 1-D convolutional classifier, modulated by the task encoder and adapted by the inner loop."""
 
 import copy
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +23,8 @@ class TaskNetwork(nn.Module):
     Embedding of the modality -> `num_layers` x [convolution -> norm -> modulation -> ReLU] -> pooling over length ->
     classifier (MMAML, arXiv 1910.13616, section 4.2, on sequences).
 
-    The module holds the parameters that adaptation starts from; its methods take those of each task. What no inner step
-    changes (`config.adapted_parameters`) is computed once, by `prepare`.
+    The module holds the parameters from which adaptation starts; its methods are given the parameters of each task.
+    What no inner step changes (see `config.adapted_parameters`) is computed once, by `prepare`.
     """
 
     def __init__(self, config: MSMAMLConfig):
@@ -44,7 +46,7 @@ class TaskNetwork(nn.Module):
         self.task_norms = nn.ModuleList(TaskNormShare() for _ in self.convolutions if self.norm == "task")
         pooled = channels[-1] * (2 if self.pools_maximum else 1)
         self.projection = nn.Linear(pooled, config.feature_size) if config.feature_size else None
-        # Of the network's own features, without the descriptor.
+        # The size of the network's own features, without the descriptor.
         self.feature_size = config.feature_size or pooled
         self.classifier = self.cosine_scale = None
         if config.head == "linear":
@@ -54,16 +56,23 @@ class TaskNetwork(nn.Module):
 
     def task_parameters(self, modality: str, tasks: int, n_way: int | None = None) -> dict[str, Float[Tensor, "T ..."]]:
         """
-        Parameters for tasks of `modality`, by name: all but the other modalities' embeddings, and this one's only where
-        the inner loop adapts it.
+        Returns the parameters from which tasks of `modality` start, by name: all parameters except the embeddings. The
+        embedding of this modality is included if the inner loop adapts it.
 
-        With an `n_way` that is not the classifier's, its row (weight and bias) of every class is the mean of the
-        trained rows: no class is preferred, and the inner loop tells them apart from its first step on.
+        If `n_way` is not that of the trained classifier, the classifier's row (weight and bias) for every class is the
+        mean of the trained rows: no class is preferred, and the inner loop distinguishes them from its first step on.
+
+        Args:
+            modality: the modality of the tasks.
+            tasks: number of tasks, T.
+            n_way: number of classes; by default that of the trained classifier.
         """
         others = tuple(f"embeddings.{name}." for name in self.embeddings if name != self.embedding_of[modality])
         others = others if self.adapted == "all" else ("embeddings.",)
-        parameters = {name: value for name, value in self.named_parameters() if not name.startswith(others)}
-        if self.classifier is not None and n_way not in (None, self.classifier.out_features):
+        parameters: dict[str, Tensor] = {
+            name: value for name, value in self.named_parameters() if not name.startswith(others)
+        }
+        if self.classifier is not None and n_way is not None and n_way != self.classifier.out_features:
             for name in ("classifier.weight", "classifier.bias"):
                 mean = parameters[name].mean(dim=0)
                 parameters[name] = mean.expand(n_way, *mean.shape)
@@ -73,7 +82,7 @@ class TaskNetwork(nn.Module):
         return {name: value.expand(tasks, *value.shape) for name, value in parameters.items()}
 
     def is_adapted(self, name: str) -> bool:
-        """Whether the inner loop adapts the parameter of this name."""
+        """Returns whether the inner loop adapts the parameter of this name."""
         if name.startswith(("cosine_scale.", "task_norms.")):
             return False
         if name.startswith("embeddings."):
@@ -84,18 +93,22 @@ class TaskNetwork(nn.Module):
         self, features: Float[Tensor, "T S features"], labels: Int[Tensor, "T S"], n_way: int
     ) -> dict[str, Float[Tensor, "T ..."]]:
         """
-        A classifier of `n_way` classes that compares with the mean of each class's features, scaled to unit length.
+        Returns a classifier of `n_way` classes that compares features with prototypes: the mean of each class's
+        features, scaled to unit length. A class without support samples has a weight of zero.
 
-        A class without a support sample gets a weight of zero.
+        Args:
+            features: features of the support samples, see `features`.
+            labels: class of each support sample, from 0 to `n_way` - 1.
+            n_way: number of classes.
         """
         members = F.one_hot(labels, n_way).to(features.dtype).transpose(1, 2)
         sums = members @ features
-        # The smallest length must not vanish in half precision either.
+        # The smallest length to divide by must not be rounded to zero in half precision.
         weight = F.normalize(sums, dim=-1, eps=torch.finfo(sums.dtype).eps)
         return {"classifier.weight": weight, "classifier.bias": weight.new_zeros(weight.shape[:2])}
 
     def embed(self, inputs: Float[Tensor, "T batch ..."], modality: str) -> Float[Tensor, "T batch C L"]:
-        """Sequences of what a frontend left, by the embedding as it is before adaptation."""
+        """Applies the embedding, as it is before adaptation, to the output of the modality's frontend."""
         embedding = self.embeddings[self.embedding_of[modality]]
         return embedding(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
 
@@ -110,14 +123,25 @@ class TaskNetwork(nn.Module):
         statistics: list[NormStatistics] | None = None,
     ) -> tuple[Tensor, ...]:
         """
-        Samples as far as no inner step changes their way through the network; `forward` and `features` go on from it.
+        Computes as much of the network's output for some samples as does not change with inner steps. `forward`,
+        `features` and `statistics` start from the result.
 
         Args:
-            inputs: samples as the modality's frontend leaves them.
-            sequences: what `embed` makes of them; needed unless the embedding is adapted.
-            descriptors: of the samples, or `None` if the model has none for this modality.
+            parameters: see `forward`.
+            inputs: the samples, as the output of the modality's frontend.
+            sequences: the result of `embed` for them; needed unless the inner loop adapts the embedding.
+            descriptors: descriptors of the samples, or `None` if the model has none for this modality.
+            modality: the modality of the tasks.
+            modulation: see `forward`.
+            statistics: see `forward`.
+
+        Raises:
+            `ValueError`: `sequences` are needed and missing.
         """
-        state = (inputs if self.adapted == "all" else sequences, *(() if descriptors is None else (descriptors,)))
+        samples = inputs if self.adapted == "all" else sequences
+        if samples is None:
+            raise ValueError(f"sequences=None: they are needed with adapted_parameters={self.adapted!r}, see embed")
+        state = (samples,) if descriptors is None else (samples, descriptors)
         if self.adapted == "head" and self.norm == "group":
             return (self._features(parameters, state, modality, modulation, statistics),)
         return state
@@ -131,15 +155,18 @@ class TaskNetwork(nn.Module):
         statistics: list[NormStatistics] | None = None,
     ) -> Float[Tensor, "T batch n_way"]:
         """
+        Classifies samples.
+
         Args:
-            parameters: as `task_parameters` names them, one set for each task, with a classifier.
-            state: the samples, as `prepare` leaves them.
-            modality: whose embedding reads them.
-            modulation: one vector a layer and task, or an empty tuple without conditioning.
-            statistics: what batch norm is to use, one pair a layer; by default those of the samples themselves.
+            parameters: one set of parameters per task, with the names of `task_parameters`, and a classifier.
+            state: the samples, as the result of `prepare`.
+            modality: the modality of the tasks.
+            modulation: one tensor per layer, with one vector per task; an empty tuple without conditioning.
+            statistics: statistics that batch norm or task norm uses, one tuple per layer; by default those of the
+                samples themselves.
 
         Returns:
-            Logits.
+            The logits.
         """
         features = self.features(parameters, state, modality, modulation, statistics)
         weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
@@ -156,8 +183,10 @@ class TaskNetwork(nn.Module):
         statistics: list[NormStatistics] | None = None,
     ) -> Float[Tensor, "T batch features"]:
         """
-        What the classifier sees; as for `forward`. With a descriptor or prototypes of unit length: descriptor first,
-        then the network's own features, `network_gain` times as long.
+        Returns the features that the classifier reads; arguments as for `forward`.
+
+        With `head="prototype"` or a descriptor, features have unit length. The descriptor comes first, then the
+        network's own features, `network_gain` times as long as the descriptor.
         """
         if self.adapted == "head" and self.norm == "group":
             return state[0]
@@ -170,16 +199,25 @@ class TaskNetwork(nn.Module):
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
     ) -> list[NormStatistics]:
-        """What batch norm or task norm finds in these samples, one tuple a layer; as for `forward`."""
-        found = []
+        """Returns the statistics of these samples for batch norm or task norm, one tuple per layer."""
+        found: list[NormStatistics] = []
         self._features(parameters, state, modality, modulation, found=found)
         return found
 
     def own_features(self, features: Float[Tensor, "... features"]) -> Float[Tensor, "... own"]:
-        """The network's own part of `features`, of unit length."""
+        """Returns the network's own part of `features` (without the descriptor), scaled to unit length."""
         return F.normalize(features[..., -self.feature_size :], dim=-1)
 
-    def _features(self, parameters, state, modality, modulation, statistics=None, found=None):
+    def _features(
+        self,
+        parameters: dict[str, Tensor],
+        state: tuple[Tensor, ...],
+        modality: str,
+        modulation: tuple[Tensor, ...],
+        statistics: list[NormStatistics] | None = None,
+        found: list[NormStatistics] | None = None,
+    ) -> Float[Tensor, "T batch features"]:
+        """Computes the features; appends the statistics that the norms used to `found`, if it is given."""
         hidden = self._embed(parameters, state[0], modality) if self.adapted == "all" else state[0]
         layers = self._layers(parameters, modulation)
         if self.norm == "batch" and statistics is None and found is None:
@@ -191,25 +229,27 @@ class TaskNetwork(nn.Module):
                 if self.norm == "group":
                     hidden = F.relu_(group_norm(hidden, *factors))
                     continue
-                own = self._own_statistics(parameters, number, hidden) if statistics is None else statistics[number]
+                used = self._set_statistics(parameters, number, hidden) if statistics is None else statistics[number]
                 if found is not None:
-                    found.append(own)
+                    found.append(used)
                 if self.norm == "task":
-                    *of_set, share = own
-                    own = mixed_statistics(hidden, of_set, share)
-                hidden = F.relu_(affine_norm(hidden, own, *factors))
-        # With channels last its derivative has them last too.
+                    mean, variance, share = used
+                    used = mixed_statistics(hidden, (mean, variance), share)
+                hidden = F.relu_(affine_norm(hidden, used, *factors))
+        # The transposition makes the gradient have channels last in memory, like `hidden`.
         pooled = hidden.transpose(2, 3).mean(dim=2)
         if self.pools_maximum:
             pooled = torch.cat([pooled, hidden.amax(dim=3)], dim=2)
         if self.projection is not None:
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
-        return self._beside_descriptor(pooled, *state[1:], gain=self.gains[modality])
+        descriptors = state[1] if len(state) > 1 else None
+        return self._beside_descriptor(pooled, descriptors, self.gains[modality])
 
-    def _layers(self, parameters, modulation) -> list[ConvNormLayer]:
+    def _layers(self, parameters: dict[str, Tensor], modulation: tuple[Tensor, ...]) -> list[ConvNormLayer]:
+        """Returns the layers of each task, with its modulation."""
         layers = []
-        for number, convolution in enumerate(self.convolutions):
+        for number, convolution in enumerate(cast(Iterable[Any], self.convolutions)):
             weight, bias = parameters[f"convolutions.{number}.weight"], parameters[f"convolutions.{number}.bias"]
             if self.conditioning == "kernel":
                 weight = modulated_kernel(weight, modulation[number])
@@ -217,10 +257,10 @@ class TaskNetwork(nn.Module):
             layers.append(ConvNormLayer(weight, bias, *factors, convolution.stride[0], convolution.padding[0]))
         return layers
 
-    def _own_statistics(
-        self, parameters, layer: int, hidden: Float[Tensor, "T batch channels length"]
+    def _set_statistics(
+        self, parameters: dict[str, Tensor], layer: int, hidden: Float[Tensor, "T batch channels length"]
     ) -> NormStatistics:
-        """Mean and variance of a set of samples; with task norm also how far queries rest on them."""
+        """Returns the mean and variance of a set of samples, and with task norm their share, see `NormStatistics`."""
         statistics = batch_statistics(hidden)
         if self.norm == "batch":
             return statistics
@@ -230,30 +270,36 @@ class TaskNetwork(nn.Module):
     def _beside_descriptor(
         self,
         own: Float[Tensor, "T batch own"],
-        descriptors: Float[Tensor, "T batch size"] | None = None,
-        *,
+        descriptors: Float[Tensor, "T batch size"] | None,
         gain: float,
     ) -> Float[Tensor, "T batch features"]:
+        """Concatenates the descriptors and the network's own features, see `features`."""
         if self.cosine_scale is None and not self.descriptor_size:
             return own
         own = F.normalize(own, dim=2, eps=torch.finfo(own.dtype).eps)
         if not self.descriptor_size:
             return own
-        if descriptors is None:  # a modality without statistics
+        if descriptors is None:  # the modality has no descriptor
             descriptors = own.new_zeros(*own.shape[:2], self.descriptor_size)
         return torch.cat([descriptors.to(own.dtype), gain * own], dim=2) / (1 + gain**2) ** 0.5
 
     def _embed(self, parameters: dict[str, Tensor], inputs: Tensor, modality: str) -> Float[Tensor, "T batch C L"]:
+        """Applies each task's adapted embedding to the output of the modality's frontend."""
         prefix = f"embeddings.{self.embedding_of[modality]}."
         own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
         embedding = _replica(self.embeddings[self.embedding_of[modality]])
         if len(inputs) == 1:
             return torch.func.functional_call(embedding, {n: v[0] for n, v in own.items()}, (inputs[0],))[None]
-        return torch.vmap(lambda *task: torch.func.functional_call(embedding, *task))(own, inputs)
+        return torch.vmap(lambda task, samples: torch.func.functional_call(embedding, task, (samples,)))(own, inputs)
 
 
 class CosineScale(nn.Module):
-    """What cosines are multiplied with to be logits."""
+    """
+    The trained factor by which cosines are multiplied to give logits.
+
+    Args:
+        value: the factor before training.
+    """
 
     def __init__(self, value: float):
         super().__init__()
@@ -266,8 +312,8 @@ class CosineScale(nn.Module):
 
 def _replica(module: nn.Module) -> nn.Module:
     """
-    The same module with slots of its own for the same parameters: `functional_call` fills them while it runs, and
-    several threads run at once.
+    Returns a copy of the module that shares its parameters, but not the slots that hold them: `functional_call`
+    replaces what is in the slots while it runs, and several threads run at the same time.
     """
     replica = copy.copy(module)
     replica._parameters = dict(module._parameters)
