@@ -95,9 +95,9 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(map(repr, get_args(annotation)))
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(map(_type_name, get_args(annotation)))
-    return (
-        "None" if annotation is NoneType else annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    )
+    if annotation is NoneType:
+        return "None"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
 def check_options(declared: Any) -> None:

@@ -1,5 +1,7 @@
 """The model of a run: a new one for its data, or a checkpoint that is checked against options and data."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import AutoTokenizer
@@ -23,6 +25,20 @@ CHANGEABLE = (
     *("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"),
     *("task_chunk_size", "inner_loop_checkpointing"),
 )
+# Options of a modality, and the front ends with which they have an effect.
+READ_BY = {
+    "audio_patch_size": ("audio", ("raw",)),
+    "num_mels": ("audio", ("fitted",)),
+    "text_patch_size": ("text", ("raw", "fitted")),
+    "vocab_size": ("text", ("raw", "fitted")),
+    "word_vector_size": ("text", ("raw", "fitted")),
+    "train_word_vectors": ("text", ("raw", "fitted")),
+    "image_patch_size": ("image", ("raw",)),
+    "patch_dictionary_size": ("image", ("fitted",)),
+    "dictionary_patch_size": ("image", ("fitted",)),
+    "image_size": ("image", ("raw", "fitted", "pretrained")),
+    "image_channels": ("image", ("raw", "fitted", "pretrained")),
+}
 
 
 def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLProcessor | None:
@@ -58,13 +74,15 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
     image = next((split for split in splits if split.modality == "image"), None)
     if image is not None:
-        options["image_size"] = image.row_shape[-1]
+        options["image_channels"], options["image_size"] = image.row_shape[0], image.row_shape[-1]
     if sorted(options["modalities"]) != sorted(split.modality for split in splits):
         raise ValueError(
             f"modalities={options['modalities']} are not those of the data sets "
             f"{', '.join(f'{split.name} ({split.modality})' for split in splits)}: leave the option out"
         )
-    model = MSMAMLModel(MSMAMLConfig(**options))
+    config = MSMAMLConfig(**options)
+    check_effect(given, config)
+    model = MSMAMLModel(config)
     if text is not None and "text" in (arguments.embeddings or {}):
         check_tokenizer(text, arguments.embeddings["text"])
     elif text is not None:
@@ -81,6 +99,21 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
                 "option out, or prepare the data so"
             )
     return model
+
+
+def check_effect(given: dict[str, Any], config: MSMAMLConfig) -> None:
+    """Raises ValueError for an option with a value of its own that changes nothing in this config."""
+    for name in (name for name, value in given.items() if value != getattr(MSMAMLConfig, name)):
+        modality, front_ends = READ_BY.get(name, (None, ()))
+        if modality is not None and modality not in config.modalities:
+            raise ValueError(f"{name}={given[name]!r} has no effect without {modality} data: leave the option out")
+        if modality is not None and config.front_ends_of(modality) not in front_ends:
+            raise ValueError(
+                f"{name}={given[name]!r} has no effect on {modality} with {config.front_ends_of(modality)} front ends, "
+                f"but with {' and '.join(front_ends)} ones: leave the option out"
+            )
+        if name in ("task_encoder_kernel_size", "task_encoder_hidden_size") and config.conditioning == "none":
+            raise ValueError(f"{name}={given[name]!r} has no effect with conditioning='none': leave the option out")
 
 
 def check_tokenizer(split: FewShotSplit, encoder: dict) -> None:
