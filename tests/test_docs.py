@@ -14,8 +14,8 @@ from modeling_msmaml import FewShotClassifier
 from msmaml.commands import classify
 from msmaml.runs.run_arguments import parse_arguments
 
+from .msmaml.test_run_meta import options
 from .own_data import write_file
-from .test_run_meta import options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "CONTRIBUTING.md"]

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from modeling_msmaml.training import checkpoints, trainer_hooks
 
-from .test_trainer import make_trainer, parameters
+from .training.test_trainer import make_trainer, parameters
 
 # What differs between two equal runs.
 CLOCK = ("runtime", "per_second")

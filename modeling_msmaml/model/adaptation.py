@@ -1,8 +1,7 @@
 """One modality's tasks adapted to their support sets, and their queries classified."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -83,17 +82,18 @@ def adapt_tasks(
     """
     modulation = () if encoder is None else encode_tasks(encoder, network, modality, support, labels, n_way)
     start, state = start_of_tasks(network, modality, support, labels, n_way, modulation)
-    path, losses = take_steps(
-        network,
-        optimizer,
-        modality,
-        labels,
-        (start, state, modulation),
+    loss, moving, others = support_loss_of(network, modality, labels, start, state, modulation)
+    path, losses = adapt(
+        loss,
+        moving,
+        others,
+        optimizer=optimizer,
         num_inner_steps=config.num_inner_steps,
         first_order=first_order,
         checkpointing=config.inner_loop_checkpointing,
         every_step=every_step,
     )
+    path = [start | parameters for parameters in path]
     statistics = None
     if config.norm != "group" and config.norm_statistics == "support":
         statistics = network.statistics(path[-1], state, modality, modulation)
@@ -133,59 +133,28 @@ def start_of_tasks(
     return start, state
 
 
-def take_steps(
+def support_loss_of(
     network: TaskNetwork,
-    optimizer: InnerOptimizer,
     modality: str,
     labels: Int[Tensor, "T S"],
-    tasks: tuple[Parameters, tuple[Tensor, ...], Modulation],
-    **options,
-) -> tuple[list[Parameters], Float[Tensor, "T num_inner_steps"]]:
+    start: Parameters,
+    state: tuple[Tensor, ...],
+    modulation: Modulation,
+) -> tuple[Callable[..., Float[Tensor, " T"]], Parameters, tuple[Tensor, ...]]:
     """
-    The inner loop on the support loss, from where the tasks start.
-
-    Args:
-        tasks: their parameters and support sets as `start_of_tasks` returns them, and their modulation.
-        options: of `inner_loop.adapt`.
-
-    Returns:
-        All parameters of the tasks after each step (or after the last alone), and the support losses before each step.
+    The support loss of each task as `inner_loop.adapt` takes it: the function, those of the parameters `start` that
+    the inner loop adapts, and all other tensors with respect to which the outer loop differentiates it.
     """
-    start, state, modulation = tasks
     moving = {name: value for name, value in start.items() if network.is_adapted(name)}
-    fixed = {name: value for name, value in start.items() if name not in moving}
-    loss = partial(
-        support_losses,
-        network=network,
-        modality=modality,
-        labels=labels,
-        sizes=(len(state), len(modulation)),
-        fixed=list(fixed),
-    )
-    others = (*state, *modulation, *fixed.values())
-    path, losses = adapt(loss, moving, others, optimizer=optimizer, **options)
-    return [parameters | fixed for parameters in path], losses
+    fixed = [name for name in start if name not in moving]
 
+    def support_loss(parameters: Parameters, *others: Tensor) -> Float[Tensor, " T"]:
+        state_now, others = others[: len(state)], others[len(state) :]
+        modulation_now, values = others[: len(modulation)], others[len(modulation) :]
+        parameters = parameters | dict(zip(fixed, values, strict=True))
+        return task_losses(network(parameters, state_now, modality, modulation_now), labels)
 
-def support_losses(
-    parameters: Parameters,
-    *others: Tensor,
-    network: TaskNetwork,
-    modality: str,
-    labels: Int[Tensor, "T S"],
-    sizes: tuple[int, int],
-    fixed: list[str],
-) -> Float[Tensor, " T"]:
-    """
-    The loss that the inner loop differentiates with respect to `parameters`.
-
-    The outer loop differentiates it with respect to `others` too, which is why these are arguments: the state and the
-    modulation, which have `sizes` tensors, then the parameters named `fixed`, which no inner step changes.
-    """
-    state, others = others[: sizes[0]], others[sizes[0] :]
-    modulation, values = others[: sizes[1]], others[sizes[1] :]
-    parameters = parameters | dict(zip(fixed, values, strict=True))
-    return task_losses(network(parameters, state, modality, modulation), labels)
+    return support_loss, moving, (*state, *modulation, *(start[name] for name in fixed))
 
 
 def classify_samples(network: TaskNetwork, adapted: AdaptedTasks, query: Samples) -> Float[Tensor, "T Q N"]:

@@ -145,18 +145,23 @@ def check_groups(
     modality: str, kind: str, has_descriptor: bool, samples: int, groups: Int[Tensor, " samples"] | None
 ) -> None:
     """
-    Raises `ValueError` unless the groups of samples are what the modality's descriptor is to be whitened by.
+    Checks that the groups of samples fit the way in which the modality's descriptor is to be whitened.
 
     Args:
-        kind: by what that is: `"total"`, `"source"` or `"class"`.
-        has_descriptor: whether the modality has one.
-        samples: how many there are.
-        groups: a number for the source or the class of each sample.
+        modality: name of the modality.
+        kind: value of `descriptor_whitening` for the modality: `"total"`, `"source"` or `"class"`.
+        has_descriptor: whether the modality has a descriptor.
+        samples: number of samples.
+        groups: number of the source or of the class of each sample; `None` if they are not given.
+
+    Raises:
+        `ValueError`: groups are missing, have another shape, or are given where none are used; no two samples share a
+            group; or groups are needed for a modality without descriptor.
     """
     is_kind = f"descriptor_whitening is {kind!r} for {modality}"
     if kind == "total":
         if groups is not None:
-            raise ValueError(f"{is_kind}, so that groups[{modality!r}] has no use: leave it out")
+            raise ValueError(f"{is_kind}, so groups[{modality!r}] has no effect: omit it")
         return
     if not has_descriptor:
         raise ValueError(f"{is_kind}, which has no descriptor: give descriptor_whitening for the others alone")
@@ -164,7 +169,9 @@ def check_groups(
         raise ValueError(f"{is_kind}: give groups[{modality!r}], a number for the {kind} of each sample")
     if not isinstance(groups, Tensor) or groups.shape != (samples,):
         given = tuple(groups.shape) if isinstance(groups, Tensor) else type(groups).__name__
-        raise ValueError(f"groups[{modality!r}] must be a tensor of shape ({samples},), a number a sample, not {given}")
+        raise ValueError(
+            f"groups[{modality!r}] must be a tensor of shape ({samples},), one number per sample, not {given}"
+        )
     if len(groups.unique()) == samples:
         other = "class" if kind == "source" else "source"
-        raise ValueError(f"{is_kind}, but no two of {samples} samples share their {kind}: take {other!r} or 'total'")
+        raise ValueError(f"{is_kind}, but no two of {samples} samples share their {kind}: use {other!r} or 'total'")

@@ -20,6 +20,7 @@ logger = logging.get_logger(__name__)
 class MSMAMLPreTrainedModel(PreTrainedModel):
     """Weight initialisation and loading, shared by all MS-MAML models."""
 
+    config: MSMAMLConfig
     config_class = MSMAMLConfig
     base_model_prefix = "msmaml"
     main_input_name = "episodes"

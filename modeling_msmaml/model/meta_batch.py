@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Required, TypedDict
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -23,9 +23,9 @@ class MetaBatch(TypedDict, total=False):
     accelerator's host waits. On the CPU it must be that of the labels; on an accelerator it is trusted.
     """
 
-    support: Shaped[Tensor, "T S ..."]
-    support_labels: Int[Tensor, "T S"]
-    query: Shaped[Tensor, "T Q ..."]
+    support: Required[Shaped[Tensor, "T S ..."]]
+    support_labels: Required[Int[Tensor, "T S"]]
+    query: Required[Shaped[Tensor, "T Q ..."]]
     query_labels: Int[Tensor, "T Q"]
     class_ids: Int[Tensor, "T N"]  # the training class behind each label; only with `auxiliary_classes`
     n_way: int

@@ -87,20 +87,22 @@ def read_rows(
     device: torch.device,
 ) -> ReadRows:
     """
-    Reads the raw inputs that the functions `parts` return, one after the other, by `read` on `device`, where `read`
-    must give sequences. Not more parts than there are threads are in memory at a time.
+    Reads the raw inputs that the functions `parts` return, one after the other, by `read` on `device`. Not more parts
+    than there are threads are in memory at a time.
+
+    Raises:
+        `ValueError`: `read` gives no sequences, since the model adapts its embeddings.
     """
 
     def read_part(part: Callable[[], Shaped[Tensor, "batch ..."]]) -> ReadRows:
         samples = read(part().to(device)[None])
+        if samples.sequences is None:
+            raise ValueError("rows cannot be read once: adapted_parameters='all' adapts the embeddings that read them")
         return ReadRows(samples.sequences[0], None if samples.descriptors is None else samples.descriptors[0])
 
     found = map_chunks(read_part, parts, device)
-    described = found[0].descriptors is not None
-    return ReadRows(
-        torch.cat([part.sequences for part in found]),
-        torch.cat([part.descriptors for part in found]) if described else None,
-    )
+    descriptors = [part.descriptors for part in found if part.descriptors is not None]
+    return ReadRows(torch.cat([part.sequences for part in found]), torch.cat(descriptors) if descriptors else None)
 
 
 def differentiable(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from benchmarks.experiments.ship import first_accuracies
 from modeling_msmaml import MSMAMLModel
 from modeling_msmaml.inference.base_model import SHIPPED
 
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 
 
 def test_it_is_small_and_whole():

@@ -18,7 +18,7 @@ from data_builders.episodes.task_augmentation import NEW_CLASSES
 from modeling_msmaml import MSMAMLConfig
 from msmaml.runs.run_arguments import parse_arguments
 
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 
 SMALL = {
     "max_steps": "4",
@@ -253,7 +253,7 @@ def test_analyses_refuse_what_they_cannot_use(tmp_path):
 
 
 def test_steps_beyond_the_trained_ones_go_on_at_the_last_rate():
-    from .toys import tiny_model
+    from ..toys import tiny_model
 
     model = tiny_model(inner_rates="per_layer_per_step")
     analysis.set_inner_steps(model, 5)

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from data_builders import EpisodeDataset, FewShotSplit, add_new_classes
 from modeling_msmaml import MetaTrainer
 
-from .test_default_architecture import raw, small_model
+from ..model.test_default_architecture import raw, small_model
+from ..toys import tiny_dataset, tiny_model
 from .test_trainer import arguments, make_trainer, parameters
-from .toys import tiny_dataset, tiny_model
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "accelerate_configs"
 WORLD_SIZE = 2
 # SGD: Adam amplifies rounding on parameters whose true gradient is zero.
@@ -139,7 +139,7 @@ def two(tmp_path_factory) -> Path:
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
     command = [*launch, "--config_file", str(CONFIGS / "multi_cpu.yaml"), "--main_process_port", free_port()]
     done = subprocess.run(
-        [*command, "-m", "tests.test_distributed", str(folder)],
+        [*command, "-m", "tests.training.test_distributed", str(folder)],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -6,7 +6,7 @@ import torch
 from modeling_msmaml import MSMAMLConfig
 from modeling_msmaml.model.options import choices
 
-from .toys import N_QUERY, N_WAY, tiny_episodes, tiny_model
+from ..toys import N_QUERY, N_WAY, tiny_episodes, tiny_model
 
 
 def relabelled(n_way: int):

@@ -16,7 +16,7 @@ from benchmarks.studies import classifier, front_ends, held_out_classes
 from data_builders import load_few_shot
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 
 
 def test_meta_step_checks_gradients_and_reports_every_contender(capsys, monkeypatch):

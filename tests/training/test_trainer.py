@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from modeling_msmaml import MetaTrainer, MetaTrainingArguments
 from modeling_msmaml.training.checkpoints import why_incomplete
 
-from .toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
+from ..toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
 
 
 def arguments(output_dir, **changes) -> MetaTrainingArguments:

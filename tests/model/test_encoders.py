@@ -18,7 +18,7 @@ from data_builders.episodes.encoded import EncodedRows, encode_episodes, encode_
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
-from .encoders import (
+from ..encoders import (
     CLS,
     N_QUERY,
     N_WAY,
@@ -33,8 +33,8 @@ from .encoders import (
     save_wav2vec2,
     tiny_embeddings,
 )
-from .test_docs import REPOSITORY, blocks
-from .test_run_meta import options
+from ..msmaml.test_run_meta import options
+from ..test_docs import REPOSITORY, blocks
 
 MODALITIES = ("audio", "text", "image")
 

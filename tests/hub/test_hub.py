@@ -18,11 +18,11 @@ from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 from modeling_msmaml.hub.convert_published import load_original, main
 from modeling_msmaml.model.published_checkpoint import choose_run, list_originals, list_runs
 
-from .fake_hub import TOKEN, FakeHub, card_errors
-from .own_data import save_tiny_model
-from .test_run_meta import options
+from ..fake_hub import TOKEN, FakeHub, card_errors
+from ..msmaml.test_run_meta import options
+from ..own_data import save_tiny_model
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PUBLISHED = "ermu2001/SequenceMMAML"
 THREE = "cifar_brown_esc50_3m5w1s"
 TWO = "cifar_esc50_2m5w1s"

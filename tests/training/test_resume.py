@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from modeling_msmaml.training import checkpoints
 
+from ..training_worker import run_process, start_process
 from .test_trainer import make_trainer
-from .training_worker import run_process, start_process
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 # Log entries and checkpoints do not coincide; rates change; checkpoints are deleted; evaluation falls between.
 OPTIONS = {
     "max_steps": 12,

@@ -314,12 +314,12 @@ def test_fitting_refuses_what_it_cannot_use():
     ("whitening", "groups", "message"),
     [
         ("class", None, "'class' for image: give groups.*the class of each sample"),
-        ("class", {"image": torch.arange(3)}, r"shape \(4,\), a number a sample, not \(3,\)"),
+        ("class", {"image": torch.arange(3)}, r"shape \(4,\), one number per sample, not \(3,\)"),
         ("class", {"image": torch.zeros(4, 1)}, r"not \(4, 1\)"),
         ("class", {"image": [0, 0, 1, 1]}, "not list"),
         ("class", {"image": torch.zeros(4), "txt": torch.zeros(4)}, "groups has .'txt'.*rows has .'image'"),
-        ("source", {"image": torch.arange(4)}, "no two of 4 samples share their source: take 'class' or 'total'"),
-        ("total", {"image": torch.zeros(4)}, "has no use: leave it out"),
+        ("source", {"image": torch.arange(4)}, "no two of 4 samples share their source: use 'class' or 'total'"),
+        ("total", {"image": torch.zeros(4)}, "has no effect: omit it"),
     ],
 )
 def test_fitting_refuses_groups_that_do_not_fit_the_whitening(whitening, groups, message):

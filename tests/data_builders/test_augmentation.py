@@ -13,8 +13,8 @@ from data_builders.episodes.augmentation import CHANGES, augment
 from data_builders.episodes.random_bits import RandomBits
 from msmaml.runs.run_arguments import parse_arguments
 
-from .test_run_meta import options
-from .toys import tiny_splits
+from ..msmaml.test_run_meta import options
+from ..toys import tiny_splits
 
 
 def rows(modality: str, number: int = 6) -> torch.Tensor:

@@ -29,9 +29,9 @@ from modeling_msmaml.inference import base_model, few_shot_classifier
 from modeling_msmaml.inference.few_shot_classifier import CLASSIFIER_FILE, TASKS_FILE
 from modeling_msmaml.model import modalities
 
-from .own_data import MAKERS, SAMPLING_RATE, WORDS, save_tiny_model, tiny_processor, write_file
-from .test_trainer import arguments
-from .toys import K_SHOT, N_QUERY, N_WAY, tiny_model, tiny_splits
+from ..own_data import MAKERS, SAMPLING_RATE, WORDS, save_tiny_model, tiny_processor, write_file
+from ..toys import K_SHOT, N_QUERY, N_WAY, tiny_model, tiny_splits
+from ..training.test_trainer import arguments
 
 MODALITIES = ("audio", "text", "image")
 

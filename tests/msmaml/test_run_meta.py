@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import run_meta
 from data_builders import FewShotSplit
 from data_builders.episodes.task_augmentation import add_new_classes
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
+from modeling_msmaml.model.options import options_of
+from msmaml.runs import run_model
 from msmaml.runs.run_arguments import parse_arguments
 from msmaml.runs.run_model import fit_front_ends
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 MIXES = [modalities for size in (1, 2, 3) for modalities in itertools.combinations(("audio", "text", "image"), size)]
 SMALL = {
@@ -128,7 +131,7 @@ def test_the_default_architecture_with_either_norm_reports_transduction(tmp_path
 
 @pytest.mark.parametrize("whitening", ["source", "class"])
 def test_groups_to_whiten_by_are_those_of_the_rows_that_are_fitted_to(monkeypatch, whitening):
-    monkeypatch.setattr(run_meta, "ROWS_TO_FIT_TO", 30)
+    monkeypatch.setattr(run_model, "ROWS_TO_FIT_TO", 30)
     labels, sources = np.arange(100) // 20, np.random.default_rng(0).permutation(100) // 2
     rows = np.zeros((100, 3, 16, 16), dtype=np.uint8)
     rows[:, 0, 0, 0], rows[:, 0, 0, 1] = labels, sources
@@ -234,7 +237,6 @@ def test_checkpoint_of_another_configuration_is_refused(quickstart, tmp_path, ch
     ("changes", "message"),
     [
         ({"protocol": "class_joint"}, "class_joint.*class_disjoint"),
-        ({"conditioning": "film"}, "conditioning='film'"),
         ({"datasets": "synthetic:smell"}, "smell"),
         ({"datasets": "imagenet"}, "imagenet.*esc50"),
         ({"n_way": 30}, "30"),
@@ -245,6 +247,38 @@ def test_checkpoint_of_another_configuration_is_refused(quickstart, tmp_path, ch
 def test_wrong_option_is_named(tmp_path, changes, message):
     with pytest.raises((ValueError, SystemExit), match=message):
         run_meta.main(["configs/quickstart.yaml", *options(output_dir=tmp_path, **{**changes})])
+
+
+def test_wrong_choice_is_refused_with_the_right_ones(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_meta.main(["configs/quickstart.yaml", *options(output_dir=tmp_path, conditioning="film")])
+    assert re.search(r"--conditioning: invalid choice: 'film' \(choose from .*affine.*sigmoid", capsys.readouterr().err)
+    path = tmp_path / "film.yaml"
+    path.write_text(Path("configs/quickstart.yaml").read_text() + "\nconditioning: film\n")
+    with pytest.raises(ValueError, match="conditioning='film' is unknown; choose one of affine, sigmoid"):
+        run_meta.main([str(path), *options(output_dir=tmp_path)])
+
+
+@pytest.mark.parametrize("name", [field.name for field in options_of(MSMAMLConfig)])
+def test_every_option_of_the_config_is_on_the_command_line_and_in_yaml(name, tmp_path, capsys):
+    """With the value that it has by default: given, it reaches the config that a run makes."""
+    default = getattr(MSMAMLConfig(), name)
+    value = {"modalities": ["image"], "auxiliary_classes": None, "embeddings": None}.get(name, default)
+    if value is None:  # what a run sets itself, or what has no value that can be written
+        with pytest.raises(SystemExit, match="no value"):
+            (tmp_path / "run.yaml").write_text(f"{name}: null\n")
+            parse_arguments([str(tmp_path / "run.yaml")])
+        return
+    more = {"auxiliary": True} if name == "auxiliary_weight" else {}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({name: value, "use_cpu": True, **more}))
+    text = value if isinstance(value, str) else json.dumps(value)
+    for argv in (
+        [str(tmp_path / "run.yaml")],
+        [f"--{name}", text, "--use_cpu", "true", *(f"--{extra}" for extra in more)],
+    ):
+        arguments, _, args = parse_arguments([*argv, "--output_dir", str(tmp_path)])
+        given = {**arguments.given(), **args.model_overrides(), "n_way": args.n_way}
+        assert given[name] == value
 
 
 def test_two_data_sets_of_one_modality_are_refused(tmp_path):

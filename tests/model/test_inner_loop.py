@@ -19,8 +19,8 @@ from modeling_msmaml.model.inner_loop import KEPT_STEPS, adapt
 from modeling_msmaml.model.inner_optimizers import SGD, InnerOptimizer, register_inner_optimizer
 from modeling_msmaml.model.norms import affine_norm, batch_statistics
 
+from ..toys import tiny_config, tiny_episodes, tiny_model
 from .test_outer_gradient import gradients
-from .toys import tiny_config, tiny_episodes, tiny_model
 
 
 def sample(*shape: int) -> torch.Tensor:

@@ -8,8 +8,8 @@ import torch
 from modeling_msmaml import MSMAMLConfig
 from modeling_msmaml.model.options import choices
 
-from . import reference
-from .toys import tiny_episodes, tiny_model
+from .. import reference
+from ..toys import tiny_episodes, tiny_model
 
 MIXES = [modalities for size in (1, 2, 3) for modalities in itertools.combinations(("audio", "text", "image"), size)]
 

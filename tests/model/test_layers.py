@@ -11,7 +11,7 @@ from modeling_msmaml.model.modality_text import WordVectors
 from modeling_msmaml.model.modulation import modulation_factors
 from modeling_msmaml.model.norms import affine_norm, batch_statistics
 
-from .toys import tiny_config
+from ..toys import tiny_config
 
 # (in_channels, out_channels, length): audio and whole documents, images, passages of 600 tokens.
 TASK_NETWORK_SHAPES = [

@@ -17,8 +17,8 @@ from data_builders.episodes.task_augmentation import NEW_CLASSES, mix, plain_row
 from modeling_msmaml import MetaTrainingArguments
 from msmaml.runs import run
 
-from .test_run_meta import options
-from .toys import tiny_splits
+from ..msmaml.test_run_meta import options
+from ..toys import tiny_splits
 
 CLASSES, ROWS, SIDE, SAMPLES = 6, 8, 4, 90
 

@@ -12,8 +12,8 @@ from transformers import pipeline
 from modeling_msmaml import FewShotClassificationPipeline, FewShotClassifier
 from msmaml.commands import classify
 
-from .own_data import MAKERS, SAMPLING_RATE, save_tiny_model, write_file
-from .test_few_shot_classifier import examples
+from ..inference.test_few_shot_classifier import examples
+from ..own_data import MAKERS, SAMPLING_RATE, save_tiny_model, write_file
 
 CLASSES = ("crow", "wren")
 

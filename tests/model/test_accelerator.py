@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_msmaml import MetaTrainer, MetaTrainingArguments
 
+from ..toys import tiny_dataset, tiny_episodes, tiny_model
 from . import test_default_architecture as default
-from .toys import tiny_dataset, tiny_episodes, tiny_model
 
 
 def on_meta(episodes):

@@ -7,10 +7,10 @@ from accelerate.state import AcceleratorState
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import MetaTrainer, MSMAMLModel
 
+from ..toys import K_SHOT, N_QUERY, N_WAY, RAW_SHAPES, raw_inputs, tiny_episodes, tiny_model
+from ..training.test_trainer import arguments
 from .test_default_architecture import episodes as default_episodes
 from .test_default_architecture import small_model
-from .test_trainer import arguments
-from .toys import K_SHOT, N_QUERY, N_WAY, RAW_SHAPES, raw_inputs, tiny_episodes, tiny_model
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ from modeling_msmaml import (
 from msmaml.web import example_tasks, page_html, page_limits
 from scripts import make_space
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from modeling_msmaml import ModalityEmbedding, MSMAMLConfig, MSMAMLModel, register_modality
 
-from .toys import N_QUERY, N_WAY, tiny_config, tiny_episodes, tiny_model
+from ..toys import N_QUERY, N_WAY, tiny_config, tiny_episodes, tiny_model
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from modeling_msmaml import (
 from modeling_msmaml.hub.model_card import Accuracy, render_model_card
 from modeling_msmaml.hub.provenance import command_line
 
-from .fake_hub import card_errors
-from .toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
+from ..fake_hub import card_errors
+from ..toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
 
 REAL_DATA = {"audio": "esc50", "text": "brown", "image": "cifar100"}
 PARTS = {

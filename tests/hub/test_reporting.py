@@ -7,8 +7,8 @@ import torch
 
 from modeling_msmaml.training.training_record import TrainingRecord
 
-from .test_trainer import make_trainer, parameters
-from .toys import tiny_dataset
+from ..toys import tiny_dataset
+from ..training.test_trainer import make_trainer, parameters
 
 MODALITIES = ("audio", "text", "image")
 DETAILS = {

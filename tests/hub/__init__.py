@@ -1,0 +1,1 @@
+"""Cards, reports, and what goes to the Hub and comes from it."""

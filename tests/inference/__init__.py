@@ -1,0 +1,1 @@
+"""The classifier of one's own data."""

@@ -1,0 +1,1 @@
+"""The model: layers, networks, the inner loop."""

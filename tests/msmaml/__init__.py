@@ -1,0 +1,1 @@
+"""The command, runs and the web page."""
