@@ -4,7 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # Lower bounds: the fast tests of version 0.1.0 were run with datasets 4.0.0, accelerate 1.6.0, evaluate 0.4.5 and timm
-# 1.0.20, on torch 2.14.1. Tests of the model and of options were run with transformers 5.4.0 and huggingface-hub 1.33.0.
+# 1.0.20, on torch 2.14.1; later, tests of the model and of options with transformers 5.4.0 and huggingface-hub 1.33.0.
 # Where early stopping has ended a run that was killed just then, older releases train on when it is resumed. torch
 # before 2.14 was not run.
 # There is no upper bound on torch; but its binary must fit torchaudio's and torchvision's: constraints.txt holds a set

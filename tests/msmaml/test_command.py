@@ -10,10 +10,10 @@ import msmaml
 from msmaml.__main__ import commands, main
 from msmaml.commands import evaluate, push, train, web
 
-from .fake_hub import FakeHub
-from .own_data import save_tiny_model
-from .test_hub import client
-from .test_imports import in_new_process
+from ..fake_hub import FakeHub
+from ..hub.test_hub import client
+from ..own_data import save_tiny_model
+from ..test_imports import in_new_process
 
 HEAVY = ("torch", "transformers", "datasets", "sklearn")
 
