@@ -33,6 +33,18 @@ class _File(NamedTuple):
         return modality_of_file(self.name)
 
 
+def names_below(folder: Path) -> list[str]:
+    """Returns the names of all files at any depth of a folder, relative to it and sorted, without hidden ones."""
+    relative = (Path(place, file).relative_to(folder) for place, _, files in os.walk(folder) for file in files)
+    return [path.as_posix() for path in sorted(relative) if not any(part[0] == "." for part in path.parts)]
+
+
+def files_in(folder: Path, modality: str | None = None) -> list[Path]:
+    """Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones."""
+    wanted = KINDS if modality is None else [modality]
+    return [folder / name for name in names_below(folder) if modality_of_file(name) in wanted]
+
+
 def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = None) -> LabelledInputs:
     """Lists the files of a folder as labelled inputs, without reading them.
 
@@ -58,7 +70,7 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder; it should have one sub-folder per class")
     listed = (root / _METADATA).is_file()
-    files = _listed_files(root) if listed else _found_files(root)
+    files = _listed_files(root) if listed else [_File(name) for name in names_below(root)]
     modality = _one_modality(files, modality, root)
     tops = {PurePosixPath(file.name).parts[0] for file in files if "/" in file.name}
     depth = 1 if tops and tops <= set(SPLITS) else 0
@@ -101,12 +113,6 @@ def _sub_folder(name: str, depth: int) -> str | None:
     return parts[depth] if len(parts) > depth + 1 else None
 
 
-def _found_files(root: Path) -> list[_File]:
-    """Returns all files below a folder, except hidden ones, sorted by name."""
-    relative = (Path(folder, file).relative_to(root) for folder, _, files in os.walk(root) for file in files)
-    return [_File(path.as_posix()) for path in sorted(relative) if not any(part[0] == "." for part in path.parts)]
-
-
 def _listed_files(root: Path) -> list[_File]:
     """Returns the files of `metadata.csv`, in its order."""
     path = root / _METADATA
@@ -141,17 +147,6 @@ def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
         found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         raise ValueError(f"{root} has files of several modalities ({found}): choose one with modality=...")
     return modality or next(iter(counts))
-
-
-def files_in(folder: Path, modality: str | None = None) -> list[Path]:
-    """Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path
-        for path in found
-        if modality_of_file(path) in ([modality] if modality else KINDS)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
 
 
 def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], list[str]]:

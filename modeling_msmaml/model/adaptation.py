@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -111,7 +112,7 @@ def encode_tasks(
     """What the task encoder makes of the support sets, read by its own embedding or by the task network's."""
     inputs = support.maps
     if encoder.embeddings is None:
-        inputs = network.embed(inputs, modality) if support.sequences is None else support.sequences
+        inputs = support.sequences if support.sequences is not None else network.embed(cast(Tensor, inputs), modality)
     return encoder(inputs, labels, modality, n_way)
 
 
@@ -192,5 +193,5 @@ def _prepare(
     statistics: list[NormStatistics] | None = None,
 ) -> tuple[Tensor, ...]:
     return network.prepare(
-        parameters, samples.maps, samples.sequences, samples.descriptors, modality, modulation, statistics
+        parameters, cast(Tensor, samples.maps), samples.sequences, samples.descriptors, modality, modulation, statistics
     )

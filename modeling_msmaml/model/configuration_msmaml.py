@@ -82,6 +82,9 @@ class MSMAMLConfig(PreTrainedConfig):
         at_least(0),
     )
     inner_lr: float = option(0.05, "The learning rate of the inner loop's SGD.", positive)
+    inner_optimizer: str = option(
+        "sgd", "The optimiser of the inner loop: 'sgd', or one that [`register_inner_optimizer`] has added."
+    )
     inner_grad_clip: float | None = option(
         20.0,
         "Every element of an inner gradient is clamped to [-inner_grad_clip, inner_grad_clip]; None (0 on a "

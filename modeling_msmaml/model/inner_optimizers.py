@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -89,12 +90,12 @@ def register_inner_optimizer(name: str, optimizer_class: type[InnerOptimizer]) -
 
 def inner_optimizer_class(config: MSMAMLConfig) -> type[InnerOptimizer]:
     """
-    The class that the config's `inner_optimizer` names; SGD where it names none.
+    The class that the config's `inner_optimizer` names.
 
     Raises:
         `ValueError`: the name is not registered.
     """
-    name = getattr(config, "inner_optimizer", "sgd")
+    name = config.inner_optimizer
     if name not in _REGISTRY:
         raise ValueError(
             f"inner_optimizer={name!r} is unknown; registered are {', '.join(sorted(_REGISTRY))}. "
@@ -186,7 +187,7 @@ class SGD(InnerOptimizer):
 
     @classmethod
     def from_config(cls, config: MSMAMLConfig, trained: nn.Module | None) -> "SGD":
-        return cls(config.inner_lr, config.inner_grad_clip, trained)
+        return cls(config.inner_lr, config.inner_grad_clip, cast(InnerRates | None, trained))
 
     def trained_of_steps(self, names: list[str], num_inner_steps: int) -> list[tuple[Tensor, ...]]:
         if self.rates is None:

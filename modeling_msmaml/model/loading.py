@@ -1,6 +1,7 @@
 """What all MS-MAML models share: how their weights start, and how they are loaded, from the published layout too."""
 
 import os
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from .modality_text import WordVectors
 from .norms import NormParameters
 from .pretrained_encoder import PretrainedFrontend
 from .published_checkpoint import HUB_ARGUMENTS, OriginalCheckpoint, check_fit, find_original, read_config, read_weights
+from .task_network import TaskNetwork
 
 logger = logging.get_logger(__name__)
 
@@ -21,6 +23,8 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
     """Weight initialisation and loading, shared by all MS-MAML models."""
 
     config: MSMAMLConfig
+    task_network: TaskNetwork
+    frontends: nn.ModuleDict
     config_class = MSMAMLConfig
     base_model_prefix = "msmaml"
     main_input_name = "episodes"
@@ -37,7 +41,7 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
         run: str | None = None,
         iteration: int | None = None,
         **kwargs,
-    ) -> "MSMAMLPreTrainedModel":
+    ) -> Self:
         """
         As in transformers; it also reads a folder or repository of the published layout, which has no `config.json`
         but `train_dir/<run>/maml_gated_conv_1d_<iteration>.pt`.
@@ -55,7 +59,7 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
         found = None
         if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
             hub = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-            found = find_original(pretrained_model_name_or_path, run=run, iteration=iteration, **hub)
+            found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
         if found is None:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
             _after_loading(loaded[0] if isinstance(loaded, tuple) else loaded)
@@ -100,10 +104,10 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
             if not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
         elif hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+            cast(Any, module).reset_parameters()
 
 
-def _after_loading(model: PreTrainedModel) -> None:
+def _after_loading(model: Any) -> None:
     """
     Copies tensors out of the mapped file, where they lie at any address: a matrix product may round differently at
     another alignment, and a loaded model is to give the results of the saved one to the last bit. And sets what loading

@@ -1,7 +1,9 @@
 """The losses that the outer loop minimises, as pure functions of logits and features; a new loss goes here."""
 
+import functools
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -33,7 +35,8 @@ def multi_step_losses(
         labels: of the queries.
         label_smoothing: see `task_losses`.
     """
-    return sum(weight * task_losses(logits, labels, label_smoothing) for weight, logits in steps)
+    weighted = [weight * task_losses(logits, labels, label_smoothing) for weight, logits in steps]
+    return functools.reduce(torch.add, weighted)
 
 
 def auxiliary_losses(

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Required, TypedDict
+from typing import Required, TypedDict, cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from .configuration_msmaml import MSMAMLConfig
 
@@ -49,9 +49,10 @@ class MSMAMLOutput(ModelOutput):
     """
 
     loss: Tensor | None = None
-    logits: dict[str, Tensor] | None = None
-    support_loss: dict[str, Tensor] | None = None
-    modulation: dict[str, tuple[Tensor, ...]] | None = None
+    # Always given; `ModelOutput` wants None as the default of every field.
+    logits: dict[str, Tensor] = cast(dict[str, Tensor], None)
+    support_loss: dict[str, Tensor] = cast(dict[str, Tensor], None)
+    modulation: dict[str, tuple[Tensor, ...]] = cast(dict[str, tuple[Tensor, ...]], None)
 
 
 @dataclass
@@ -66,9 +67,10 @@ class ChunkResult:
 
     def with_gradients(self, parameters: list[nn.Parameter]) -> "ChunkResult":
         """The same with the loss's gradients, and without its graph, which ends here."""
-        gradients = torch.autograd.grad(self.loss, parameters, allow_unused=True)
+        loss = cast(Tensor, self.loss)  # only chunks with query labels are differentiated
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         modulation = tuple(tensor.detach() for tensor in self.modulation)
-        return ChunkResult(self.logits.detach(), self.support_loss.detach(), modulation, self.loss.detach(), gradients)
+        return ChunkResult(self.logits.detach(), self.support_loss.detach(), modulation, loss.detach(), gradients)
 
 
 def chunks(episodes: dict[str, MetaBatch], tasks_per_chunk: int | None) -> Iterator[tuple[str, MetaBatch]]:
@@ -77,7 +79,9 @@ def chunks(episodes: dict[str, MetaBatch], tasks_per_chunk: int | None) -> Itera
         tasks = len(batch["support"])
         step = tasks_per_chunk or tasks
         for start in range(0, tasks, step):
-            yield modality, {name: tensor[start : start + step] for name, tensor in batch.items() if name != "n_way"}
+            tensors = cast(dict[str, Tensor], {name: value for name, value in batch.items() if name != "n_way"})
+            part = {name: tensor[start : start + step] for name, tensor in tensors.items()}
+            yield modality, cast(MetaBatch, part)
 
 
 def joined(modalities: list[str], results: list[ChunkResult]) -> MSMAMLOutput:
@@ -177,7 +181,7 @@ def check_query(query: Shaped[Tensor, "T Q ..."], tasks: int) -> None:
 
 def _check_shapes(modality: str, batch: MetaBatch, n_way: int) -> None:
     tasks = len(batch["support"])
-    for name, tensor in batch.items():
+    for name, tensor in cast(dict[str, Tensor], batch).items():
         if name in ("class_ids", "n_way"):
             continue
         samples = batch["query" if name.startswith("query") else "support"].shape[1]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from .adaptation import Adaptation, AdaptedTasks, adapt_tasks, adapted_shapes, classify_samples, own_features_at_start
 from .configuration_msmaml import MSMAMLConfig
-from .descriptors import check_groups
+from .descriptors import Descriptor, check_groups
 from .encoder_registry import record_encoders
 from .execution import map_chunks, with_gradients
 from .inner_optimizers import inner_optimizer_class
@@ -85,9 +86,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         """
         if "text" not in self.frontends:
             raise NotImplementedError(f"a model of modalities={self.config.modalities} has no word vectors")
-        if not isinstance(self.frontends["text"], nn.Embedding):
+        if not isinstance(vectors := self.frontends["text"], nn.Embedding):
             raise NotImplementedError("this model has no word vectors of its own: embeddings['text'] reads text")
-        return self.frontends["text"]
+        return vectors
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         """
@@ -124,14 +125,17 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         tasks = sum(len(batch["support"]) for batch in episodes.values())
         has_labels = all("query_labels" in batch for batch in episodes.values())
         eagerly = has_labels and self.training and torch.is_grad_enabled()
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad] if eagerly else None
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         parts = list(chunks(episodes, self.config.task_chunk_size or (1 if self.device.type == "cpu" else None)))
-        results = map_chunks(partial(self._solve, tasks=tasks, n_ways=n_ways, trained=trained), parts, self.device)
+        results = map_chunks(
+            partial(self._solve, tasks=tasks, n_ways=n_ways, trained=trained if eagerly else None), parts, self.device
+        )
         output = joined([modality for modality, _ in parts], results)
-        if has_labels:
-            output.loss = torch.stack([result.loss for result in results]).sum()
-        if eagerly:
-            output.loss = with_gradients(output.loss, trained, [result.gradients for result in results])
+        if not has_labels:
+            return output
+        loss = torch.stack([result.loss for result in results if result.loss is not None]).sum()
+        gradients = [result.gradients for result in results if result.gradients is not None]
+        output.loss = with_gradients(loss, trained, gradients) if eagerly else loss
         return output
 
     def _solve(
@@ -159,7 +163,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         self, adaptation: Adaptation, query: Samples, batch: MetaBatch, logits: Float[Tensor, "T Q N"]
     ) -> Float[Tensor, " T"]:
         """Each task's query loss; in training mode with all that the config and `multi_step_weights` say."""
-        config, network, labels = self.config, self.task_network, batch["query_labels"]
+        config, network, labels = self.config, self.task_network, cast(Tensor, batch.get("query_labels"))
         if not self.training:
             return task_losses(logits, labels)
         if self.multi_step_weights:
@@ -171,8 +175,10 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         modality = adaptation.adapted.modality
         if modality in self.auxiliary:
             features = own_features_at_start(network, adaptation, query)
-            classes = batch["class_ids"].gather(1, torch.cat([batch["support_labels"], labels], dim=1))
-            vectors, scale = self.auxiliary[modality].weight, config.cosine_scale
+            classes = cast(Tensor, batch.get("class_ids")).gather(
+                1, torch.cat([batch["support_labels"], labels], dim=1)
+            )
+            vectors, scale = cast(nn.Linear, self.auxiliary[modality]).weight, config.cosine_scale
             auxiliary = auxiliary_losses(features, vectors, classes, scale, config.label_smoothing)
             losses = losses + config.auxiliary_weight * auxiliary
         return losses
@@ -309,11 +315,11 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             kind = self.config.descriptor_whitenings[modality]
             check_groups(modality, kind, modality in self.descriptors, len(samples), groups.get(modality))
         for modality, samples in rows.items():
-            frontend, samples = self.frontends[modality], samples.to(self.device)
+            frontend, samples = cast(Any, self.frontends[modality]), samples.to(self.device)
             if hasattr(frontend, "fit"):
                 frontend.fit(samples, torch.Generator().manual_seed(seed))
             if modality in self.descriptors:
-                descriptor = self.descriptors[modality]
+                descriptor = cast(Descriptor, self.descriptors[modality])
                 parts = (descriptor.statistics.function(frontend(part, self.dtype)) for part in samples.split(256))
                 descriptor.fit_statistics(torch.cat(list(parts)), groups.get(modality))
 

@@ -70,22 +70,27 @@ def declared(cls: Declared) -> Declared:
     """
     fields = {field.name: field for field in options_of(cls)}
     types = {name: field.type for name, field in fields.items()}
-    assign = cls.__setattr__
+    assign: Any = cls.__setattr__
 
     def __setattr__(self: Any, name: str, value: Any) -> None:
         if name in fields:
             check_option(fields[name], types[name], value)
         assign(self, name, value)
 
-    cls.__setattr__ = __setattr__
+    setattr(cls, "__setattr__", __setattr__)  # noqa: B010 (a type checker sees a method here)
     if cls.__doc__:
         cls.__doc__ = cls.__doc__.replace("{options}", "\n".join(map(_documented, fields.values())).lstrip())
     return cls
 
 
+def default_of(field: dataclasses.Field) -> Any:
+    """The default of a field, made anew where it has a factory."""
+    factory: Any = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
 def _documented(field: dataclasses.Field) -> str:
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-    head = f"{field.name} (`{_type_name(field.type)}`, defaults to `{default!r}`):"
+    head = f"{field.name} (`{_type_name(field.type)}`, defaults to `{default_of(field)!r}`):"
     body = textwrap.wrap(field.metadata["help"], _LINE - 12)
     return "\n".join([" " * 8 + head, *(" " * 12 + line for line in body)])
 

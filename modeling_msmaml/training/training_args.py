@@ -2,12 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from transformers import TrainingArguments
 
 from ..model.configuration_msmaml import MSMAMLConfig
-from ..model.options import at_least, check_options, not_negative, option, options_of, parse_json
+from ..model.options import at_least, check_options, default_of, not_negative, option, options_of, parse_json
 from .hardware_limits import refuse_deepspeed_zero3
 
 # Arguments of TrainingArguments that meta-training has no use for, each with what to do instead. A value other than the
@@ -190,8 +190,8 @@ class MetaTrainingArguments(TrainingArguments):
         expected = 'neither a number nor JSON such as {"text": 0.3}'
         self.mix_classes = parse_json("mix_classes", self.mix_classes, expected)
         self._check()
-        self.augment = _parse_names(self.augment)
-        self.new_classes = _parse_names(self.new_classes) or None
+        self.augment = cast(Any, _parse_names(self.augment))
+        self.new_classes = cast(Any, _parse_names(self.new_classes) or None)
         if self.new_classes is True:
             raise ValueError("new_classes=true does not say which: give any of rotate, speed and reverse, or false")
         if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
@@ -206,7 +206,7 @@ class MetaTrainingArguments(TrainingArguments):
     def _check(self) -> None:
         defaults = {item.name: item for item in dataclasses.fields(self)}
         for name, reason in UNUSED_ARGUMENTS.items():
-            value, default = getattr(self, name, None), _default(defaults[name]) if name in defaults else None
+            value, default = getattr(self, name, None), default_of(defaults[name]) if name in defaults else None
             # YAML turns "no" into False, and TrainingArguments itself some of the defaults None.
             if value != default and not (value is False and default in (None, "no")):
                 raise ValueError(f"{name}={value!r} has no effect in meta-training: {reason}")
@@ -256,13 +256,9 @@ class MetaTrainingArguments(TrainingArguments):
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-def _default(item: dataclasses.Field):
-    return item.default if item.default is not dataclasses.MISSING else item.default_factory()
-
-
 def _parse_names(value: bool | str | list[str] | None) -> bool | list[str]:
     """True, "true", ["true"] -> True; "basic" -> True, which it is; nothing -> False; other names -> a list of them."""
     names = [value] if isinstance(value, (bool, str)) else list(value or [False])
     if len(names) == 1 and str(names[0]).lower() in ("true", "basic", "false"):
         return str(names[0]).lower() != "false"
-    return names
+    return list(map(str, names))
