@@ -5,7 +5,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 import yaml
 from transformers import HfArgumentParser
@@ -115,7 +115,7 @@ class DataArguments:
             raise ValueError(f"dataset_options={self.dataset_options!r} is {expected}")
         if unknown := sorted(options.keys() - set(self.datasets)):
             raise ValueError(f"dataset_options is for {', '.join(unknown)}, but datasets={self.datasets}")
-        self.dataset_options = options
+        self.dataset_options = cast(Any, options)
         check_options(self)
 
 
@@ -139,7 +139,8 @@ def parse_arguments(
         if argv and not argv[0].startswith("-"):
             parser.set_defaults(**read_yaml(Path(argv[0]), {action.dest for action in parser._actions}))
             argv = argv[1:]
-        return parser.parse_args_into_dataclasses(args=argv)
+        arguments, data, args = parser.parse_args_into_dataclasses(args=argv)
+        return cast(ModelArguments, arguments), cast(DataArguments, data), cast(MetaTrainingArguments, args)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"{command}: {error}") from error
 
