@@ -16,6 +16,7 @@ SLOW_FIXTURES = {
     "pushed": "it trains a run and pushes it",
     "straight": "it trains a run in another process",
     "two": "it trains in two processes",
+    "wheel": "it builds and installs the wheel",
 }
 SLOW = {
     "it starts other processes": (
