@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from modeling_msmaml.inputs.fingerprints import text_hash
 from modeling_msmaml.inputs.labelled_inputs import few
+from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import read_protocols, select_rows
 from ..storage import text_rows
@@ -208,7 +209,7 @@ def load(
     if tokenizer is not None:
         return _load_with_tokenizer(split, protocol, data_dir, cache_dir, unit, passage_length, min_count, tokenizer)
     length = text_rows.row_length(unit, passage_length)
-    min_count = text_rows.positive("min_count", text_rows.MIN_COUNT if min_count is None else min_count)
+    min_count = checked("min_count", text_rows.MIN_COUNT if min_count is None else min_count, at_least(1))
     builder = Brown(
         cache_dir=cache_dir, data_dir=data_dir, protocol=protocol, min_count=min_count, unit=unit, length=length
     )

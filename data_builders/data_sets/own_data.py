@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from modeling_msmaml.inputs.labelled_inputs import SPLITS, LabelledInputs, few
+from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import select_rows
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
@@ -111,8 +112,7 @@ def divisions(
         raise ValueError(
             f"shares={shares!r} is not possible; give fractions for train, validation and test with the sum 1"
         )
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed={seed!r} is not possible; it must be a non-negative integer")
+    checked("seed", seed, at_least(0))
     bounds = [0.0, shares[0], shares[0] + shares[1], 1.0]
     if protocol == "sample_disjoint":
         return {

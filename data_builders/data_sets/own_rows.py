@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from modeling_msmaml.inputs.fingerprints import text_hash
 from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+from modeling_msmaml.model.options import at_least, checked
 
 from ..storage import text_rows
 from ..storage.builder import FewShotBuilder, row_features
@@ -186,7 +187,7 @@ def _text(
                 f"{training.name} has no training texts to make a vocabulary from: add some, or pass the checkpoint "
                 "that is evaluated as tokenizer=..."
             )
-        min_count = text_rows.positive("min_count", text_rows.MIN_COUNT if min_count is None else min_count)
+        min_count = checked("min_count", text_rows.MIN_COUNT if min_count is None else min_count, at_least(1))
         own = OwnVocabulary(training, cache_dir, min_count)
         words, vectors = own.tokenizer(length), own.word_vectors()
     words.model_max_length = length

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int32, UInt8
 
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+from modeling_msmaml.model.options import at_least, checked
 
 from ..storage import vocabulary
 from ..storage.builder import FewShotBuilder, row_features
@@ -243,8 +244,7 @@ def load(
     """
     if modality not in FAMILIES:
         raise ValueError(f"modality={modality!r} does not exist; the synthetic families are {', '.join(FAMILIES)}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed={seed!r} is not possible; it must be a non-negative integer")
+    checked("seed", seed, at_least(0))
     builder = Synthetic(cache_dir=cache_dir, modality=modality, seed=seed)
     family = builder.family
     if isinstance(family, TokenFamily):

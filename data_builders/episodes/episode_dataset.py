@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from modeling_msmaml.model.options import at_least, checked
+
 from ..storage.few_shot_split import FewShotSplit
 from .augmentation import augment, check_names
 from .episode_sampler import EpisodeRows, EpisodeSampler
@@ -65,8 +67,8 @@ class EpisodeDataset(torch.utils.data.Dataset):
         self.n_way = _by_modality("n_way", n_way, modalities, 2)
         self.k_shot = _by_modality("k_shot", k_shot, modalities, 1)
         self.n_query = _by_modality("n_query", n_query, modalities, 1)
-        self.num_episodes = _at_least("num_episodes", num_episodes, 1)
-        self.seed = _at_least("seed", seed, 0)
+        self.num_episodes = int(checked("num_episodes", num_episodes, at_least(1)))
+        self.seed = int(checked("seed", seed, at_least(0)))
         self.source_disjoint = source_disjoint
         self.augment = augment
         self._changes = (("basic",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
@@ -197,8 +199,10 @@ def _by_modality(name: str, value: int | Mapping[str, int], modalities: Sequence
     if missing:
         raise ValueError(f"{name}={dict(values)} has no entry for modality {', '.join(missing)}")
     if not isinstance(value, Mapping):
-        _at_least(name, value, minimum)
-    return {modality: _at_least(f"{name}[{modality}]", values[modality], minimum) for modality in modalities}
+        checked(name, value, at_least(minimum))
+    return {
+        modality: int(checked(f"{name}[{modality}]", values[modality], at_least(minimum))) for modality in modalities
+    }
 
 
 def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) -> dict[str, float]:
@@ -216,9 +220,3 @@ def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) 
         if given.get(split.modality) and split.split != "train":
             raise ValueError(f"mix_classes={value} is for training, but this is {split!r}")
     return {modality: float(given.get(modality, 0)) for modality in modalities}
-
-
-def _at_least(name: str, value: int, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(f"{name}={value!r} is not possible; it must be an integer of at least {minimum}")
-    return int(value)

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int32
 from transformers import PreTrainedTokenizerFast
 
 from modeling_msmaml.inputs.read_text import token_ids
+from modeling_msmaml.model.options import at_least, checked
 
 from . import vocabulary
 from .builder import FewShotBuilder
@@ -40,14 +41,7 @@ def row_length(unit: str, passage_length: int | None) -> int:
                 "tokens long: leave it out, or choose unit='passage'"
             )
         return DOCUMENT_LENGTH
-    return positive("passage_length", PASSAGE_LENGTH if passage_length is None else passage_length)
-
-
-def positive(name: str, value: int) -> int:
-    """Returns the value, and raises `ValueError` unless it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} is not possible; it must be an integer of at least 1")
-    return value
+    return checked("passage_length", PASSAGE_LENGTH if passage_length is None else passage_length, at_least(1))
 
 
 def passages(tokens: list[int], length: int) -> Int32[np.ndarray, "passages length"]:

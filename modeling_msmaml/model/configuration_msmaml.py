@@ -251,7 +251,7 @@ class MSMAMLConfig(PreTrainedConfig):
         "embeddings as they are (`adapted_parameters` 'upper' or 'head').",
         fraction,
     )
-    embeddings: dict[str, dict] | None = option(
+    embeddings: dict[str, Any] | None = option(
         None,
         "The frozen pretrained encoder that reads a modality in place of `front_ends`, by modality: {'image': "
         "{'timm': 'resnet18'}, 'text': {'transformers': folder or name}, 'audio': {'transformers': folder or "
@@ -272,7 +272,7 @@ class MSMAMLConfig(PreTrainedConfig):
         kwargs.setdefault("pad_token_id", 0)
         # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect. Only a
         # saved config, which names its version, may hold what another version of transformers wrote there.
-        if "transformers_version" not in kwargs:
+        if self.transformers_version is None:
             refuse_unknown(type(self), kwargs, {*vars(PreTrainedConfig()), *dir(PreTrainedConfig), *_KNOWN_ELSEWHERE})
         self.check()
         super().__post_init__(**kwargs)

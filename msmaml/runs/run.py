@@ -1,7 +1,7 @@
 """A run: the data, the model, training and evaluation that the options ask for."""
 
-import logging
 from pathlib import Path
+from typing import Any, cast
 
 from transformers import set_seed
 
@@ -19,13 +19,12 @@ from modeling_msmaml.hub.provenance import command_line
 from .run_arguments import DataArguments, ModelArguments
 from .run_model import fit_front_ends, groups_to_whiten_by, make_model, make_processor, store_features
 
-logger = logging.getLogger("run_meta")
-
 
 def load_splits(data: DataArguments, split: str) -> list[FewShotSplit]:
     """The named split of every data set, one modality each."""
+    options = cast(dict[str, dict[str, Any]], data.dataset_options)  # as parsed
     splits = [
-        load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir, **data.dataset_options.get(name, {}))
+        load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir, **options.get(name, {}))
         for name in data.datasets
     ]
     modalities = [split.modality for split in splits]
@@ -38,8 +37,9 @@ def make_episodes(
     splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments, num_episodes: int, seed: int
 ) -> EpisodeDataset:
     """Episodes for evaluation."""
+    n_query = cast(Any, args.n_query)  # as parsed
     return EpisodeDataset(
-        splits, args.n_way, args.k_shot, args.n_query, num_episodes, seed, source_disjoint=data.source_disjoint
+        splits, args.n_way, args.k_shot, n_query, num_episodes, seed, source_disjoint=data.source_disjoint
     )
 
 
@@ -47,19 +47,18 @@ def make_training_episodes(
     splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments
 ) -> EpisodeDataset:
     """Exactly as many episodes as the meta-steps need."""
-    shape = (
-        getattr(args, name) if getattr(args, f"train_{name}") is None else getattr(args, f"train_{name}")
+    shape = {
+        name: getattr(args, name) if getattr(args, f"train_{name}") is None else getattr(args, f"train_{name}")
         for name in ("n_way", "k_shot", "n_query")
-    )
-    number = args.max_steps * args.tasks_per_step
+    }
     return EpisodeDataset(
         add_new_classes(splits, args.new_classes or []),
-        *shape,
-        number,
-        args.seed,
+        **shape,
+        num_episodes=args.max_steps * args.tasks_per_step,
+        seed=args.seed,
         source_disjoint=data.source_disjoint,
-        augment=args.augment,
-        mix_classes=args.mix_classes or 0.0,
+        augment=cast(Any, args.augment),
+        mix_classes=cast(Any, args.mix_classes) or 0.0,
     )
 
 
@@ -135,10 +134,11 @@ def run(
     if args.do_eval:
         report.add("eval", trainer.evaluate())
     if args.do_predict:
-        report.add("test", trainer.predict(datasets["test"], metric_key_prefix="test").metrics)
+        report.add("test", trainer.predict(datasets["test"], metric_key_prefix="test").metrics or {})
     if trainer.is_world_process_zero():
-        plot_learning_curves(trainer.state.log_history, Path(args.output_dir) / "plots")
-        write_model_card(report.card(), Path(args.output_dir))
+        folder = Path(args.output_dir or "")
+        plot_learning_curves(trainer.state.log_history, folder / "plots")
+        write_model_card(report.card(), folder)
         print(report.table())
     if args.push_to_hub:
         trainer.push_to_hub()

@@ -5,7 +5,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 import yaml
 from transformers import HfArgumentParser
@@ -98,8 +98,12 @@ class DataArguments:
     cache_features: bool = option(False, "Store the features of pretrained encoders, and never compute them again.")
     protocol: str = option("class_disjoint", "How classes and samples are split.")
     source_disjoint: bool = option(True, "Support and query of an episode share no recording or document.")
-    num_eval_episodes: int = option(1000, "Validation episodes per modality; at least 2.", at_least(2))
-    num_test_episodes: int = option(1000, "Test episodes per modality; at least 2.", at_least(2))
+    num_eval_episodes: int = option(
+        1000, "The number of validation episodes per modality; at least 2, for an interval to exist.", at_least(2)
+    )
+    num_test_episodes: int = option(
+        1000, "The number of test episodes per modality; at least 2, for an interval to exist.", at_least(2)
+    )
     eval_seed: int = option(0, "The seed of validation and test episodes, apart from --seed.")
 
     def __post_init__(self) -> None:
@@ -111,36 +115,54 @@ class DataArguments:
             raise ValueError(f"dataset_options={self.dataset_options!r} is {expected}")
         if unknown := sorted(options.keys() - set(self.datasets)):
             raise ValueError(f"dataset_options is for {', '.join(unknown)}, but datasets={self.datasets}")
-        self.dataset_options = options
+        self.dataset_options = cast(Any, options)
         check_options(self)
 
 
-def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, MetaTrainingArguments]:
-    """A YAML file, if the first argument names one, then command-line options on top of it."""
+def parse_arguments(
+    argv: list[str], command: str = "train"
+) -> tuple[ModelArguments, DataArguments, MetaTrainingArguments]:
+    """
+    A YAML file, if the first argument names one, then command-line options on top of it.
+
+    Args:
+        argv: what follows the command.
+        command: the command, for its usage and messages.
+
+    Raises:
+        `SystemExit`: an option that does not exist, or cannot have its value; the message says why.
+    """
     parser = HfArgumentParser(
-        (ModelArguments, DataArguments, MetaTrainingArguments), prog="msmaml train", description=__doc__
+        (ModelArguments, DataArguments, MetaTrainingArguments), prog=f"msmaml {command}", description=__doc__
     )
-    if argv and not argv[0].startswith("-"):
-        parser.set_defaults(**read_yaml(Path(argv[0]), {action.dest for action in parser._actions}))
-        argv = argv[1:]
     try:
-        return parser.parse_args_into_dataclasses(args=argv)
-    except ValueError as error:
-        raise SystemExit(f"{error}") from error
+        if argv and not argv[0].startswith("-"):
+            parser.set_defaults(**read_yaml(Path(argv[0]), {action.dest for action in parser._actions}))
+            argv = argv[1:]
+        arguments, data, args = parser.parse_args_into_dataclasses(args=argv)
+        return cast(ModelArguments, arguments), cast(DataArguments, data), cast(MetaTrainingArguments, args)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"{command}: {error}") from error
 
 
-def read_yaml(path: Path, known: set[str]) -> dict:
-    """The options in a YAML file, all of them known."""
+def read_yaml(path: Path, known: set[str]) -> dict[str, Any]:
+    """
+    The options in a YAML file.
+
+    Raises:
+        `FileNotFoundError`: no such file.
+        `ValueError`: no options, one that is not `known`, or one without a value.
+    """
     if not path.is_file():
-        raise SystemExit(f"there is no config file {path}")
+        raise FileNotFoundError(f"there is no config file {path}")
     options = yaml.safe_load(path.read_text()) or {}
     if not isinstance(options, dict):
-        raise SystemExit(f"{path} must hold 'option: value' lines")
+        raise ValueError(f"{path} must hold 'option: value' lines")
     for name, value in options.items():
         if value is None:
-            raise SystemExit(f"{path} gives {name!r} no value; leave it out for its default")
+            raise ValueError(f"{path} gives {name!r} no value; leave it out for its default")
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "; --help lists all options"
-            raise SystemExit(f"{path} has an unknown option {name!r}{hint}")
+            raise ValueError(f"{path} has an unknown option {name!r}{hint}")
     return options
