@@ -67,6 +67,11 @@ class MSMAMLConfig(PreTrainedConfig):
         "of the layer's kernel times 1 + r[o] + c[i] with m = (r, c), the modulation of kernels of KML (arXiv "
         "2110.14202, section 4) reduced to one term for each row and column.",
     )
+    task_encoder: str = option(
+        "conv1d",
+        "The task encoder: 'conv1d', the convolutional one, or one that [`register_task_encoder`] has added. It has no "
+        "part in a model without conditioning.",
+    )
     task_encoder_kernel_size: int = option(
         3,
         "The kernel size of the task encoder's convolutions, an odd number; their stride is 1, and they keep the "
