@@ -68,7 +68,7 @@ def described(results: list[dict]) -> str:
         cells = [percent(result["accuracy"], result["accuracy_ci95"]) for result in own]
         rows.append([method, "" if seed is None else str(seed), *cells, str(own[0]["training_steps"])])
     return (
-        f"Brown, {where}: {', '.join(first['categories'])}; 5-way, {first['n_query']} queries a class, "
+        f"Brown, {where}: {', '.join(first['categories'])}; 5-way, {first['n_query']} queries per class, "
         f"{first['episodes']} episodes each, the same for all (seed {first['eval_seed']}), support and query from "
         f"different documents; inductive; mean and 95 % interval in %. {first['encoder']}, layer {first['layer']}, "
         f"windows of {first['window']} tokens.\n\n"

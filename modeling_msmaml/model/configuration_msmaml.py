@@ -305,7 +305,7 @@ class MSMAMLConfig(PreTrainedConfig):
         return "audio" if modality == "image" and self.image_signal_side else modality
 
     def per_layer(self, name: str) -> list[int]:
-        """`kernel_size`, `stride` or `padding` as one value a layer."""
+        """`kernel_size`, `stride` or `padding` as one value per layer."""
         value = getattr(self, name)
         return [value] * self.num_layers if isinstance(value, int) else list(value)
 

@@ -35,7 +35,7 @@ CATEGORIES = read_protocols("brown")["class_disjoint"]
 
 
 def esc50_files(suffix=".wav", listed_suffix=".wav", n_classes=50):
-    """Two 44.1 kHz stereo clips of 0.1 s a class, from two recordings."""
+    """Two 44.1 kHz stereo clips of 0.1 s per class, from two recordings."""
     splits = read_protocols("esc50")["class_disjoint"].values()
     names = [name for split in splits for name in split["classes"]][:n_classes]
     table, files = io.StringIO(), {}
