@@ -30,7 +30,7 @@ def make_space(folder: Path, model: Path) -> None:
         raise ValueError(f"folder={str(folder)!r} is not empty: name a new folder")
     if not (model / "config.json").is_file():
         raise FileNotFoundError(
-            f"--model {model} is no folder of a model: it has no config.json; name a folder that has one"
+            f"--model {model} is no folder of a model: it has no config.json. Name a folder that has one"
         )
     folder.mkdir(parents=True, exist_ok=True)
     unneeded = shutil.ignore_patterns("__pycache__")

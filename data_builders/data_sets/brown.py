@@ -63,7 +63,10 @@ def read_documents(store: Store) -> list[Document]:
     categories = _category_names()
     wrong = [" ".join(line) for line in lines if len(line) != 2 or line[1] not in categories]
     if wrong or not lines:
-        raise ValueError(f"{_CATEGORIES_FILE} in {store.path} has {len(lines)} lines, some of them wrong: {few(wrong)}")
+        raise ValueError(
+            f"{_CATEGORIES_FILE} in {store.path} has {len(lines)} lines, of which {len(wrong)} do not name a document "
+            f"and its category: {few(wrong)}. Fetch the data set again"
+        )
     contents = store.read([name for name, _ in lines])
     return [
         Document(name, category, strip_tags(content.decode("utf-8"), name))

@@ -61,7 +61,9 @@ class Cifar100(ArchiveBuilder):
         n_coarse = len(self._names(files, _COARSE_NAMES, 20))
         unknown = set(fine_names) - set(self.class_names())
         if unknown:
-            raise ValueError(f"{_FINE_NAMES} in {self.store.path} names classes that CIFAR-100 lacks: {few(unknown)}")
+            raise ValueError(
+                f"{_FINE_NAMES} in {self.store.path} names classes that CIFAR-100 lacks: {few(unknown)}. Fetch it again"
+            )
         for part, file in _IMAGES.items():
             for number, record in enumerate(self._records(files[file], file, n_coarse, len(fine_names))):
                 source = f"{part}/{number}"
@@ -73,7 +75,8 @@ class Cifar100(ArchiveBuilder):
         names = files[file].decode("utf-8", errors="replace").split()
         if len(set(names)) != expected or len(names) != expected:
             raise ValueError(
-                f"{file} in {self.store.path} has {len(names)} names; {expected} different ones are expected"
+                f"{file} in {self.store.path} has {len(names)} names; {expected} different ones are expected. "
+                "Fetch it again"
             )
         return names
 
@@ -86,7 +89,10 @@ class Cifar100(ArchiveBuilder):
             )
         records = np.frombuffer(content, dtype=np.uint8).reshape(-1, _RECORD)
         if records[:, 0].max() >= n_coarse or records[:, 1].max() >= n_fine:
-            raise ValueError(f"{file} in {self.store.path} has labels beyond {n_coarse} coarse and {n_fine} fine ones")
+            raise ValueError(
+                f"{file} in {self.store.path} has labels beyond {n_coarse} coarse and {n_fine} fine ones. "
+                "Fetch it again"
+            )
         return records
 
 

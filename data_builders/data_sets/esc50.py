@@ -80,11 +80,16 @@ class Esc50(ArchiveBuilder):
         table = csv.DictReader(io.StringIO(self.store.read_one(_META).decode("utf-8")))
         lacking = [column for column in _COLUMNS if column not in (table.fieldnames or [])]
         if lacking:
-            raise ValueError(f"{_META} in {self.store.path} lacks the columns {', '.join(lacking)}")
+            raise ValueError(
+                f"{_META} in {self.store.path} lacks the columns {', '.join(lacking)}. Fetch the data set again"
+            )
         clips = list(table)
         unknown = sorted({str(clip["category"]) for clip in clips} - set(self.class_names()))
         if unknown or not clips:
-            raise ValueError(f"{_META} in {self.store.path} has {len(clips)} clips, of unknown classes: {few(unknown)}")
+            raise ValueError(
+                f"{_META} in {self.store.path} has {len(clips)} clips and {len(unknown)} classes that ESC-50 lacks: "
+                f"{few(unknown)}. Fetch the data set again"
+            )
         return clips
 
 

@@ -44,7 +44,7 @@ SOUND_BANDS_PER_CLASS = 3  # loud bands of a class
 SOUND_BAND_GAIN = 12.0  # amplitude of a loud band relative to the others; the signal
 SOUND_COLOUR_SPREAD = 0.3  # standard deviation of the log-amplitude of every band between samples
 SOUND_LEVEL_SPREAD = 0.15  # standard deviation of the log-amplitude of the whole sound
-SOUND_NOISE = 0.2  # white noise, relative to the bands
+SOUND_NOISE = 0.2  # amplitude of white noise relative to the rest of the sound
 
 # Token sequences.
 TEXT_TOKENS = 480
@@ -67,7 +67,7 @@ IMAGE_FREQUENCIES = (
     (0.0, 0.25),
     (0.25, 0.5),
 )  # cycles per pixel (y, x)
-IMAGE_COLOUR_AXES = ((1, 1, 1), (1, -1, 0), (1, 1, -2), (1, 0, -1), (0, 1, -1), (-2, 1, 1))  # colours of textures
+IMAGE_COLOUR_AXES = ((1, 1, 1), (1, -1, 0), (1, 1, -2), (1, 0, -1), (0, 1, -1), (-2, 1, 1))  # the colours of textures
 IMAGE_TEXTURES_PER_CLASS = 2
 IMAGE_TEXTURE_CONTRAST = 0.13  # fraction of the range of values; the signal
 IMAGE_BACKGROUND_CONTRAST = 0.25  # smooth coloured background, drawn for every sample
@@ -85,9 +85,8 @@ class SoundFamily:
         self.bands = np.asarray(combinations)[rng.permutation(len(combinations))[:n_classes]]
         frequencies = np.fft.rfftfreq(SOUND_SAMPLES, 1 / SAMPLING_RATE)
         edges = np.geomspace(*SOUND_RANGE, SOUND_BANDS + 1)
-        self._band_of_bin = np.searchsorted(
-            edges, frequencies, side="right"
-        )  # 0 and SOUND_BANDS + 1 are outside the range
+        # The numbers 0 and SOUND_BANDS + 1 stand for frequencies outside the range.
+        self._band_of_bin = np.searchsorted(edges, frequencies, side="right")
         self._unit_gain = 1 / np.sqrt(np.bincount(self._band_of_bin))  # gives all bands the same energy
 
     def sample(self, rng: np.random.Generator, class_id: int) -> Int16[np.ndarray, " samples"]:

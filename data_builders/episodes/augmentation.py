@@ -40,7 +40,7 @@ def augment(
     """
     if modality not in CHANGES["basic"]:
         known = ", ".join(CHANGES["basic"])
-        raise ValueError(f"augment knows no change for modality {modality!r}; it has {known}")
+        raise ValueError(f"modality={modality!r} cannot be augmented; the modalities are {known}")
     check_names(names, [*CHANGES["basic"]])
     for name, changes in CHANGES.items():
         if name in names and modality in changes:

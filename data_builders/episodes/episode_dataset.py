@@ -171,7 +171,7 @@ def _provenance(rows: EpisodeRows, prefix: str = "") -> dict[str, torch.Tensor]:
 
 def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
     if isinstance(splits, FewShotSplit) or not all(isinstance(split, FewShotSplit) for split in splits):
-        raise ValueError("splits must be a list of FewShotSplit, as load_few_shot returns them")
+        raise ValueError(f"splits={splits!r} must be a list of FewShotSplit, which load_few_shot returns")
     if not splits:
         raise ValueError("splits is empty; at least one FewShotSplit is needed")
     first = {}
@@ -184,7 +184,7 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
             )
         if other.tokenizer is not split.tokenizer and _vocabulary(other) != _vocabulary(split):
             raise ValueError(
-                f"the text splits of {other.name} and {split.name} have different vocabularies, but need the same"
+                f"the text splits of {other.name} and {split.name} have different vocabularies, but must have the same"
             )
     return list(splits)
 
@@ -215,8 +215,8 @@ def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) 
         )
     for share in given.values():
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-            raise ValueError(f"mix_classes={value} must be a share from 0 to 1, or one by modality")
+            raise ValueError(f"mix_classes={value} must be a share from 0 to 1, or {{modality: share}}")
     for split in splits:
         if given.get(split.modality) and split.split != "train":
-            raise ValueError(f"mix_classes={value} is for training, but this is {split!r}")
+            raise ValueError(f"mix_classes={value} is for training, but this is {split!r}: leave it out")
     return {modality: float(given.get(modality, 0)) for modality in modalities}

@@ -86,7 +86,7 @@ class EpisodeSampler:
             compatible = self._compatible_classes(order, bits)
             drawn = None if compatible is None else self._draw_exactly(compatible, bits)
             if compatible is None or drawn is None:
-                raise RuntimeError(f"no {self.n_way} classes fit together, although __init__ found some")
+                raise RuntimeError(f"no {self.n_way} classes fit together, although the constructor found some")
             classes = compatible
         return EpisodeRows(classes, *drawn)
 
@@ -197,7 +197,9 @@ class EpisodeSampler:
                 f"{where} can fill an episode with {setting}. " + _few(problems)
             )
         if problems:
-            warnings.warn(f"{where}: left out with {setting}: " + "; ".join(problems), UserWarning, stacklevel=4)
+            warnings.warn(
+                f"{where}: classes are left out with {setting}: " + "; ".join(problems), UserWarning, stacklevel=4
+            )
         return np.asarray(usable)
 
     def _shortage(self, class_name: str, sizes: np.ndarray) -> str:

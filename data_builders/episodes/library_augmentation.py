@@ -37,7 +37,7 @@ CROP_SCALE = (0.5, 1.0)  # fractions of the area; images of 32 pixels need more 
 
 @contextmanager
 def seeded(bits: RandomBits) -> Iterator[None]:
-    """Makes the global random states, from which the libraries draw, a function of `bits`, and restores them."""
+    """Seeds the global random states, from which the libraries draw, from `bits`, and restores them at the end."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     seed = bits.below(2**32)
     random.seed(seed)
@@ -76,7 +76,7 @@ def random_resized_crop(rows: UInt8[Tensor, "m 3 height width"], bits: RandomBit
     """Crops at least half of every image at random and resizes it, as timm's `RandomResizedCropAndInterpolation`."""
     change = RandomResizedCropAndInterpolation(tuple(rows.shape[2:]), scale=CROP_SCALE)
     with seeded(bits):
-        # The annotations of timm promise a tensor, but a picture comes back for a picture.
+        # The annotation in timm says that the change returns a tensor, but it returns an image for an image.
         return torch.stack([_pixels(cast(Image.Image, change(_picture(row)))) for row in rows])
 
 

@@ -123,9 +123,11 @@ def _with_classes(split: FewShotSplit, names: list[str]) -> FewShotSplit:
     if not names:
         return split
     if split.split != "train" or split.num_plain_rows is not None:
-        raise ValueError(f"new_classes={names} is for training on samples as they are, but this is {split!r}")
+        raise ValueError(
+            f"new_classes={names} is for training on samples as they are, but this is {split!r}: leave it out"
+        )
     if split.rows(np.arange(min(1, len(split)))).dtype.kind == "f":
-        raise ValueError(f"new_classes={names} is for raw rows, but those of {split!r} are features of an encoder")
+        raise ValueError(f"new_classes={names} needs raw rows, but those of {split!r} are features of an encoder")
     if "rotate" in names and split.row_shape[-1] != split.row_shape[-2]:
         raise ValueError(f"new_classes={names}: rotate needs square images, but those of {split!r} are not square")
     changes = {said: change for name in names for said, change in NEW_CLASSES[name].changes.items()}
@@ -206,7 +208,7 @@ def mix(
     if modality not in _MIXERS:
         raise ValueError(f"mix_classes knows no way to mix {modality!r}; it has {', '.join(_MIXERS)}")
     if first.is_floating_point():
-        raise ValueError(f"mix_classes mixes raw {modality} rows, but these are features of an encoder")
+        raise ValueError(f"mix_classes needs raw {modality} rows, but these are features of an encoder")
     return torch.stack([_MIXERS[modality](a, b) for a, b in zip(first, second, strict=True)])
 
 

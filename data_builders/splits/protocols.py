@@ -96,7 +96,9 @@ def select_rows(
     """
     unknown = sorted(set(description["classes"]) - set(class_names))
     if unknown:
-        raise ValueError(f"classes {unknown} of the split do not exist in the data, which has {list(class_names)}")
+        raise ValueError(
+            f"classes {unknown} of the split do not exist; the classes of the data are {list(class_names)}"
+        )
     class_ids = [index for index, class_name in enumerate(class_names) if class_name in set(description["classes"])]
     is_chosen = np.isin(labels, class_ids)
     if description.get("by") == "row":

@@ -141,7 +141,7 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
     def build(self) -> datasets.Dataset:
         """Builds the data set if its cache does not exist yet, and opens it as a memory map."""
         self.download_and_prepare()
-        # `as_dataset` returns one `Dataset`, not a dictionary, when it is asked for one split.
+        # `as_dataset` returns a `Dataset`, and not a dictionary, for one split.
         return cast(datasets.Dataset, self.as_dataset(split=self.STORED_SPLIT))
 
     def flat(self, row: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from .archives import Official, Store, archive_store
 
 MIRROR_VARIABLE = "MSMAML_MIRROR"
 _PREFIX = "resumable+"
-# In seconds, without a limit for the whole download.
+# The limits are in seconds; there is none for the whole download.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 _CHUNK = 1 << 20  # bytes
 _NETWORK_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
@@ -45,7 +45,7 @@ class ResumableHTTP(HTTPFileSystem):
     retry_delay = 0.5  # seconds before the first retry; the delay doubles before each further one
 
     def __init__(self, **options: Any):
-        super().__init__(client_kwargs={"trust_env": True}, **options)  # HTTPS_PROXY and the like
+        super().__init__(client_kwargs={"trust_env": True}, **options)  # `trust_env` makes aiohttp obey HTTPS_PROXY
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -80,7 +80,7 @@ class ResumableHTTP(HTTPFileSystem):
         async with session.get(self.encode_url(url), headers=headers, timeout=_TIMEOUT) as response:
             if response.status == 416:  # the server's file is not longer than the partial one, so it is another file
                 partial.unlink()
-                raise aiohttp.ClientPayloadError("the file on the server has changed")
+                raise aiohttp.ClientPayloadError(f"the file at {url} has changed")
             self._raise_not_found_for_status(response, url)
             goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
             done = start if goes_on else 0

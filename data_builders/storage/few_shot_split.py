@@ -104,11 +104,13 @@ class FewShotSplit:
         numbers = np.asarray(labels, dtype=np.int64)
         sources = np.arange(len(numbers)) if source_ids is None else np.asarray(source_ids)
         if not len(rows) == len(numbers) == len(sources):
-            raise ValueError(f"{len(rows)} rows, {len(numbers)} labels and {len(sources)} source_ids do not match")
+            raise ValueError(
+                f"{len(rows)} rows, {len(numbers)} labels and {len(sources)} source_ids: give one each per row"
+            )
         n_classes = int(numbers.max()) + 1 if len(numbers) else 0
         class_names = fields.pop("class_names", None) or tuple(f"class_{c}" for c in range(n_classes))
         if len(numbers) and (numbers.min() < 0 or n_classes > len(class_names)):
-            raise ValueError(f"labels {numbers.min()} to {numbers.max()} do not fit {len(class_names)} class names")
+            raise ValueError(f"labels={numbers.min()} to {numbers.max()} do not fit {len(class_names)} class_names")
         return cls(
             name=name,
             modality=modality,

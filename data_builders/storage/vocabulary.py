@@ -14,14 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
 WORD_VECTOR_SIZE = 128
-_WORD2VEC: dict[str, Any] = {
-    "sg": 1,
-    "window": 5,
-    "negative": 5,
-    "epochs": 5,
-    "seed": 0,
-    "workers": 1,
-}  # one worker, so that training is deterministic
+# Training is deterministic only with one worker.
+_WORD2VEC: dict[str, Any] = {"sg": 1, "window": 5, "negative": 5, "epochs": 5, "seed": 0, "workers": 1}
 _LONGEST_SENTENCE = 10_000  # words; gensim would drop the words beyond this number
 
 
@@ -34,7 +28,7 @@ class Word(NamedTuple):
 
 
 def text_normalizer() -> normalizers.Normalizer:
-    """Replaces typographic quotes, and the `` and '' of the Brown Corpus, by plain ones, and lowers all letters."""
+    """Replaces typographic quotes, and the `` and '' of the Brown Corpus, by plain ones, and lower-cases letters."""
     plain = {"``": '"', "''": '"', "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"}
     replacements = [normalizers.Replace(quote, replacement) for quote, replacement in plain.items()]
     return normalizers.Sequence([*replacements, normalizers.Lowercase()])
