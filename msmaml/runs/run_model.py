@@ -1,4 +1,4 @@
-"""The model of a run: a new one for its data, or a checkpoint that is checked against options and data."""
+"""The model of a run is a new one for its data, or a checkpoint that is checked against the options and the data."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from modeling_msmaml.training.training_args import MetaTrainingArguments
 from .run_arguments import DataArguments, ModelArguments
 
 ROWS_TO_FIT_TO = 3_000
-# Options of a checkpoint's config that may be given anew: those of training alone, and those that change no result.
+# The options that may differ from those of a checkpoint: they concern training alone, or change no result.
 CHANGEABLE = (
     *("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"),
     *("task_chunk_size", "inner_loop_checkpointing"),
@@ -42,9 +42,9 @@ READ_BY = {
 
 
 def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLProcessor | None:
-    """
-    What turns own files, texts and pictures into the inputs that the model was trained on: the checkpoint's, if it has
-    one. `None` if no modality has any.
+    """Returns the processor that turns a person's own files, texts and pictures into inputs of the model.
+
+    It is that of the checkpoint, if the checkpoint has one, and `None` if no modality has a preprocessor.
     """
     path = arguments.model_name_or_path
     if path is not None and has_processor(path):
@@ -54,12 +54,16 @@ def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSM
 
 
 def has_processor(path: str) -> bool:
-    """Whether a checkpoint was saved with its processor; those of the published layout were not."""
+    """Tells whether a checkpoint was saved with its processor; checkpoints of the published layout were not."""
     return cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
 def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
-    """A new model for these data, or the checkpoint, if it fits them."""
+    """Makes a new model for the data, or loads the checkpoint.
+
+    Raises:
+        ValueError: an option, or the checkpoint, does not fit the data.
+    """
     if arguments.model_name_or_path is not None:
         return load_model(arguments.model_name_or_path, arguments, args, splits)
     text = next((split for split in splits if split.modality == "text"), None)
@@ -77,7 +81,7 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
         options["image_channels"], options["image_size"] = image.row_shape[0], image.row_shape[-1]
     if sorted(options["modalities"]) != sorted(split.modality for split in splits):
         raise ValueError(
-            f"modalities={options['modalities']} are not those of the data sets "
+            f"modalities={options['modalities']} are not the modalities of the data sets "
             f"{', '.join(f'{split.name} ({split.modality})' for split in splits)}: leave the option out"
         )
     config = MSMAMLConfig(**options)
@@ -88,15 +92,15 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
     elif text is not None:
         if text.word_vectors is None:
             raise ValueError(
-                f"data set {text.name!r} uses a checkpoint's vocabulary: give its model_name_or_path, or embeddings "
-                "with the encoder whose tokenizer it is"
+                f"data set {text.name!r} uses the vocabulary of a checkpoint: give that checkpoint as "
+                "model_name_or_path, or the encoder that the tokenizer belongs to in embeddings"
             )
         model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
     for name, value in given.items():
         if name != "embeddings" and getattr(model.config, name) != value:
             raise ValueError(
                 f"{name}={value!r} does not fit the data, which have {name}={getattr(model.config, name)!r}: leave the "
-                "option out, or prepare the data so"
+                "option out, or prepare the data accordingly"
             )
     return model
 
@@ -145,17 +149,18 @@ def store_features(
 
 
 def rows_to_fit_to(split: FewShotSplit) -> np.ndarray:
-    """Numbers of at most `ROWS_TO_FIT_TO` rows, evenly from all of a training split as it was loaded."""
+    """Returns the numbers of at most `ROWS_TO_FIT_TO` rows, evenly spaced in a training split as it was loaded."""
     loaded = plain_rows(split)
     return np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)
 
 
 def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dict[str, torch.Tensor]:
-    """
-    A number for the source or the class of each row that is fitted to, as `descriptor_whitening` says.
+    """Returns the number of the source or class of each row that front ends are fitted to, by modality.
+
+    Modalities are left out whose `descriptor_whitening` is "total".
 
     Raises:
-        `ValueError`: each row is its own source.
+        ValueError: no two rows share their source or class.
     """
     groups = {}
     for split in splits:
@@ -174,7 +179,7 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
 
 
 def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
-    """Fits the front ends to rows of training splits; `seed` draws what is drawn."""
+    """Fits the front ends of a model to training splits."""
     rows = {split.modality: torch.from_numpy(split.rows(rows_to_fit_to(split))) for split in splits}
     model.fit_front_ends(rows, seed, groups_to_whiten_by(model.config, splits))
 
@@ -182,11 +187,10 @@ def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) ->
 def load_model(
     path: str, arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]
 ) -> MSMAMLModel:
-    """
-    A checkpoint, checked against the options and the data.
+    """Loads the checkpoint `path`.
 
     Raises:
-        `ValueError`: an option that the checkpoint has fixed otherwise, or data that do not fit it.
+        ValueError: the checkpoint does not fit the options or the data.
     """
     model = MSMAMLModel.from_pretrained(path)
     for name, value in arguments.given().items():
@@ -219,7 +223,7 @@ def load_model(
 
 
 def check_auxiliary(path: str, asked: bool, config: MSMAMLConfig, splits: list[FewShotSplit]) -> None:
-    """Raises `ValueError` unless a checkpoint's training classes are those of the data, where they are trained."""
+    """Raises `ValueError` unless a checkpoint classifies among the training classes of the data if asked, else none."""
     here = {split.modality: len(split.class_names) for split in splits}
     existing = config.auxiliary_classes
     if asked != bool(existing) or (existing and {m: existing.get(m) for m in here} != here):
@@ -230,7 +234,7 @@ def check_auxiliary(path: str, asked: bool, config: MSMAMLConfig, splits: list[F
 
 
 def check_encoders(path: str, given: dict[str, dict], existing: dict[str, dict]) -> None:
-    """Raises `ValueError` unless a checkpoint's encoders are those of an option."""
+    """Raises `ValueError` unless a checkpoint's encoders are the given ones."""
     short = {
         modality: {key: value for key, value in spec.items() if key != "recorded"}
         for modality, spec in existing.items()
