@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -23,25 +23,39 @@ from ..splits import protocols
 from .archives import Official, Store, find_store
 from .downloads import fetch
 
-# Where the code lives that makes rows; a builder's cache key holds all that it uses of it.
+# The code that makes rows lives in these flat folders; the cache key of a builder holds all that it uses of them.
 ROW_CODE = ("data_builders.data_sets.", "data_builders.splits.", "data_builders.storage.", "modeling_msmaml.inputs.")
+# Packages that hand names on from the modules in which they are defined.
+_FACES = ("data_builders", "modeling_msmaml", "msmaml")
 
 
-def row_code(module: ModuleType) -> list[ModuleType]:
-    """The module and every module of `ROW_CODE` that it imports, directly or through others, sorted by name."""
-    found, waiting = {module.__name__: module}, [module]
+def row_code(*modules: ModuleType) -> list[ModuleType]:
+    """The modules and every module of `ROW_CODE` that they import, directly or through others, sorted by name."""
+    found, waiting = {module.__name__: module for module in modules}, list(modules)
     while waiting:
-        importing = waiting.pop()
-        for node in ast.walk(ast.parse(inspect.getsource(importing))):
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            package = importlib.util.resolve_name("." * node.level + (node.module or ""), importing.__package__)
-            modules = [f"{package}.{alias.name}" for alias in node.names] if f"{package}." in ROW_CODE else [package]
-            for name in modules:
-                if name.startswith(ROW_CODE) and name not in found:
-                    found[name] = importlib.import_module(name)
-                    waiting.append(found[name])
+        for name in _imported(waiting.pop()):
+            if name not in found:
+                found[name] = importlib.import_module(name)
+                waiting.append(found[name])
     return [found[name] for name in sorted(found)]
+
+
+def _imported(module: ModuleType) -> Iterator[str]:
+    """Names of the modules of `ROW_CODE` that a module imports, inside its functions too, in whatever form."""
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+            if origin in _FACES:
+                face = importlib.import_module(origin)
+                names += [getattr(getattr(face, alias.name, None), "__module__", "") for alias in node.names]
+        for name in names:
+            # A name with more dots is that of a function, class or constant.
+            if name.startswith(ROW_CODE) and name.count(".") == 2 and importlib.util.find_spec(name) is not None:
+                yield name
 
 
 class _ArrayFeatures(datasets.Features):
@@ -100,8 +114,9 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
-        """Modules whose source decides what the rows are."""
-        return row_code(sys.modules[cls.__module__])
+        """Modules whose source decides what the rows are: those of the builder and of the builders it derives from."""
+        builders = [base for base in cls.__mro__ if issubclass(base, FewShotBuilder)]
+        return row_code(*(sys.modules[builder.__module__] for builder in builders))
 
     def protocols(self) -> dict[str, dict[str, dict]]:
         """Protocol -> split -> its description, see `protocols.py`."""
