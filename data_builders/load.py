@@ -89,8 +89,8 @@ def load_few_shot(
             `folder`, the folder itself. Not used by `synthetic` and `hub`.
         cache_dir: where the Arrow files go; the usual cache of `datasets` by default.
         **options: of the data set: `brown` has `unit`, `passage_length`, `min_count` and `tokenizer`;
-            `synthetic` has `modality` and `seed`; those of `folder` and `hub` are described in `folder.py`, `hub.py`
-            and `own_data.py`.
+            `synthetic` has `modality` and `seed`; those of `folder` and `hub` are described in `folder.py`,
+            `hub_data_set.py` and `own_data.py`.
 
     Warns:
         UserWarning: protocol `original`, see `FewShotSplit.warning`.

@@ -34,7 +34,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
         source_disjoint: keep support and query of an episode in different recordings or documents. Protocol `original`
             does not know this, see `EpisodeSampler`; its splits carry a warning that says so.
         augment: change every row at random: True, or names as `augmentation.augment` takes them; for training.
-        mix_classes: share of the episodes in which every class is mixed of two (see `mixing.py`), 0 to 1; or
+        mix_classes: share of the episodes in which every class is mixed of two (see `task_augmentation.py`), 0 to 1; or
             `{modality: share}`, without those that are not to be mixed. Needs 2 * n_way classes; for training.
 
     Raises:

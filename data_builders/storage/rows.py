@@ -29,8 +29,8 @@ class ArrowRows:
     the result: nothing is loaded before it is asked for, nothing stays, and integer types stay what they are.
     Copying out of the memory map gives the same bytes, but the first touch of every page costs a fault, and all touched
     pages count as the process's memory; reading costs the same at every row and leaves nothing behind (measured in
-    `benchmarks/episodes.py`). The position in the file is part of each call, so processes and threads may share the
-    open files. Needs `os.preadv` (Linux, macOS).
+    `benchmarks/speed/episode_cost.py`). The position in the file is part of each call, so processes and threads may
+    share the open files. Needs `os.preadv` (Linux, macOS).
 
     Args:
         paths: Arrow stream files as `datasets` writes them, in row order.
