@@ -19,10 +19,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_builders.episodes.episode_dataset import EpisodeDataset
-from data_builders.load import load_few_shot
-from data_builders.splits.protocols import PROTOCOLS
-from data_builders.storage.few_shot_split import FewShotSplit
+from data_builders import PROTOCOLS, EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 STORED = Path(__file__).resolve().parents[1] / "data_builders" / "splits" / "episode_hashes.json"

@@ -17,10 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_builders.episodes.episode_sampler import EpisodeSampler
-from data_builders.load import load_few_shot
-from data_builders.splits.protocols import PROTOCOLS
-from data_builders.storage.few_shot_split import FewShotSplit
+from data_builders import PROTOCOLS, EpisodeSampler, FewShotSplit, load_few_shot
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 README = Path(__file__).resolve().parents[1] / "data_builders" / "README.md"

@@ -24,9 +24,7 @@ import pyarrow as pa
 import torch
 from datasets.arrow_writer import ArrowWriter
 
-from data_builders import EpisodeDataset
-from data_builders.storage.builder import FewShotBuilder, row_features
-from data_builders.storage.few_shot_split import split_of_builder
+from data_builders import EpisodeDataset, FewShotBuilder, row_features, split_of_builder
 
 from ..pages import command_line, table
 from .memory import resident_memory

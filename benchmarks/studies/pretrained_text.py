@@ -22,8 +22,7 @@ import torch
 import torch.nn.functional as F
 from transformers import set_seed
 
-from data_builders import EpisodeDataset, FewShotSplit
-from data_builders.episodes.encoded import encode_split
+from data_builders import EpisodeDataset, FewShotSplit, encode_split
 from modeling_msmaml import MetaTrainer, MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.model.pretrained_encoder import mean_over_filled

@@ -1,6 +1,9 @@
 """The files of an official data set, read in the same way from a folder, a zip archive or a tar archive.
 
 Nothing is unpacked to disk. `find_store` looks for a data set in `data_dir` and returns the `Store` that reads it.
+
+fsspec's `TarFileSystem` is as fast, but it stops at the end of the tar and never reaches the checksum of gzip: with one
+bit flipped in a small .tar.gz, it gave other content without an error in 1,179 of 1,270 cases, `TarStore` in none.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -26,23 +26,37 @@ from .downloads import fetch
 
 # The packages whose code makes rows. The cache key of a builder covers every module of them that the builder uses.
 ROW_CODE = ("data_builders.data_sets.", "data_builders.splits.", "data_builders.storage.", "modeling_msmaml.inputs.")
+# Packages that hand names on from the modules in which they are defined.
+_FACES = ("data_builders", "modeling_msmaml", "msmaml")
 
 
-def row_code(module: ModuleType) -> list[ModuleType]:
-    """Returns the module and all modules of `ROW_CODE` that it imports, directly or indirectly, sorted by name."""
-    found, waiting = {module.__name__: module}, [module]
+def row_code(*modules: ModuleType) -> list[ModuleType]:
+    """Returns the modules and all modules of `ROW_CODE` that they import, directly or indirectly, sorted by name."""
+    found, waiting = {module.__name__: module for module in modules}, list(modules)
     while waiting:
-        importing = waiting.pop()
-        for node in ast.walk(ast.parse(inspect.getsource(importing))):
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            package = importlib.util.resolve_name("." * node.level + (node.module or ""), importing.__package__)
-            modules = [f"{package}.{alias.name}" for alias in node.names] if f"{package}." in ROW_CODE else [package]
-            for name in modules:
-                if name.startswith(ROW_CODE) and name not in found:
-                    found[name] = importlib.import_module(name)
-                    waiting.append(found[name])
+        for name in _imported(waiting.pop()):
+            if name not in found:
+                found[name] = importlib.import_module(name)
+                waiting.append(found[name])
     return [found[name] for name in sorted(found)]
+
+
+def _imported(module: ModuleType) -> Iterator[str]:
+    """Names of the modules of `ROW_CODE` that a module imports, inside its functions too, in whatever form."""
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+            if origin in _FACES:
+                face = importlib.import_module(origin)
+                names += [getattr(getattr(face, alias.name, None), "__module__", "") for alias in node.names]
+        for name in names:
+            # A name with more dots is that of a function, class or constant.
+            if name.startswith(ROW_CODE) and name.count(".") == 2 and importlib.util.find_spec(name) is not None:
+                yield name
 
 
 class _ArrayFeatures(datasets.Features):
@@ -114,8 +128,9 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
-        """Returns the modules whose source code decides what the rows are."""
-        return row_code(sys.modules[cls.__module__])
+        """Returns the modules whose source decides what the rows are: those of this builder and of its base classes."""
+        builders = [base for base in cls.__mro__ if issubclass(base, FewShotBuilder)]
+        return row_code(*(sys.modules[builder.__module__] for builder in builders))
 
     def protocols(self) -> dict[str, dict[str, dict]]:
         """Maps each protocol to its splits and each split to its description, as in `splits/protocols.py`."""

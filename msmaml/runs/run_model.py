@@ -7,10 +7,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
-from data_builders.episodes.encoded import encode_episodes
-from data_builders.episodes.episode_dataset import EpisodeDataset
-from data_builders.episodes.task_augmentation import plain_rows
-from data_builders.storage.few_shot_split import FewShotSplit
+from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_rows
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
