@@ -18,9 +18,9 @@ from data_builders.data_sets.esc50 import Esc50
 from data_builders.data_sets.own_rows import OwnRows, OwnVocabulary
 from data_builders.data_sets.synthetic import Synthetic
 
-from .test_imports import in_new_process
+from ..test_imports import in_new_process
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 BUILDERS = (Esc50, Brown, BrownVocabulary, Cifar100, Synthetic, OwnRows, OwnVocabulary)
 
 # A person's own builder: the ways to import what makes rows that no builder of the package uses.
@@ -81,6 +81,7 @@ def test_the_cache_key_holds_all_own_code_that_a_builder_has_imported(builder):
     modules = builder.code_modules()
     used = {origin(value) for module in modules for value in vars(module).values()}
     own = {name for name in used if name.startswith(("data_builders.", "modeling_msmaml."))}
+    own -= {"modeling_msmaml.model.options"}  # checks of arguments, which make no rows
     assert own and own <= {module.__name__ for module in modules}
 
 
