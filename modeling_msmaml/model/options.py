@@ -90,16 +90,16 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def _documented(field: dataclasses.Field) -> str:
-    head = f"{field.name} (`{_type_name(field.type)}`, defaults to `{default_of(field)!r}`):"
+    head = f"{field.name} (`{type_name(field.type)}`, defaults to `{default_of(field)!r}`):"
     body = textwrap.wrap(field.metadata["help"], _LINE - 12)
     return "\n".join([" " * 8 + head, *(" " * 12 + line for line in body)])
 
 
-def _type_name(annotation: Any) -> str:
+def type_name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(map(repr, get_args(annotation)))
     if get_origin(annotation) in (Union, UnionType):
-        return " | ".join(map(_type_name, get_args(annotation)))
+        return " | ".join(map(type_name, get_args(annotation)))
     if annotation is NoneType:
         return "None"
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
