@@ -3,9 +3,10 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Lower bounds: at version 0.1.0 the fast tests were run with transformers 5.0.0, datasets 4.0.0, accelerate 1.6.0, evaluate 0.4.5, timm
-# 1.0.20 and huggingface-hub 1.3.0, on torch 2.14.1. One thing is missing there: a run that early stopping has ended and
-# that was killed just then trains on when it is resumed. torch before 2.14 was not run.
+# Lower bounds: the fast tests of version 0.1.0 were run with datasets 4.0.0, accelerate 1.6.0, evaluate 0.4.5 and timm
+# 1.0.20, on torch 2.14.1; later, tests of the model and of options with transformers 5.4.0 and huggingface-hub 1.33.0.
+# Where early stopping has ended a run that was killed just then, older releases train on when it is resumed. torch
+# before 2.14 was not run.
 # There is no upper bound on torch; but its binary must fit torchaudio's and torchvision's: constraints.txt holds a set
 # that does, with which all tests run.
 INSTALL_REQUIRES = [
@@ -16,7 +17,7 @@ INSTALL_REQUIRES = [
     "torch>=2.9",
     "torchaudio>=2.9",
     "timm>=1.0.20",
-    "huggingface-hub>=1.3",
+    "huggingface-hub>=1.5",
     "scikit-learn>=1.6",  # conventions of FewShotClassifier: clone, cross_val_score, pipelines
     "safetensors>=0.4.3",  # adapted classifiers on disk
     "soundfile>=0.13",  # decodes wav, flac, ogg and mp3; torchaudio's own decoder needs FFmpeg

@@ -1,7 +1,8 @@
-"""Few-shot data: builders, protocols and episodes.
+"""Few-shot data: the builders of data sets, the protocols that split them, and the episodes drawn from the splits.
 
-Data go one way: archive -> builder (once, Arrow, memory-mapped) -> split of a protocol -> episode -> meta-batch. The
-names below are those that other packages use; each is imported when it is asked for.
+Data flow in one direction: an archive is built once into memory-mapped Arrow files, a protocol selects the rows of a
+split, episodes are drawn from the split, and episodes are collated into a meta-batch. The package exports the names
+below; each of them is imported only when it is first used.
 """
 
 import importlib
@@ -10,27 +11,54 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modeling_msmaml.training.collator import collate_episodes
 
+    from .audit import audit_episodes, shared_with_test
+    from .episodes.encoded import encode_episodes, encode_split
     from .episodes.episode_dataset import EpisodeDataset
-    from .episodes.task_augmentation import add_new_classes
+    from .episodes.episode_sampler import EpisodeSampler
+    from .episodes.task_augmentation import NEW_CLASSES, add_new_classes, plain_rows
     from .load import load_few_shot, register_data_set
-    from .storage.few_shot_split import FewShotSplit
+    from .splits.protocols import PROTOCOLS
+    from .storage.builder import FewShotBuilder, row_features
+    from .storage.few_shot_split import FewShotSplit, split_of_builder
 
 _PLACES = {
     "EpisodeDataset": "data_builders.episodes.episode_dataset",
+    "EpisodeSampler": "data_builders.episodes.episode_sampler",
+    "FewShotBuilder": "data_builders.storage.builder",
     "FewShotSplit": "data_builders.storage.few_shot_split",
+    "NEW_CLASSES": "data_builders.episodes.task_augmentation",
+    "PROTOCOLS": "data_builders.splits.protocols",
     "add_new_classes": "data_builders.episodes.task_augmentation",
+    "audit_episodes": "data_builders.audit",
     "collate_episodes": "modeling_msmaml.training.collator",
+    "encode_episodes": "data_builders.episodes.encoded",
+    "encode_split": "data_builders.episodes.encoded",
     "load_few_shot": "data_builders.load",
+    "plain_rows": "data_builders.episodes.task_augmentation",
     "register_data_set": "data_builders.load",
+    "row_features": "data_builders.storage.builder",
+    "shared_with_test": "data_builders.audit",
+    "split_of_builder": "data_builders.storage.few_shot_split",
 }
 
 __all__ = [
     "EpisodeDataset",
+    "EpisodeSampler",
+    "FewShotBuilder",
     "FewShotSplit",
+    "NEW_CLASSES",
+    "PROTOCOLS",
     "add_new_classes",
+    "audit_episodes",
     "collate_episodes",
+    "encode_episodes",
+    "encode_split",
     "load_few_shot",
+    "plain_rows",
     "register_data_set",
+    "row_features",
+    "shared_with_test",
+    "split_of_builder",
 ]
 
 

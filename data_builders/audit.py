@@ -1,10 +1,10 @@
-"""What training shares with test, and support with query, counted over real episodes.
+"""A command that counts leakage: what training and test share, and what support and query share in real episodes.
 
     python -m data_builders.audit esc50 --protocol class_disjoint --n_way 5 --k_shot 1 --n_query 3 --episodes 1000 \\
         --data_dir DATA
 
-Any name that `load_few_shot` takes; its options as JSON: `--options '{"unit": "document"}'`. Exit status 1 when no
-split can fill an episode.
+The command accepts any name that `load_few_shot` accepts, and the options of the data set as JSON, for instance
+`--options '{"unit": "document"}'`. Its exit status is 1 if no split can fill an episode.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from .storage.few_shot_split import FewShotSplit
 
 @dataclass(frozen=True)
 class EpisodeAudit:
-    """Counts over some episodes of one split.
+    """Counts over the episodes of one split.
 
     Attributes:
-        episodes: how many were looked at.
-        repeated_samples: places in an episode that hold a sample which the episode has already, summed.
-        pairs: (support, query) pairs.
-        same_sample: pairs of a sample with itself.
-        same_source: pairs from one recording or document (a sample with itself included).
-        leaking_episodes: episodes with at least one such pair.
+        episodes: number of episodes that were inspected.
+        repeated_samples: number of samples that their episode already contains, summed over the episodes.
+        pairs: number of (support, query) pairs.
+        same_sample: number of pairs in which both samples are the same one.
+        same_source: number of pairs in which both samples come from the same recording or document; these include the
+            pairs of `same_sample`.
+        leaking_episodes: number of episodes with at least one pair of `same_source`.
     """
 
     episodes: int
@@ -48,7 +49,7 @@ class EpisodeAudit:
 
 
 def audit_episodes(dataset: EpisodeDataset) -> EpisodeAudit:
-    """Counts over all episodes of a data set with one split."""
+    """Inspects all episodes of a data set that has exactly one split."""
     (split,) = dataset.splits
     sources = np.unique(split.source_ids.astype(str), return_inverse=True)[1]
     repeated = pairs = same_sample = same_source = leaking = 0
@@ -65,7 +66,7 @@ def audit_episodes(dataset: EpisodeDataset) -> EpisodeAudit:
 
 
 def shared_with_test(split: FewShotSplit, test: FewShotSplit) -> tuple[int, int]:
-    """How many classes, and how many sources, a split has in common with the test split."""
+    """Returns how many classes and how many sources a split has in common with the test split."""
     classes = set(split.class_names) & set(test.class_names)
     return len(classes), len(set(split.source_ids) & set(test.source_ids))
 
@@ -80,9 +81,15 @@ def audit(
     seed: int = 0,
     **load_options: Any,
 ) -> tuple[str, bool]:
-    """The report as Markdown, and whether any split could fill an episode; see the docstring of this module."""
+    """Returns the report as Markdown, and whether any split can fill an episode.
+
+    Args:
+        name, protocol, **load_options: arguments of `load_few_shot`.
+        n_way, k_shot, n_query, seed: arguments of `EpisodeDataset`.
+        episodes: number of episodes per split.
+    """
     splits = {split: load_few_shot(name, split, protocol, **load_options) for split in SPLITS}
-    setting = f"{n_way}-way {k_shot}-shot, {n_query} queries a class, {episodes} episodes a split"
+    setting = f"{n_way}-way {k_shot}-shot, {n_query} queries per class, {episodes} episodes per split"
     lines = [
         f"{name}, protocol {protocol}: {setting}",
         "",
@@ -110,18 +117,18 @@ def audit(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Runs the command and returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="a data set, as load_few_shot takes it")
+    parser.add_argument("name", help="name of the data set, as load_few_shot accepts it")
     parser.add_argument("--protocol", default="class_disjoint", choices=PROTOCOLS)
     parser.add_argument("--n_way", type=int, default=5)
     parser.add_argument("--k_shot", type=int, default=1)
     parser.add_argument("--n_query", type=int, default=15)
-    parser.add_argument("--episodes", type=int, default=1000, help="of each split")
+    parser.add_argument("--episodes", type=int, default=1000, help="number of episodes per split")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data_dir", help="folder with the data; official archives are fetched when left out")
-    parser.add_argument("--cache_dir", help="where built data go; the cache of datasets by default")
-    parser.add_argument("--options", type=json.loads, default={}, help="of the data set, as JSON")
+    parser.add_argument("--data_dir", help="folder with the data; by default the official archives are downloaded")
+    parser.add_argument("--cache_dir", help="folder for the built data; by default the cache of datasets")
+    parser.add_argument("--options", type=json.loads, default={}, help="options of the data set, as JSON")
     arguments = vars(parser.parse_args(argv))
     report, is_possible = audit(**arguments.pop("options"), **arguments)
     print(report)

@@ -1,4 +1,4 @@
-"""`load_few_shot`: one call from the name of a data set to a split that episodes can be drawn from."""
+"""The data sets by name: `load_few_shot` loads a split of one of them, `register_data_set` adds another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .storage.few_shot_split import FewShotSplit
 
 
 class DataSet(NamedTuple):
-    """What is registered under the name of a data set, see [`register_data_set`]."""
+    """The entry of a data set in the registry; [`register_data_set`] describes the fields."""
 
     load: Callable[..., FewShotSplit]
     options: Sequence[str]
@@ -20,8 +20,8 @@ class DataSet(NamedTuple):
     option_in_name: str | None
 
 
-# Name -> what is registered, or the module of `data_sets` that has it (`load`, `OPTIONS`, `PROTOCOLS`, and where the
-# name may have a suffix, `OPTION_IN_NAME`), which is imported when it is asked for.
+# Maps the name of a data set to its entry or to a module of `data_sets`, which is imported when it is needed. Such a
+# module defines `load`, `OPTIONS` and `PROTOCOLS`, and also `OPTION_IN_NAME` if the name may have a suffix.
 _DATA_SETS: dict[str, DataSet | str] = {
     **{name: name for name in ("esc50", "brown", "cifar100", "synthetic", "folder")},
     "hub": "hub_data_set",
@@ -35,27 +35,30 @@ def register_data_set(
     protocols: Sequence[str] = ("class_disjoint",),
     option_in_name: str | None = None,
 ) -> None:
-    """Makes `name` a data set that [`load_few_shot`], configs and the command line know.
+    """Registers a data set, so that [`load_few_shot`], configs and the command line accept its name.
 
     Args:
-        name: of the data set, without a colon.
-        load: `load(split, protocol, data_dir, cache_dir, **options)` returns the rows of one split, for instance by
+        name: name of the data set, without a colon.
+        load: `load(split, protocol, data_dir, cache_dir, **options)` returns one split, which it can make with
             [`FewShotSplit.from_arrays`].
-        options: the names of the options that `load` takes.
-        protocols: those that it knows, of `class_disjoint`, `sample_disjoint` and `original`.
-        option_in_name: the option that a suffix of the name stands for, such as `modality` in `"synthetic:audio"`.
+        options: names of the options that `load` accepts.
+        protocols: protocols that the data set supports: `class_disjoint`, `sample_disjoint` or `original`.
+        option_in_name: name of the option that a suffix of the name sets, like `modality` in `"synthetic:audio"`.
 
     Raises:
-        ValueError: the name has a colon or is taken, there is no such protocol, or `option_in_name` is no option.
+        ValueError: the name contains a colon or is already taken, a protocol does not exist, or `option_in_name` is not
+            one of the options.
     """
     if not name or ":" in name:
         raise ValueError(f"name={name!r} cannot be the name of a data set: give one without a colon")
     if name in _DATA_SETS:
-        raise ValueError(f"name={name!r} is taken by a data set already: {', '.join(_DATA_SETS)}")
+        raise ValueError(f"name={name!r} is already taken; the data sets are {', '.join(_DATA_SETS)}")
     for protocol in protocols:
         check_protocol(protocol)
     if option_in_name is not None and option_in_name not in options:
-        raise ValueError(f"option_in_name={option_in_name!r} is none of the options {', '.join(options) or '(none)'}")
+        raise ValueError(
+            f"option_in_name={option_in_name!r} is none of the options; name one of {', '.join(options) or '(none)'}"
+        )
     _DATA_SETS[name] = DataSet(load, tuple(options), tuple(protocols), option_in_name)
 
 
@@ -77,35 +80,38 @@ def load_few_shot(
     cache_dir: str | os.PathLike | None = None,
     **options: Any,
 ) -> FewShotSplit:
-    """Loads one split; the first call builds the Arrow cache, later ones open it.
+    """Loads one split of a data set. The first call builds the Arrow cache, and later calls open it.
 
     Args:
-        name: `esc50`, `brown`, `cifar100` or `synthetic` (`"synthetic:audio"` stands for `modality="audio"`); `folder`
-            for a person's own files in `data_dir`; `"hub:<repo>"` for any data set on the Hub, or a local folder that
-            `datasets.load_dataset` reads.
+        name: name of the data set: `esc50`, `brown`, `cifar100`, `synthetic` (`"synthetic:audio"` is short for
+            `modality="audio"`), `folder` for your own files in `data_dir`, or `"hub:<repo>"` for any data set on the
+            Hub or in a local folder that `datasets.load_dataset` can read.
         split: `train`, `validation` or `test`.
         protocol: `class_disjoint` (test classes are never seen in training), `sample_disjoint` or `original`.
-        data_dir: folder with the official archive or its extracted content; without it the archive is fetched. For
-            `folder`, the folder itself. Not used by `synthetic` and `hub`.
-        cache_dir: where the Arrow files go; the usual cache of `datasets` by default.
-        **options: of the data set: `brown` has `unit`, `passage_length`, `min_count` and `tokenizer`;
-            `synthetic` has `modality` and `seed`; those of `folder` and `hub` are described in `folder.py`, `hub.py`
-            and `own_data.py`.
+        data_dir: folder with the official archive or its extracted content; if it is left out, the archive is
+            downloaded. For `folder` it is the folder with your files. `synthetic` and `hub` do not use it.
+        cache_dir: folder for the Arrow files; by default the cache of `datasets`.
+        **options: options of the data set. `brown` has `unit`, `passage_length`, `min_count` and `tokenizer`;
+            `synthetic` has `modality` and `seed`. The options of `folder` and `hub` are described in
+            `data_sets/folder.py`, `data_sets/hub_data_set.py` and `data_sets/own_data.py`.
 
     Warns:
-        UserWarning: protocol `original`, see `FewShotSplit.warning`.
+        UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.
 
     Raises:
-        ValueError: unknown name, split, protocol or option; damaged data. The message says what exists.
-        FileNotFoundError: the data are not in `data_dir`; the message says which file to put where.
-        ConnectionError: the archive cannot be fetched; the message says the same.
+        ValueError: the name, split, protocol or option does not exist, or the data are damaged. The message lists what
+            exists.
+        FileNotFoundError: the data are not in `data_dir`. The message says which file to put there.
+        ConnectionError: the archive cannot be downloaded. The message says which file to put where instead.
     """
-    name, suffix = (*str(name).split(":", 1), None)[:2]
+    name, colon, suffix = str(name).partition(":")
     data_set = _registered(name)
-    if suffix is not None:
+    if colon:
         option = data_set.option_in_name or "modality"
         if options.setdefault(option, suffix) != suffix:
-            raise ValueError(f"name asks for {option} {suffix!r}, the option for {options[option]!r}")
+            raise ValueError(
+                f"name asks for {option} {suffix!r}, the option for {options[option]!r}; give only one of the two"
+            )
     check_split(split)
     check_protocol(protocol)
     unknown = sorted(set(options) - set(data_set.options))

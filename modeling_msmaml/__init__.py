@@ -15,10 +15,12 @@ from .inference.few_shot_pipeline import FewShotClassificationPipeline
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
+from .model.inner_optimizers import InnerOptimizer, register_inner_optimizer
 from .model.loading import MSMAMLPreTrainedModel
 from .model.meta_batch import MSMAMLOutput
 from .model.modalities import ModalityEmbedding, register_modality
 from .model.modeling_msmaml import MSMAMLModel
+from .model.task_encoder import register_task_encoder
 
 if TYPE_CHECKING:
     from .hub.learning_curves import plot_learning_curves
@@ -56,6 +58,7 @@ __all__ = [
     "FewShotAccuracy",
     "FewShotClassificationPipeline",
     "FewShotClassifier",
+    "InnerOptimizer",
     "MSMAMLConfig",
     "MSMAMLFeatureExtractor",
     "MSMAMLImageProcessor",
@@ -69,7 +72,9 @@ __all__ = [
     "ModelCardCallback",
     "RunReport",
     "plot_learning_curves",
+    "register_inner_optimizer",
     "register_modality",
+    "register_task_encoder",
     "write_model_card",
 ]
 

@@ -17,6 +17,8 @@ _PACKAGES = ("modeling_msmaml", "data_builders")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":  # of `from msmaml import *`
+        return [name for package in map(importlib.import_module, _PACKAGES) for name in package.__all__]
     if not name.startswith("_"):
         for package in map(importlib.import_module, reversed(_PACKAGES)):
             if name in package.__all__:
@@ -25,4 +27,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(name for p in _PACKAGES for name in importlib.import_module(p).__all__)})
+    return sorted({*globals(), *__getattr__("__all__")})

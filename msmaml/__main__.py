@@ -1,6 +1,7 @@
 """The command `msmaml`: it finds the sub-command, and imports that alone."""
 
 import ast
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -44,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"msmaml {__version__}")
         return 0
     if name not in commands():
-        print(f"msmaml: there is no command {name!r}\n\n{usage()}", file=sys.stderr)
+        close = difflib.get_close_matches(name, commands(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        print(f"msmaml: there is no command {name!r}{hint}\n\n{usage()}", file=sys.stderr)
         return 2
     status = importlib.import_module(f".commands.{name}", __package__).main(rest)
     return status if isinstance(status, int) else 0

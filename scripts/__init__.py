@@ -1,1 +1,1 @@
-"""Programs for maintainers."""
+"""Programs for maintainers, which are run as `python -m scripts.<name>`."""

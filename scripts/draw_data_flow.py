@@ -1,8 +1,13 @@
-"""Draws docs/data_flow.svg, the picture in the README: `python -m scripts.draw_data_flow`."""
+"""Draws docs/data_flow.svg, the diagram in the README.
+
+python -m scripts.draw_data_flow
+"""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
@@ -10,7 +15,17 @@ MODALITIES = (("audio", "#0072B2"), ("text", "#E69F00"), ("image", "#009E73"))
 GREY = "#555555"
 
 
-def box(axes, x, y, width, height, text, colour=GREY, filled=False):
+def box(
+    axes: Axes,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    text: str,
+    colour: str = GREY,
+    filled: bool = False,
+) -> None:
+    """Draws a rounded box with centred text; `x` and `y` are its lower left corner, in the units of the axes."""
     axes.add_patch(
         FancyBboxPatch(
             (x, y),
@@ -25,14 +40,19 @@ def box(axes, x, y, width, height, text, colour=GREY, filled=False):
     axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9.5)
 
 
-def arrow(axes, start, end, colour=GREY, text=None, **style):
+def arrow(
+    axes: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str = GREY,
+    **style: Any,
+) -> None:
+    """Draws an arrow from `start` to `end`; `style` goes to `arrowprops` of Matplotlib's `Axes.annotate`."""
     axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, **style})
-    if text:
-        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.13)
-        axes.text(*middle, text, ha="center", va="bottom", fontsize=8.5, color=colour)
 
 
 def draw() -> Figure:
+    """Draws the whole diagram."""
     figure = Figure(figsize=(10.4, 4.6))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 13), ylim=(0, 5.75))

@@ -1,12 +1,13 @@
-"""Hashes of the first 20 episodes of every split and protocol, stored in `splits/episode_hashes.json`.
+"""Computes hashes of the first 20 episodes of every split and protocol.
 
-    python -m scripts.episode_hashes --data_dir DATA           # prints them
-    python -m scripts.episode_hashes --data_dir DATA --write   # stores them
+    python -m scripts.episode_hashes --data_dir DATA           # prints the hashes
+    python -m scripts.episode_hashes --data_dir DATA --write   # stores them in data_builders/splits/episode_hashes.json
 
-A hash covers which classes and samples an episode has, by their names, sources and row numbers. It guards the class
-lists, the divisions, the order of the rows and the random stream; not the rows themselves, which may differ in the last
-bit where a sound decoder does. It is of the data that `data_dir` holds: other data, other hashes. `null` stands for a
-split that cannot fill an episode.
+Tests compare the stored hashes with computed ones, so that no change of the code changes the episodes unnoticed. A hash
+covers the classes and samples of the episodes, by their names, sources and row numbers. It therefore covers the class
+lists, the divisions, the order of the rows and the random stream, but not the rows themselves, whose last bit may
+depend on the version of a sound decoder. The hashes belong to the data in `data_dir`, and other data have other hashes.
+A split that cannot fill an episode has `null` in place of a hash.
 """
 
 from __future__ import annotations
@@ -18,10 +19,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_builders.episodes.episode_dataset import EpisodeDataset
-from data_builders.load import load_few_shot
-from data_builders.splits.protocols import PROTOCOLS
-from data_builders.storage.few_shot_split import FewShotSplit
+from data_builders import PROTOCOLS, EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 STORED = Path(__file__).resolve().parents[1] / "data_builders" / "splits" / "episode_hashes.json"
@@ -30,7 +28,7 @@ N_WAY, K_SHOT, N_QUERY, SEED, EPISODES = 5, 1, {"audio": 3, "text": 15, "image":
 
 
 def guarded_episodes(split: FewShotSplit) -> EpisodeDataset | None:
-    """The episodes that are hashed; None where the split cannot fill one."""
+    """Returns the episodes that are hashed, or None if the split cannot fill an episode."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
@@ -40,7 +38,7 @@ def guarded_episodes(split: FewShotSplit) -> EpisodeDataset | None:
 
 
 def episode_hash(split: FewShotSplit, episode: dict) -> str:
-    """SHA-256 of what makes an episode."""
+    """Returns the SHA-256 hash of the classes and samples of an episode."""
     classes = [split.class_names[c] for c in episode["class_ids"].tolist()]
     samples = [
         [(i, str(split.source_ids[i])) for i in episode[f"{side}_ids"].tolist()] for side in ("support", "query")
@@ -49,7 +47,7 @@ def episode_hash(split: FewShotSplit, episode: dict) -> str:
 
 
 def split_hash(split: FewShotSplit) -> str | None:
-    """One hash for the first 20 episodes."""
+    """Returns one hash for the first 20 episodes of a split, or None if the split cannot fill an episode."""
     dataset = guarded_episodes(split)
     if dataset is None:
         return None
@@ -58,7 +56,7 @@ def split_hash(split: FewShotSplit) -> str | None:
 
 
 def all_hashes(data_dir: str | None, cache_dir: str | None = None) -> dict[str, str | None]:
-    """`<data set>/<protocol>/<split>` -> hash."""
+    """Returns the hash of every split, by `<data set>/<protocol>/<split>`."""
     found = {}
     for name in DATA_SETS:
         for protocol in PROTOCOLS:
@@ -71,11 +69,11 @@ def all_hashes(data_dir: str | None, cache_dir: str | None = None) -> dict[str, 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", help="folder with the data; official archives are fetched when left out")
-    parser.add_argument("--cache_dir", help="where built data go; the cache of datasets by default")
-    parser.add_argument("--write", action="store_true", help="store them in the package")
+    parser.add_argument("--data_dir", help="folder with the data; by default the official archives are downloaded")
+    parser.add_argument("--cache_dir", help="folder for the built data; by default the cache of datasets")
+    parser.add_argument("--write", action="store_true", help="store the hashes in the package")
     arguments = parser.parse_args(argv)
     lines = json.dumps(all_hashes(arguments.data_dir, arguments.cache_dir), indent=1) + "\n"
     print(lines, end="")

@@ -1,10 +1,10 @@
-"""Which n_way, k_shot and n_query the data can fill, for every data set and protocol.
+"""Makes a table of the settings (n_way, k_shot, n_query) that the data can fill, for every data set and protocol.
 
     python -m scripts.feasibility --data_dir DATA           # prints the table
-    python -m scripts.feasibility --data_dir DATA --write   # puts it into data_builders/README.md
+    python -m scripts.feasibility --data_dir DATA --write   # writes it into data_builders/README.md
 
-The numbers are what `EpisodeDataset` accepts with `source_disjoint=True`. A class that is too small may be left out,
-but not a test class of `class_disjoint`: every one of these must be able to fill an episode.
+The table shows what `EpisodeDataset` accepts with `source_disjoint=True`. Classes that are too small may be left out,
+except the test classes of `class_disjoint`, each of which must be able to fill an episode.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_builders.episodes.episode_sampler import EpisodeSampler
-from data_builders.load import load_few_shot
-from data_builders.splits.protocols import PROTOCOLS
-from data_builders.storage.few_shot_split import FewShotSplit
+from data_builders import PROTOCOLS, EpisodeSampler, FewShotSplit, load_few_shot
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 README = Path(__file__).resolve().parents[1] / "data_builders" / "README.md"
@@ -35,7 +32,7 @@ DATA_SETS: tuple[tuple[str, dict], ...] = (
 
 
 def is_feasible(split: FewShotSplit, n_way: int, k_shot: int, n_query: int) -> bool:
-    """Whether `EpisodeDataset` accepts the setting."""
+    """Returns whether `EpisodeDataset` accepts the setting."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
@@ -46,15 +43,18 @@ def is_feasible(split: FewShotSplit, n_way: int, k_shot: int, n_query: int) -> b
 
 
 def largest(is_possible: Callable[[int], bool], limit: int) -> int:
-    """The largest number in 1..limit that is possible, 0 when none is; all below a possible one are possible too."""
+    """Returns the largest possible number from 1 to limit, or 0 if there is none.
+
+    All numbers below a possible one must be possible, too.
+    """
     return bisect(range(1, limit + 1), False, key=lambda number: not is_possible(number))
 
 
 def feasible_settings(split: FewShotSplit) -> list[str]:
-    """Four cells: the largest n_way with 15 queries, then the largest n_query of 5-way; each for 1 and 5 shots."""
+    """Returns four cells: the largest n_way with 15 queries and the largest n_query with 5 ways, for 1 and 5 shots."""
     n_classes, n_rows = len(split.class_names), int(np.bincount(split.labels).max())
     ways = [largest(lambda n, k=k: n == 1 or is_feasible(split, n, k, N_QUERY), n_classes) for k in SHOTS]
-    if split.protocol == "original":  # repeats rows, so there is no limit
+    if split.protocol == "original":  # rows repeat, so there is no limit
         queries = ["any"] * len(SHOTS)
     else:
         queries = [largest(lambda n, k=k: is_feasible(split, N_WAY, k, n), n_rows) for k in SHOTS]
@@ -64,16 +64,16 @@ def feasible_settings(split: FewShotSplit) -> list[str]:
 
 
 def table(data_dir: str | None, cache_dir: str | None = None) -> Iterator[str]:
-    """Lines of the Markdown table."""
+    """Yields the lines of the Markdown table."""
     yield (
-        "| data set | protocol | split | classes | samples | sources | samples a class | n_way: 1-shot, 15 queries "
+        "| data set | protocol | split | classes | samples | sources | samples per class | n_way: 1-shot, 15 queries "
         "| n_way: 5-shot, 15 queries | n_query: 5-way 1-shot | n_query: 5-way 5-shot |"
     )
     yield "| --- | --- | --- " + "| ---: " * 8 + "|"
     for name, options in DATA_SETS:
         title = " ".join([name, *options.values()])
         for protocol in PROTOCOLS:
-            if protocol == "original" and options.get("unit") == "passage":  # it was published with documents
+            if protocol == "original" and options.get("unit") == "passage":  # published with documents only
                 continue
             for split_name in SPLITS:
                 with warnings.catch_warnings():
@@ -86,16 +86,16 @@ def table(data_dir: str | None, cache_dir: str | None = None) -> Iterator[str]:
 
 
 def written_table() -> str:
-    """The table that stands in the README."""
+    """Returns the table that is in the README."""
     return README.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].strip()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", help="folder with the data; official archives are fetched when left out")
-    parser.add_argument("--cache_dir", help="where built data go; the cache of datasets by default")
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    parser.add_argument("--data_dir", help="folder with the data; by default the official archives are downloaded")
+    parser.add_argument("--cache_dir", help="folder for the built data; by default the cache of datasets")
+    parser.add_argument("--write", action="store_true", help="write the table into the README")
     arguments = parser.parse_args(argv)
     lines = "\n".join(table(arguments.data_dir, arguments.cache_dir))
     print(lines)

@@ -1,5 +1,5 @@
 """
-Makes a folder that can be uploaded as a Hugging Face Space: the page, the code, and a model.
+Makes a folder that can be uploaded as a Hugging Face Space, with the demo page, the code and a model.
 
     python -m scripts.make_space outputs/space [--model FOLDER]
 """
@@ -16,20 +16,22 @@ PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
 
 def make_space(folder: Path, model: Path) -> None:
     """
-    Writes the Space into an empty or new folder.
+    Writes the Space into a new or empty folder.
 
     Args:
-        folder: where the Space goes.
+        folder: folder for the Space.
         model: folder of a trained model with its processor.
 
     Raises:
         ValueError: `folder` is not empty.
-        FileNotFoundError: `model` holds no model.
+        FileNotFoundError: `model` has no file `config.json`.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty: name a new folder")
+        raise ValueError(f"folder={str(folder)!r} is not empty: name a new folder")
     if not (model / "config.json").is_file():
-        raise FileNotFoundError(f"--model {model} is no folder of a model: it has no config.json")
+        raise FileNotFoundError(
+            f"--model {model} is no folder of a model: it has no config.json. Name a folder that has one"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     unneeded = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "demo", folder, ignore=unneeded, dirs_exist_ok=True)
@@ -44,8 +46,9 @@ def make_space(folder: Path, model: Path) -> None:
 
 
 def main() -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="new or empty folder for the Space")
     parser.add_argument("--model", type=Path, help="folder of a model; by default $MSMAML_MODEL, or the shipped model")
     arguments = parser.parse_args()
     try:

@@ -20,6 +20,7 @@ SLOW_FIXTURES = {
 }
 SLOW = {
     "it starts other processes": (
+        "test_a_folder_is_pushed_with_its_card_and_without_checkpoints",
         "test_a_name_loads_what_it_needs",
         "test_auto_classes_load_with_the_package",
         "test_auto_classes_load_without_the_package",
@@ -27,6 +28,7 @@ SLOW = {
         "test_import_takes_little_longer_than_that_of_transformers",
         "test_killed_command_is_resumed",
         "test_memory_is_flat_over_200_meta_steps",
+        "test_package_and_help_load_nothing_and_take_no_time",
         "test_pipeline_and_auto_classes_are_known_at_once",
         "test_published_repository_loads_over_http",
         "test_run_that_early_stopping_ended_does_not_go_on",

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import run_meta
-from modeling_msmaml import FewShotClassifier
+from modeling_msmaml import FewShotClassifier, MetaTrainingArguments, MSMAMLConfig
+from modeling_msmaml.model.options import options_of
 from msmaml.commands import classify
-from msmaml.runs.run_arguments import parse_arguments
+from msmaml.runs.run_arguments import DataArguments, parse_arguments
+from scripts import options_page
 
 from .msmaml.test_run_meta import options
 from .own_data import write_file
@@ -137,3 +139,11 @@ def test_commands_of_the_quickstart_run(own_files, capsys):
         assert words[:2] == ["msmaml", "classify"]
         classify.main(words[2:])
     assert capsys.readouterr().out.count("unknown/1.wav") == 3
+
+
+def test_the_page_of_options_is_what_the_dataclasses_declare():
+    text = (REPOSITORY / "docs" / "options.md").read_text()
+    assert text == options_page.page(), "run python -m scripts.options_page"
+    for declared in (MSMAMLConfig, DataArguments, MetaTrainingArguments):
+        for field in options_of(declared):
+            assert text.count(f"\n| `{field.name}` |") == 1, field.name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from data_builders.episodes.task_augmentation import NEW_CLASSES
+from data_builders import NEW_CLASSES
 
 from ..data import DATA_SETS
 

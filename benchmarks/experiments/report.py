@@ -131,7 +131,7 @@ def ablation_section(results: Results) -> Iterator[str]:
     only = [name for name in names if RUNS[name].groups == ("ablation",)]
     if results.trained(only):
         yield "### Ablation of the default architecture"
-        yield f"One part a row. 5-way 1-shot. {conditions(results.trained(names))}"
+        yield f"One part per row. 5-way 1-shot. {conditions(results.trained(names))}"
         pairs = zip(results.rows(names, 1), results.trained(names), strict=True)
         rows = [[*row, str(result["training_steps"])] for row, result in pairs]
         yield table([*HEAD, "meta-steps"], rows)
@@ -150,7 +150,7 @@ def other_settings_section(results: Results) -> Iterator[str]:
 def literature_section(results: Results) -> Iterator[str]:
     yield "### Literature"
     yield (
-        "Not the same data or budget: FC100 has 600 images a class where these results have 200, ESC-50 has 2,000 "
+        "Not the same data or budget: FC100 has 600 images per class where these results have 200, ESC-50 has 2,000 "
         "clips where they have 731, and MetaAudio does not keep recordings apart. MetaAudio's 5-shot figures are left "
         "out: its released evaluation takes queries from index n_way * q on, which is the support set's own range when "
         "k differs from q."
@@ -178,7 +178,7 @@ def analysis_section(results: Results) -> Iterator[str]:
     if steps:
         yield "### Steps of the inner loop"
         yield " ".join(
-            f"{found['name']}: {found['episodes']} validation episodes a modality, {found['n_way']}-way "
+            f"{found['name']}: {found['episodes']} validation episodes per modality, {found['n_way']}-way "
             f"{found['k_shot']}-shot, trained with {found['trained_steps']} steps, inner rates {found['inner_rates']}."
             for found in steps
         )

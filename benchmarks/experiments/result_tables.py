@@ -117,8 +117,8 @@ def conditions(results: list[dict]) -> str:
     sources = " or ".join(source[kind] for kind in sorted({result["source_disjoint"] for result in results})[::-1])
     commits = sorted({result["training_commit"][:8] for result in results if result["training_commit"]})
     return (
-        f"{values('protocol')}; {sources}; queries a class: {' or '.join(whole)}; "
-        f"{' or '.join(map(str, sorted(tests)))} test episodes a modality (seed {values('eval_seed')}); "
+        f"{values('protocol')}; {sources}; queries per class: {' or '.join(whole)}; "
+        f"{' or '.join(map(str, sorted(tests)))} test episodes per modality (seed {values('eval_seed')}); "
         f"{values('training_steps')} meta-steps of {values('tasks_per_step')} tasks; {how}; mean and 95 % interval "
         f"over episodes, in %; commit {', '.join(commits)}."
     )

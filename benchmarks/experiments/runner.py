@@ -21,8 +21,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from data_builders import EpisodeDataset, load_few_shot
-from data_builders.audit import audit_episodes, shared_with_test
+from data_builders import EpisodeDataset, audit_episodes, load_few_shot, shared_with_test
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 from ..data import MODALITIES

@@ -41,7 +41,7 @@ def measure(modalities: list[str], k_shot: int) -> str:
         rows.append([modality, *cells, f"{found[3][0] / found[2][0]:.3f}"])
     head = ["modality", f"{few} steps", f"{many} steps", f"{few} steps, checkpointing", f"{many} steps, checkpointing"]
     return (
-        f"5-way {k_shot}-shot, 15 queries a class, one task, second order, float32, 1 thread; MiB (seconds):\n\n"
+        f"5-way {k_shot}-shot, 15 queries per class, one task, second order, float32, 1 thread; MiB (seconds):\n\n"
         + table([*head, f"peak of {many} : {few} with checkpointing"], rows)
     )
 

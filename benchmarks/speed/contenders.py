@@ -35,7 +35,7 @@ class Setting:
 
     def title(self) -> str:
         return (
-            f"{', '.join(self.modalities)}; {self.n_way}-way {self.k_shot}-shot, {N_QUERY} queries a class, "
+            f"{', '.join(self.modalities)}; {self.n_way}-way {self.k_shot}-shot, {N_QUERY} queries per class, "
             f"{self.meta_batch} tasks, {self.num_inner_steps} inner steps, {self.dtype} on {self.device}"
         )
 

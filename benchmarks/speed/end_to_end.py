@@ -95,9 +95,9 @@ def measure(arguments: argparse.Namespace) -> str:
     shares = [one / other for one, other in zip(waiting, whole, strict=True)]
     middle, middle_alone, ratio, share = map(statistics.median, (whole, alone, ratios, shares))
     cells = [f"{middle:.3f}", f"{middle_alone:.3f}", f"{ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"]
-    head = ["training, s a step", "computation alone, s a step", "ratio (least to greatest)", "waiting for data, %"]
+    head = ["training, s per step", "computation alone, s per step", "ratio (least to greatest)", "waiting for data, %"]
     return (
-        f"5-way 1-shot, 6 tasks a step, {arguments.rounds} rounds of {arguments.steps} steps, "
+        f"5-way 1-shot, 6 tasks per step, {arguments.rounds} rounds of {arguments.steps} steps, "
         f"{torch.get_num_threads()} threads, {arguments.workers} workers, on {arguments.device}:\n\n"
         + table(head, [[*cells, f"{100 * share:.1f}"]], words=0)
     )

@@ -24,9 +24,7 @@ import pyarrow as pa
 import torch
 from datasets.arrow_writer import ArrowWriter
 
-from data_builders import EpisodeDataset
-from data_builders.storage.builder import FewShotBuilder, row_features
-from data_builders.storage.few_shot_split import split_of_builder
+from data_builders import EpisodeDataset, FewShotBuilder, row_features, split_of_builder
 
 from ..pages import command_line, table
 from .memory import resident_memory
@@ -97,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         rows = [in_own_process(episode_case, modality, n, folder) for modality in SHAPES for n in arguments.rows]
-    head = ["modality", "rows", "bytes a row", "file, GB", "opening, s", "ms an episode, median", "95 % below"]
+    head = ["modality", "rows", "bytes per row", "file, GB", "opening, s", "ms per episode, median", "95 % below"]
     print(table([*head, "MB after opening", "MB after 1,000 episodes more"], rows))
 
 

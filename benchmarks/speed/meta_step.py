@@ -215,7 +215,7 @@ def alone(setting: Setting, ours: Process, rounds: int) -> tuple[str, str]:
             rows[-1].append(f"{tasks / spent:.0f}")
     return (
         f"Evaluation of the same episodes: {seconds:.3f} s, {ratios} times cheaper than their training step.",
-        table(["adapt and predict, tasks a second", *(f"batches of {tasks}" for tasks in INFERENCE)], rows),
+        table(["adapt and predict, tasks per second", *(f"batches of {tasks}" for tasks in INFERENCE)], rows),
     )
 
 

@@ -221,8 +221,8 @@ def measure(modalities: list[str], k_shot: int, repeats: int) -> str:
     peak, rate = matmul_peak(Setting(["image"], 5, 1, 1, 5, "cpu", "float32")), copy_rate()
     found = {modality: find(modality, k_shot, repeats) for modality in modalities}
     conditions = (
-        f"5-way {k_shot}-shot, 15 queries a class, one task, 5 inner steps, float32, 1 thread, the least of {repeats}; "
-        f"matrix product peak {peak / 1e9:.0f} Gflop/s, copies {rate / 1e9:.0f} GB/s, read and written."
+        f"5-way {k_shot}-shot, 15 queries per class, one task, 5 inner steps, float32, 1 thread, the least of "
+        f"{repeats}; matrix product peak {peak / 1e9:.0f} Gflop/s, copies {rate / 1e9:.0f} GB/s, read and written."
     )
     return "\n\n".join([conditions, *report(found, peak, rate)])
 

@@ -150,7 +150,7 @@ def tables(results: dict[str, Measured], arguments: argparse.Namespace) -> str:
     head += [f"1 to {arguments.k_shot} examples, repeated, %", "not repeated, %"]
     head_of_times = ["modality", "one fit", "one predict of one query", "one predict of all queries of an episode"]
     parts = [
-        f"{arguments.n_way}-way {arguments.k_shot}-shot, {arguments.episodes} episodes a modality:",
+        f"{arguments.n_way}-way {arguments.k_shot}-shot, {arguments.episodes} episodes per modality:",
         table(head, rows),
         f"Median milliseconds on {arguments.threads} threads, and 95th percentile in brackets, decoding included:",
         table(head_of_times, times),

@@ -90,7 +90,7 @@ def described(results: list[dict], num_episodes: int) -> str:
         cells = (" / ".join(f"{100 * found[layer, method, k_shot]:.1f}" for k_shot in K_SHOTS) for method in methods)
         rows.append([str(layer), *cells])
     return (
-        f"5-way, 1 / 5 shots, {N_QUERY_HELD_OUT} queries a class; mean over {len(results[0]['draws'])} draws of five "
+        f"5-way, 1 / 5 shots, {N_QUERY_HELD_OUT} queries per class; mean over {len(results[0]['draws'])} draws of five "
         f"of the ten training categories, {num_episodes} episodes each; in %.\n\n"
     ) + table(["layer", *methods], rows, words=0)
 

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in options.datasets:
         shape = (options.n_way, options.k_shot, options.num_episodes, options.seed)
         results += measure(name, options.split, *shape, options.data_dir)
-    print(f"{options.split}, {options.n_way}-way {options.k_shot}-shot, {options.num_episodes} episodes a modality")
+    print(f"{options.split}, {options.n_way}-way {options.k_shot}-shot, {options.num_episodes} episodes per modality")
     for result in results:
         accuracy = percent(result["accuracy"], result["accuracy_ci95"])
         print(f"{result['modality']:6} {result['method']:40} {accuracy}")

@@ -22,13 +22,11 @@ import torch
 import torch.nn.functional as F
 from transformers import set_seed
 
-from benchmarks.experiments.analysis import load_splits
-from data_builders import EpisodeDataset, FewShotSplit
-from data_builders.episodes.encoded import encode_split
+from data_builders import EpisodeDataset, FewShotSplit, encode_split
 from modeling_msmaml import MetaTrainer, MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.model.pretrained_encoder import mean_over_filled
-from msmaml.runs.run import make_training_episodes
+from msmaml.runs.run import load_splits, make_training_episodes
 from msmaml.runs.run_arguments import parse_arguments
 from msmaml.runs.run_model import fit_front_ends, make_model
 
@@ -68,7 +66,7 @@ def described(results: list[dict]) -> str:
         cells = [percent(result["accuracy"], result["accuracy_ci95"]) for result in own]
         rows.append([method, "" if seed is None else str(seed), *cells, str(own[0]["training_steps"])])
     return (
-        f"Brown, {where}: {', '.join(first['categories'])}; 5-way, {first['n_query']} queries a class, "
+        f"Brown, {where}: {', '.join(first['categories'])}; 5-way, {first['n_query']} queries per class, "
         f"{first['episodes']} episodes each, the same for all (seed {first['eval_seed']}), support and query from "
         f"different documents; inductive; mean and 95 % interval in %. {first['encoder']}, layer {first['layer']}, "
         f"windows of {first['window']} tokens.\n\n"

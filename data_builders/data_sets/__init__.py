@@ -1,1 +1,1 @@
-"""One file for each data set."""
+"""The data sets, one file per data set, and what `folder` and `hub` share (`own_data.py`, `own_rows.py`)."""

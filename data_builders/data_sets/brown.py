@@ -1,9 +1,11 @@
-"""Brown Corpus: 500 documents of American English in 15 categories (Francis and Kucera 1964; non-commercial).
+"""The Brown Corpus: 500 documents of American English in 15 categories (Francis and Kucera 1964; non-commercial).
 
-A sample is a passage of a document (or a whole document), its class the category, its source the document. Words are
-looked up in a vocabulary, and have word vectors, that were made from the training documents of the protocol only.
-`class_disjoint` tests on five categories; training and validation have different documents of the other ten.
-`data_dir`: with `brown.zip` as NLTK distributes it, or its extracted folder `brown`; without one, it is fetched.
+A sample is a passage of a document or a whole document. Its class is the category, and its source is the document. The
+vocabulary and the word vectors are made from the training documents of the protocol only. `class_disjoint` tests on
+five categories, while training and validation use different documents of the other ten.
+
+`data_dir` holds `brown.zip` as NLTK distributes it, or its extracted folder `brown`. Without `data_dir` the archive is
+downloaded.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from transformers import PreTrainedTokenizerFast
 
 from modeling_msmaml.inputs.fingerprints import text_hash
 from modeling_msmaml.inputs.labelled_inputs import few
+from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import read_protocols, select_rows
 from ..storage import text_rows
 from ..storage.archives import Official, Store
 from ..storage.builder import ArchiveBuilder, row_features
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
-from ..storage.text_rows import VocabularyBuilder
+from ..storage.text_rows import VocabularyBuilder, VocabularyConfig
 
 OPTIONS = ("unit", "passage_length", "min_count", "tokenizer")
 PROTOCOLS = tuple(read_protocols("brown"))
@@ -42,7 +45,7 @@ _OFFICIAL = Official(
 
 
 class Document(NamedTuple):
-    """One text: its name in the corpus, its category and its sentences, without tags."""
+    """A document: its name in the corpus, its category, and its sentences without tags."""
 
     name: str
     category: str
@@ -50,16 +53,20 @@ class Document(NamedTuple):
 
 
 def read_documents(store: Store) -> list[Document]:
-    """All documents in the order of `cats.txt`.
+    """Reads all documents, in the order of `cats.txt`.
 
     Raises:
-        ValueError: a document is missing or is not in the corpus's word/tag format, or a line of `cats.txt` is wrong.
+        ValueError: a document is missing or does not have the word/tag format of the corpus, or a line of `cats.txt` is
+            wrong.
     """
     lines = [line.split() for line in store.read_one(_CATEGORIES_FILE).decode("utf-8").splitlines() if line.strip()]
     categories = _category_names()
     wrong = [" ".join(line) for line in lines if len(line) != 2 or line[1] not in categories]
     if wrong or not lines:
-        raise ValueError(f"{_CATEGORIES_FILE} in {store.path} has {len(lines)} lines, some of them wrong: {few(wrong)}")
+        raise ValueError(
+            f"{_CATEGORIES_FILE} in {store.path} has {len(lines)} lines, of which {len(wrong)} do not name a document "
+            f"and its category: {few(wrong)}. Fetch the data set again"
+        )
     contents = store.read([name for name, _ in lines])
     return [
         Document(name, category, strip_tags(content.decode("utf-8"), name))
@@ -68,7 +75,13 @@ def read_documents(store: Store) -> list[Document]:
 
 
 def strip_tags(tagged: str, name: str = "text") -> list[str]:
-    """Sentences of a document in the word/tag format, words separated by spaces; a word may contain slashes itself.
+    """Returns the sentences of a document in the word/tag format, without the tags and with one space between words.
+
+    A word may contain slashes, since the tag follows the last one.
+
+    Args:
+        tagged: content of the document.
+        name: name of the document, for the error message.
 
     Raises:
         ValueError: a word has no tag.
@@ -78,22 +91,21 @@ def strip_tags(tagged: str, name: str = "text") -> list[str]:
         words = line.split()
         bare = [word for word in words if "/" not in word]
         if bare:
-            raise ValueError(f"document {name} has words without a tag: {few(bare)}; it is no Brown document")
+            raise ValueError(f"document {name} has words without a tag: {few(bare)}; it is not a document of Brown")
         if words:
             sentences.append(" ".join(word.rsplit("/", 1)[0] for word in words))
     return sentences
 
 
 @dataclass
-class BrownVocabularyConfig(datasets.BuilderConfig):
-    """Whose training documents to use, and how often a word must occur in them to have an id of its own."""
+class BrownVocabularyConfig(VocabularyConfig):
+    """Says which protocol's training documents are used, besides how often a word must occur in them."""
 
     protocol: str = "class_disjoint"
-    min_count: int = 5
 
 
 class BrownVocabulary(VocabularyBuilder, ArchiveBuilder):
-    """Words of the training documents of a protocol."""
+    """Builds the vocabulary of the training documents of a protocol."""
 
     BUILDER_CONFIG_CLASS = BrownVocabularyConfig
     OFFICIAL = _OFFICIAL
@@ -105,9 +117,10 @@ class BrownVocabulary(VocabularyBuilder, ArchiveBuilder):
 
 
 def training_documents(documents: list[Document], protocol: str) -> list[Document]:
-    """The documents that a protocol trains on: the only ones that the vocabulary and the word vectors may see.
+    """Returns the documents from which the vocabulary and the word vectors are made.
 
-    Except under `original`, which was published with word vectors of all texts.
+    These are the training documents of the protocol. Only `original` uses all documents, because its published
+    experiments had word vectors of all texts.
     """
     if protocol == "original":
         return documents
@@ -120,13 +133,13 @@ def training_documents(documents: list[Document], protocol: str) -> list[Documen
 
 @dataclass
 class BrownConfig(BrownVocabularyConfig):
-    """The vocabulary, and what a sample is.
+    """Says what a sample is, besides the options of the vocabulary.
 
     Attributes:
-        unit: `"passage"`: windows of `length` tokens; `"document"`: the first `length` tokens of each document.
-        length: tokens of a row.
-        tokenizer: folder or name of a tokenizer to use in place of the vocabulary.
-        tokenizer_hash: changes when that tokenizer does.
+        unit: `"passage"` (windows of `length` tokens) or `"document"` (the first `length` tokens of each document).
+        length: number of tokens in a row.
+        tokenizer: folder or name of a tokenizer that is used in place of the vocabulary.
+        tokenizer_hash: hash of that tokenizer, which gives every tokenizer its own cache.
     """
 
     unit: str = "passage"
@@ -136,7 +149,7 @@ class BrownConfig(BrownVocabularyConfig):
 
 
 class Brown(ArchiveBuilder):
-    """Passages or documents as int32 token ids, 0 after their end; document after document."""
+    """Builds passages or documents as int32 token ids with zeros after their end, one document after the other."""
 
     BUILDER_CONFIG_CLASS = BrownConfig
     OFFICIAL = _OFFICIAL
@@ -148,7 +161,7 @@ class Brown(ArchiveBuilder):
         return datasets.DatasetInfo(features=row_features(self.modality, self.config.length, _category_names()))
 
     def vocabulary(self) -> BrownVocabulary:
-        """The builder of the vocabulary that these rows are written in."""
+        """Returns the builder of the vocabulary that defines the token ids of these rows."""
         return BrownVocabulary(
             cache_dir=self._cache_dir_root,
             data_dir=self.config.data_dir,
@@ -179,43 +192,60 @@ def load(
     min_count: int | None = None,
     tokenizer: str | os.PathLike | None = None,
 ) -> FewShotSplit:
-    """See `load_few_shot`.
+    """Loads one split of the Brown Corpus, for `load_few_shot`.
 
     Args:
-        unit: `"passage"` or `"document"`; by default passages, under protocol `original` documents, as published.
-        passage_length: tokens of a passage, at least 1; documents have 3,000. By default 600, or as many as
-            `tokenizer` takes at most, if it says.
-        min_count: rarer words become `[UNK]`; at least 1, by default 5.
-        tokenizer: folder or name of a checkpoint or of a pretrained encoder, whose tokenizer makes the rows in place
-            of a vocabulary of the training documents; the split then has no word vectors.
+        split, protocol, data_dir, cache_dir: arguments of `load_few_shot`.
+        unit: `"passage"` or `"document"`. The default is `"passage"`, or `"document"` under the protocol `original`, as
+            in the published experiments.
+        passage_length: number of tokens in a passage, at least 1. The default is 600, or the maximum of `tokenizer` if
+            it has one. Documents have 3,000 tokens.
+        min_count: least number of occurrences of a word, at least 1 and by default 5. Rarer words become `[UNK]`.
+        tokenizer: folder or name of a checkpoint or of a pretrained encoder, whose tokenizer makes the rows in place of
+            a vocabulary of the training documents. The split then has no word vectors.
 
     Raises:
-        ValueError: another unit, or a number out of range; `passage_length` given for documents, or `min_count` beside
-            `tokenizer`; a tokenizer that pads with another token than 0.
+        ValueError: the unit does not exist, a number is out of range, `passage_length` is given for documents,
+            `min_count` is given together with `tokenizer`, or the tokenizer does not pad with the id 0.
     """
     unit = unit or ("document" if protocol == "original" else "passage")
     if tokenizer is not None:
         return _load_with_tokenizer(split, protocol, data_dir, cache_dir, unit, passage_length, min_count, tokenizer)
     length = text_rows.row_length(unit, passage_length)
-    min_count = text_rows.positive("min_count", text_rows.MIN_COUNT if min_count is None else min_count)
+    min_count = checked("min_count", text_rows.MIN_COUNT if min_count is None else min_count, at_least(1))
     builder = Brown(
         cache_dir=cache_dir, data_dir=data_dir, protocol=protocol, min_count=min_count, unit=unit, length=length
     )
     words = builder.vocabulary()
-    tokenizer = words.tokenizer(length)
+    word_tokenizer = words.tokenizer(length)
     return split_of_builder(
-        builder, split, protocol, tokenizer=tokenizer, preprocessor=tokenizer, word_vectors=words.word_vectors()
+        builder,
+        split,
+        protocol,
+        tokenizer=word_tokenizer,
+        preprocessor=word_tokenizer,
+        word_vectors=words.word_vectors(),
     )
 
 
 def _load_with_tokenizer(
-    split, protocol, data_dir, cache_dir, unit, passage_length, min_count, tokenizer
+    split: str,
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    unit: str,
+    passage_length: int | None,
+    min_count: int | None,
+    tokenizer: str | os.PathLike,
 ) -> FewShotSplit:
     if min_count is not None:
-        raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}")
+        raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}: leave it out")
     words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
     if words.pad_token_id != 0:
-        raise ValueError(f"tokenizer={str(tokenizer)!r} pads with {words.pad_token_id}, but 0 is padding in text rows")
+        raise ValueError(
+            f"tokenizer={str(tokenizer)!r} pads with {words.pad_token_id}, but 0 is padding in text rows: "
+            "choose a tokenizer that pads with 0"
+        )
     if passage_length is None and unit == "passage" and words.model_max_length <= 1_000_000:
         passage_length = words.model_max_length
     length = text_rows.row_length(unit, passage_length)
@@ -233,5 +263,6 @@ def _load_with_tokenizer(
 
 
 def _category_names() -> list[str]:
+    """Returns the names of all 15 categories, sorted."""
     splits = read_protocols("brown")["class_disjoint"]
     return sorted({category for split in splits.values() for category in split["classes"]})

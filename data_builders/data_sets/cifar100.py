@@ -1,8 +1,10 @@
-"""CIFAR-100: 32x32 colour images, 100 classes (Krizhevsky 2009), from the binary version (no pickle).
+"""CIFAR-100: 32x32 colour images of 100 classes (Krizhevsky 2009), read from the binary version, without pickle.
 
-`class_disjoint` is FC100 (Oreshkin et al. 2018), split by coarse label; official train and test images together. Each
-image is its own source. `data_dir`: with `cifar-100-binary.tar.gz` or its extracted folder `cifar-100-binary`; without
-one, the official archive is fetched.
+`class_disjoint` is FC100 (Oreshkin et al. 2018), which divides the classes by their coarse labels. The official train
+and test images are pooled. Every image is its own source.
+
+`data_dir` holds `cifar-100-binary.tar.gz` or its extracted folder `cifar-100-binary`. Without `data_dir` the official
+archive is downloaded.
 """
 
 from __future__ import annotations
@@ -26,16 +28,17 @@ OPTIONS = ()
 PROTOCOLS = tuple(read_protocols("cifar100"))
 
 IMAGE_SIZE = 32  # pixels
-_RECORD = 2 + 3 * IMAGE_SIZE * IMAGE_SIZE  # bytes: coarse label, fine label, pixels
+_RECORD = 2 + 3 * IMAGE_SIZE * IMAGE_SIZE  # bytes of the coarse label, the fine label and the pixels
 _IMAGES = {"train": "train.bin", "test": "test.bin"}
 _FINE_NAMES, _COARSE_NAMES = "fine_label_names.txt", "coarse_label_names.txt"
 
 
 class Cifar100(ArchiveBuilder):
-    """Images as uint8 (3, 32, 32), the official train images first.
+    """Builds the images as uint8 (3, 32, 32), with the official train images first.
 
-    Raises (from `build`):
-        ValueError: a file is missing or its size, labels or names do not fit the format; the message names it.
+    Raises:
+        ValueError: from `build`, a file is missing, or its size, labels or names do not fit the format. The message
+            names the file.
     """
 
     OFFICIAL = Official(
@@ -50,17 +53,17 @@ class Cifar100(ArchiveBuilder):
     row_shape = (3, IMAGE_SIZE, IMAGE_SIZE)
 
     def _info(self) -> datasets.DatasetInfo:
-        splits = self.protocols()["class_disjoint"].values()
-        class_names = sorted(name for split in splits for name in split["classes"])
-        return datasets.DatasetInfo(features=row_features(self.modality, _RECORD - 2, class_names))
+        return datasets.DatasetInfo(features=row_features(self.modality, _RECORD - 2, self.class_names()))
 
     def _generate_examples(self) -> Iterator[tuple[str, dict]]:
         files = dict(self.store.read([*_IMAGES.values(), _FINE_NAMES, _COARSE_NAMES]))
         fine_names = self._names(files, _FINE_NAMES, 100)
         n_coarse = len(self._names(files, _COARSE_NAMES, 20))
-        unknown = set(fine_names) - set(self.info.features["label"].names)
+        unknown = set(fine_names) - set(self.class_names())
         if unknown:
-            raise ValueError(f"{_FINE_NAMES} in {self.store.path} names classes that CIFAR-100 has not: {few(unknown)}")
+            raise ValueError(
+                f"{_FINE_NAMES} in {self.store.path} names classes that CIFAR-100 lacks: {few(unknown)}. Fetch it again"
+            )
         for part, file in _IMAGES.items():
             for number, record in enumerate(self._records(files[file], file, n_coarse, len(fine_names))):
                 source = f"{part}/{number}"
@@ -68,16 +71,17 @@ class Cifar100(ArchiveBuilder):
                 yield source, {self.modality: row, "label": fine_names[record[1]], "source_id": source}
 
     def _names(self, files: dict[str, bytes], file: str, expected: int) -> list[str]:
-        """Label names of one file."""
+        """Returns the names of the labels in one file, after checking how many there are."""
         names = files[file].decode("utf-8", errors="replace").split()
         if len(set(names)) != expected or len(names) != expected:
             raise ValueError(
-                f"{file} in {self.store.path} has {len(names)} names; {expected} different ones are expected"
+                f"{file} in {self.store.path} has {len(names)} names; {expected} different ones are expected. "
+                "Fetch it again"
             )
         return names
 
     def _records(self, content: bytes, file: str, n_coarse: int, n_fine: int) -> UInt8[np.ndarray, "images 3074"]:
-        """The records of one file: coarse label, fine label, 3072 pixels."""
+        """Returns the records of one file. A record has a coarse label, a fine label and 3072 pixels."""
         if not content or len(content) % _RECORD:
             raise ValueError(
                 f"{file} in {self.store.path} has {len(content)} bytes, which is not a multiple of {_RECORD}: it is "
@@ -85,13 +89,16 @@ class Cifar100(ArchiveBuilder):
             )
         records = np.frombuffer(content, dtype=np.uint8).reshape(-1, _RECORD)
         if records[:, 0].max() >= n_coarse or records[:, 1].max() >= n_fine:
-            raise ValueError(f"{file} in {self.store.path} has labels beyond {n_coarse} coarse and {n_fine} fine ones")
+            raise ValueError(
+                f"{file} in {self.store.path} has labels beyond {n_coarse} coarse and {n_fine} fine ones. "
+                "Fetch it again"
+            )
         return records
 
 
 def load(
     split: str, protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None
 ) -> FewShotSplit:
-    """See `load_few_shot`."""
+    """Loads one split of CIFAR-100, for `load_few_shot`."""
     builder = Cifar100(cache_dir=cache_dir, data_dir=data_dir)
     return split_of_builder(builder, split, protocol, preprocessor=MSMAMLImageProcessor(IMAGE_SIZE))

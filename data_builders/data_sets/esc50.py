@@ -1,8 +1,10 @@
-"""ESC-50: environmental sounds, 50 classes, 5 s a clip (Piczak 2015; github.com/karolpiczak/ESC-50, CC BY-NC).
+"""ESC-50: clips of 5 s of environmental sounds of 50 classes (Piczak 2015; github.com/karolpiczak/ESC-50, CC BY-NC).
 
-`class_disjoint` is the 35/5/10 split of MetaAudio (Heggan et al. 2022). Clips cut from one recording (`src_file`) have
-the same source. `data_dir`: with `ESC-50-master.zip` or the folder `ESC-50` with `meta/esc50.csv` and `audio/`; without
-one, the official archive is fetched.
+`class_disjoint` is the split of MetaAudio (Heggan et al. 2022) into 35, 5 and 10 classes. Clips that were cut from the
+same recording (`src_file`) have the same source.
+
+`data_dir` holds `ESC-50-master.zip`, or the folder `ESC-50` with `meta/esc50.csv` and `audio/`. Without `data_dir` the
+official archive is downloaded.
 """
 
 from __future__ import annotations
@@ -34,11 +36,11 @@ _COLUMNS = ("filename", "category", "src_file")
 
 
 class Esc50(ArchiveBuilder):
-    """Clips as int16 samples: mono, 16 kHz, exactly 5 s; in the order of `meta/esc50.csv`.
+    """Builds the clips as int16 samples (mono, 16 kHz, exactly 5 s), in the order of `meta/esc50.csv`.
 
-    Raises (from `build`):
-        ValueError: a column or class that ESC-50 does not have, a clip that is listed but absent, or one that cannot
-            be decoded; the message names the files.
+    Raises:
+        ValueError: from `build`, a column is missing, a class is not one of ESC-50, or a clip is missing or cannot be
+            decoded. The message names the columns, classes or files.
     """
 
     OFFICIAL = Official(
@@ -53,9 +55,7 @@ class Esc50(ArchiveBuilder):
     row_shape = (round(SAMPLING_RATE * DURATION),)
 
     def _info(self) -> datasets.DatasetInfo:
-        splits = self.protocols()["class_disjoint"].values()
-        class_names = sorted(name for split in splits for name in split["classes"])
-        return datasets.DatasetInfo(features=row_features(self.modality, self.row_shape[0], class_names))
+        return datasets.DatasetInfo(features=row_features(self.modality, self.row_shape[0], self.class_names()))
 
     def _generate_examples(self) -> Iterator[tuple[int, dict]]:
         clips = self._read_meta()
@@ -76,22 +76,27 @@ class Esc50(ArchiveBuilder):
             yield key, {self.modality: self.flat(row), "label": clip["category"], "source_id": clip["src_file"]}
 
     def _read_meta(self) -> list[dict[str, str]]:
-        """Rows of the table, checked."""
+        """Returns the rows of the table of clips, after checking its columns and classes."""
         table = csv.DictReader(io.StringIO(self.store.read_one(_META).decode("utf-8")))
         lacking = [column for column in _COLUMNS if column not in (table.fieldnames or [])]
         if lacking:
-            raise ValueError(f"{_META} in {self.store.path} lacks the columns {', '.join(lacking)}")
+            raise ValueError(
+                f"{_META} in {self.store.path} lacks the columns {', '.join(lacking)}. Fetch the data set again"
+            )
         clips = list(table)
-        unknown = sorted({str(clip["category"]) for clip in clips} - set(self.info.features["label"].names))
+        unknown = sorted({str(clip["category"]) for clip in clips} - set(self.class_names()))
         if unknown or not clips:
-            raise ValueError(f"{_META} in {self.store.path} has {len(clips)} clips, of unknown classes: {few(unknown)}")
+            raise ValueError(
+                f"{_META} in {self.store.path} has {len(clips)} clips and {len(unknown)} classes that ESC-50 lacks: "
+                f"{few(unknown)}. Fetch the data set again"
+            )
         return clips
 
 
 def load(
     split: str, protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None
 ) -> FewShotSplit:
-    """See `load_few_shot`."""
+    """Loads one split of ESC-50, for `load_few_shot`."""
     builder = Esc50(cache_dir=cache_dir, data_dir=data_dir)
     extractor = MSMAMLFeatureExtractor(SAMPLING_RATE, DURATION)
     return split_of_builder(builder, split, protocol, preprocessor=extractor)

@@ -1,17 +1,21 @@
-"""A person's own files: `load_few_shot("folder", data_dir=...)`.
+"""A user's own files as a data set: `load_few_shot("folder", data_dir=...)`.
 
-`data_dir` has one sub-folder a class with .wav/.flac/.ogg/.mp3, .txt or picture files, at any depth below it:
+The folder `data_dir` has one sub-folder per class, with .wav, .flac, .ogg or .mp3 files, .txt files, or image files, at
+any depth:
 
     data_dir/bittern/1.wav, data_dir/bittern/2.wav, data_dir/wren/a.flac, ...
 
-or these below `train`, `validation` and `test` (any of the three; nothing else then lies beside them):
+The sub-folders of the classes may also lie in folders named `train`, `validation` and `test`. Any of the three may be
+left out, but nothing else may lie beside them:
 
     data_dir/train/wren/a.flac, data_dir/test/bittern/1.wav, ...
 
-A file `metadata.csv` in `data_dir` with the columns `file_name` (relative to `data_dir`), `label` and `source` may say
-which files belong to it, to which class, and from which recording or document they come. Without the column `label` the
-sub-folder is the class; without `source` every file is its own source. How the data are split, and all options, are
-described in `own_data.py`; `modality` chooses among files of several kinds.
+A file `metadata.csv` in `data_dir` may list the files of the data set. It has the columns `file_name` (relative to
+`data_dir`), `label` (the class) and `source` (the recording or document that the file comes from). Without the column
+`label`, the sub-folder is the class. Without the column `source`, every file is its own source.
+
+The option `modality` chooses one modality if the folder has files of several. `own_data.py` describes all other options
+and how the data are split.
 """
 
 from __future__ import annotations
@@ -39,5 +43,15 @@ def load(
     modality: str | None = None,
     **options: Any,
 ) -> FewShotSplit:
-    """See `load_few_shot`, and `load_collection` for the options."""
+    """Loads one split of a user's own files, for `load_few_shot`.
+
+    Args:
+        split, protocol, data_dir, cache_dir: arguments of `load_few_shot`.
+        modality: modality of the files; by default the only one that the folder has.
+        **options: options of `load_collection`.
+
+    Raises:
+        FileNotFoundError: see `labelled_files`.
+        ValueError: see `labelled_files` and `load_collection`.
+    """
     return load_collection(labelled_files(data_dir, modality), split, protocol, cache_dir, **options)

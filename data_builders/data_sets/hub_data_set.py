@@ -1,15 +1,15 @@
-"""Any data set that `datasets.load_dataset` reads: `load_few_shot("hub:<repo>", label_column=..., input_column=...)`.
+"""Any data set that `datasets.load_dataset` can read: `load_few_shot("hub:<repo>", label_column=..., ...)`.
 
-All rows of all its splits are pooled and divided by the protocol, unless `keep_splits=True`. How that is done, and the
-options that are not listed here, are described in `own_data.py`.
+The rows of all its splits are pooled and divided as the protocol says, unless `keep_splits=True`. `own_data.py`
+describes how the data are divided, and the options that are not listed here.
 
 Options:
-    repo: name of the data set on the Hub, or a local folder; what stands after `hub:`.
-    label_column: the class of a row: a class label, a string or an integer.
-    input_column: audio, image or string; may be left out when there is only one such column.
-    source_column: the recording or document of a row; every row is its own source when left out.
-    config_name, revision: as for `datasets.load_dataset`.
-    keep_splits: use the data set's own train, validation and test splits.
+    repo: name of the data set on the Hub or path of a local folder, which is what follows `hub:`.
+    label_column: name of the column of classes, whose values are class labels, strings or integers; by default `label`.
+    input_column: name of the column of inputs, which are audio, images or strings; by default the only such column.
+    source_column: name of the column of recordings or documents; by default every row is its own source.
+    config_name, revision: arguments of `datasets.load_dataset`.
+    keep_splits: whether the train, validation and test splits of the data set are kept.
 """
 
 from __future__ import annotations
@@ -48,14 +48,18 @@ def load(
     keep_splits: bool = False,
     **options: Any,
 ) -> FewShotSplit:
-    """See `load_few_shot`; `data_dir` is not used. What `datasets.load_dataset` raises is not changed.
+    """Loads one split of a data set of the Hub, for `load_few_shot`.
+
+    The docstring of this module describes the options. `data_dir` is not used. Errors of `datasets.load_dataset` are
+    passed on.
 
     Raises:
-        ValueError: no `repo`; else see `labelled_tables` and `load_collection`.
+        ValueError: `repo` is missing; for other causes see `labelled_tables` and `load_collection`.
     """
     if not repo:
         raise ValueError("name='hub' needs the name of a data set: 'hub:<repo>', for instance 'hub:mteb/banking77'")
     cache = None if cache_dir is None else str(cache_dir)
     loaded = datasets.load_dataset(repo, config_name, revision=revision, cache_dir=cache)
-    collection = labelled_tables(loaded, f"hub:{repo}", label_column, input_column, source_column, keep_splits)
+    tables = {str(name): table for name, table in loaded.items()}
+    collection = labelled_tables(tables, f"hub:{repo}", label_column, input_column, source_column, keep_splits)
     return load_collection(collection, split, protocol, cache_dir, **options)

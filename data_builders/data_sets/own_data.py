@@ -1,21 +1,20 @@
-"""A person's own classes as splits: what `folder` and `hub` share.
+"""How a user's own data are divided into splits, which the data sets `folder` and `hub` share.
 
-How own data are split:
+Data that come in splits (in sub-folders `train`, `validation` and `test`, or from the Hub with `keep_splits=True`) keep
+them. It is an error if these splits break the protocol, because a test class is also used for training or validation
+under `class_disjoint`, or a source occurs in two splits under `sample_disjoint`. Data without splits are divided by
+`shares` and `seed`: `class_disjoint` divides the classes, and `sample_disjoint` divides the sources of every class.
 
-- data that come in splits (sub-folders `train`, `validation`, `test`; `keep_splits=True` on the Hub) stay in them. It
-  is an error when they break the protocol: a test class among the training ones under `class_disjoint`, a source in two
-  splits under `sample_disjoint`;
-- else `class_disjoint` divides the classes, and `sample_disjoint` the sources of every class, by `shares` and `seed`.
-
-Options of both:
-    shares: fractions for train, validation and test; (0.6, 0.2, 0.2) of the classes or (0.7, 0.15, 0.15) of the sources
-        by default. (0, 0, 1) evaluates on everything.
-    seed: decides which classes or sources go where.
-    skip_unreadable: leave out inputs that cannot be read, with a warning that names them; otherwise they are an error.
-    sampling_rate, duration: of audio, Hz and seconds; 16,000 and 5 by default.
-    image_size: height and width of images, pixels; 32 by default.
-    unit, passage_length, min_count: of text, as for `brown`.
-    tokenizer: folder or name of a saved checkpoint, whose vocabulary is used for text in place of a new one.
+Options of both data sets:
+    shares: fractions for train, validation and test; by default (0.6, 0.2, 0.2) of the classes or (0.7, 0.15, 0.15) of
+        the sources. (0, 0, 1) uses all data for the test.
+    seed: seed of the division.
+    skip_unreadable: whether inputs that cannot be read are left out, with a warning that names them. By default they
+        are an error.
+    sampling_rate, duration: sampling rate (Hz) and duration (s) of audio samples; by default 16,000 and 5.
+    image_size: height and width of images in pixels; by default 32.
+    unit, passage_length, min_count: options of text, as for `brown`.
+    tokenizer: folder or name of a checkpoint, whose vocabulary is used for text in place of a new one.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from modeling_msmaml.inputs.labelled_inputs import SPLITS, LabelledInputs, few
+from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import select_rows
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
@@ -47,11 +47,16 @@ def load_collection(
     skip_unreadable: bool = False,
     **encoding_options: Any,
 ) -> FewShotSplit:
-    """One split of own data; the options are in the docstring of this module.
+    """Makes one split of a user's own data.
+
+    Args:
+        collection: the labelled inputs.
+        split, protocol, cache_dir: arguments of `load_few_shot`.
+        shares, seed, skip_unreadable, **encoding_options: options, which the docstring of this module describes.
 
     Raises:
-        ValueError: the data's own splits break the protocol, a split is empty, an option is out of range or belongs to
-            another modality, inputs cannot be read, or there are no training texts to make a vocabulary of.
+        ValueError: the splits of the data break the protocol, the split is empty, an option is out of range or belongs
+            to another modality, inputs cannot be read, or there are no training texts to make a vocabulary from.
     """
     foreign = sorted(set(encoding_options) - set(MODALITY_OPTIONS[collection.modality]))
     if foreign:
@@ -59,8 +64,10 @@ def load_collection(
         raise ValueError(f"option {', '.join(foreign)} has no effect on {collection.modality}; its options: {works}")
     if collection.splits is not None:
         if shares is not None:
-            raise ValueError(f"shares={shares!r} has no effect: {collection.name} comes in splits of its own")
-        members = _given_splits(collection, protocol)
+            raise ValueError(
+                f"shares={shares!r} has no effect, because {collection.name} has its own splits: leave it out"
+            )
+        members = _given_splits(collection, collection.splits, protocol)
         chosen = collection.part(members[split])
         descriptions = {name: {"classes": chosen.class_names} for name in SPLITS}
     else:
@@ -80,7 +87,7 @@ def load_collection(
 
 
 def rows_of(collection: LabelledInputs, description: dict) -> list[int]:
-    """Numbers of the inputs that belong to one split of a protocol, described as in `splits/protocols.py`."""
+    """Returns the indices of the inputs of one split, whose description has the form of `splits/protocols.py`."""
     names = collection.class_names
     labels = np.asarray([names.index(label) for label in collection.labels], dtype=np.int64)
     return select_rows(description, labels, np.asarray(collection.sources, dtype=object), names)[0].tolist()
@@ -89,16 +96,23 @@ def rows_of(collection: LabelledInputs, description: dict) -> list[int]:
 def divisions(
     class_names: Sequence[str], protocol: str, shares: Sequence[float] | None = None, seed: int = 0
 ) -> dict[str, dict]:
-    """The splits of a protocol for any classes, described as in `protocols.py`.
+    """Returns descriptions of the splits of a protocol, in the form of `splits/protocols.py`, for any classes.
+
+    Args:
+        class_names: names of all classes.
+        protocol: `class_disjoint` or `sample_disjoint`.
+        shares: fractions of classes or sources for train, validation and test; by default those of the protocol.
+        seed: non-negative seed of the division.
 
     Raises:
-        ValueError: shares that are not three fractions with the sum 1, or a negative seed.
+        ValueError: the shares are not three fractions with the sum 1, or the seed is not a non-negative integer.
     """
     shares = _DEFAULT_SHARES[protocol] if shares is None else tuple(shares)
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f"shares={shares!r} is not possible; give fractions for train, validation and test, sum 1")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed={seed!r} is not possible; it must be a non-negative integer")
+        raise ValueError(
+            f"shares={shares!r} is not possible; give fractions for train, validation and test with the sum 1"
+        )
+    checked("seed", seed, at_least(0))
     bounds = [0.0, shares[0], shares[0] + shares[1], 1.0]
     if protocol == "sample_disjoint":
         return {
@@ -110,9 +124,9 @@ def divisions(
     return {split: {"classes": sorted(ordered[cuts[i] : cuts[i + 1]])} for i, split in enumerate(SPLITS)}
 
 
-def _given_splits(collection: LabelledInputs, protocol: str) -> dict[str, list[int]]:
-    """The inputs of each split that the data come in, which must keep what the protocol promises."""
-    members = {name: [i for i, own in enumerate(collection.splits) if own == name] for name in SPLITS}
+def _given_splits(collection: LabelledInputs, splits: Sequence[str], protocol: str) -> dict[str, list[int]]:
+    """Returns the indices of the inputs of each given split, after checking that the splits obey the protocol."""
+    members = {name: [i for i, own in enumerate(splits) if own == name] for name in SPLITS}
     what = collection.labels if protocol == "class_disjoint" else collection.sources
     held = {name: {what[i] for i in numbers} for name, numbers in members.items()}
     pairs = [("train", "test"), ("validation", "test")]
@@ -121,7 +135,7 @@ def _given_splits(collection: LabelledInputs, protocol: str) -> dict[str, list[i
         shared = held[first] & held[second]
         if shared:
             kind = "classes" if protocol == "class_disjoint" else "sources"
-            remedy = "take protocol='sample_disjoint'" if kind == "classes" else "keep a source in one split"
+            remedy = "choose protocol='sample_disjoint'" if kind == "classes" else "keep each source in one split"
             raise ValueError(
                 f"the {kind} {few(shared)} of {collection.name} are in {first} and in {second}, which "
                 f"protocol={protocol!r} rules out: move them, or {remedy}"

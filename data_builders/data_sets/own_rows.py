@@ -1,4 +1,4 @@
-"""How the inputs of a person's own data become stored rows."""
+"""How the inputs of a user's own data become stored rows: the encoding of each modality, and the builders."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from modeling_msmaml.inputs.fingerprints import text_hash
 from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+from modeling_msmaml.model.options import at_least, checked
 
 from ..storage import text_rows
 from ..storage.builder import FewShotBuilder, row_features
@@ -34,10 +35,10 @@ class Encoding:
     """How an input becomes rows.
 
     Attributes:
-        preprocessor: the part of the processor that does it; `FewShotSplit.preprocessor`.
-        row_shape: of one row.
-        encode: what `LabelledInputs.read` gives -> (rows, *row_shape) integers.
-        key: changes when a row does; for the cache.
+        preprocessor: the part of the processor that encodes inputs, which becomes `FewShotSplit.preprocessor`.
+        row_shape: shape of one row.
+        encode: function from what `LabelledInputs.read` returns to an integer array (rows, *row_shape).
+        key: string for the key of the cache, which differs if the rows of an input may differ.
         fields: further attributes of the split.
     """
 
@@ -49,13 +50,21 @@ class Encoding:
 
 
 class OwnRows(FewShotBuilder):
-    """Rows of a collection, input after input.
+    """Builds the rows of labelled inputs, one input after the other.
 
-    Raises (from `build`):
-        ValueError: inputs that cannot be read, all of them named; not with `skip_unreadable`.
+    Args:
+        collection: the labelled inputs.
+        encoding: the encoding of the inputs.
+        descriptions: descriptions of the splits, in the form of `splits/protocols.py`.
+        skip_unreadable: whether inputs that cannot be read are left out with a warning.
+        cache_dir: folder for the Arrow files; by default the cache of `datasets`.
+
+    Raises:
+        ValueError: from `build`, inputs cannot be read, and `skip_unreadable` is false or none can be read. The message
+            names all of them.
 
     Warns:
-        UserWarning: with `skip_unreadable`, the same.
+        UserWarning: from `build`, inputs that cannot be read are left out. The message names all of them.
     """
 
     def __init__(
@@ -72,11 +81,11 @@ class OwnRows(FewShotBuilder):
         super().__init__(cache_dir=cache_dir)
 
     def input_fingerprint(self, data_dir: str | None) -> str:
-        """Of the inputs and of how they become rows."""
+        """Returns a hash of the inputs and of their encoding."""
         return text_hash(self.collection.fingerprint, self.encoding.key, str(self.skip_unreadable))
 
     def protocols(self) -> dict[str, dict[str, dict]]:
-        """The same divisions whatever the protocol is called: `load_collection` has made them for one."""
+        """Returns the same splits for every protocol, since `load_collection` has made them for the right one."""
         return dict.fromkeys(PROTOCOLS, self.descriptions)
 
     def _info(self) -> datasets.DatasetInfo:
@@ -103,25 +112,21 @@ class OwnRows(FewShotBuilder):
             warnings.warn(f"{report} and were left out: {'; '.join(unreadable)}", UserWarning, stacklevel=2)
 
 
-@dataclass
-class OwnVocabularyConfig(datasets.BuilderConfig):
-    """How often a word must occur in the training texts to have an id of its own."""
-
-    min_count: int = text_rows.MIN_COUNT
-
-
 class OwnVocabulary(text_rows.VocabularyBuilder):
-    """Words of a collection of training texts; those that cannot be read are left to `OwnRows` to report."""
+    """Builds the vocabulary of training texts. Texts that cannot be read are skipped, and `OwnRows` reports them.
 
-    BUILDER_CONFIG_CLASS = OwnVocabularyConfig
-    config: OwnVocabularyConfig
+    Args:
+        collection: the training texts.
+        cache_dir: folder for the Arrow files; by default the cache of `datasets`.
+        min_count: least number of occurrences of a word.
+    """
 
     def __init__(self, collection: LabelledInputs, cache_dir: str | os.PathLike | None, min_count: int):
         self.collection = collection
         super().__init__(cache_dir=cache_dir, min_count=min_count)
 
     def input_fingerprint(self, data_dir: str | None) -> str:
-        """Of the texts."""
+        """Returns the fingerprint of the texts."""
         return self.collection.fingerprint
 
     def training_sentences(self) -> Iterator[str]:
@@ -133,7 +138,12 @@ class OwnVocabulary(text_rows.VocabularyBuilder):
             yield from text.splitlines()
 
 
-def _audio(training: LabelledInputs, cache_dir, sampling_rate: int = 16_000, duration: float = 5.0) -> Encoding:
+def _audio(
+    training: LabelledInputs,
+    cache_dir: str | os.PathLike | None,
+    sampling_rate: int = 16_000,
+    duration: float = 5.0,
+) -> Encoding:
     extractor = MSMAMLFeatureExtractor(sampling_rate, duration)
     return Encoding(
         preprocessor=extractor,
@@ -144,7 +154,7 @@ def _audio(training: LabelledInputs, cache_dir, sampling_rate: int = 16_000, dur
     )
 
 
-def _image(training: LabelledInputs, cache_dir, image_size: int = 32) -> Encoding:
+def _image(training: LabelledInputs, cache_dir: str | os.PathLike | None, image_size: int = 32) -> Encoding:
     processor = MSMAMLImageProcessor(image_size)
     return Encoding(
         preprocessor=processor,
@@ -157,7 +167,7 @@ def _image(training: LabelledInputs, cache_dir, image_size: int = 32) -> Encodin
 
 def _text(
     training: LabelledInputs,
-    cache_dir,
+    cache_dir: str | os.PathLike | None,
     unit: str = "passage",
     passage_length: int | None = None,
     min_count: int | None = None,
@@ -166,7 +176,7 @@ def _text(
     vectors = None
     if tokenizer is not None:
         if min_count is not None:
-            raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}")
+            raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}: leave it out")
         words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
         if passage_length is None and unit == "passage" and words.model_max_length <= 1_000_000:
             passage_length = words.model_max_length
@@ -174,10 +184,10 @@ def _text(
     if tokenizer is None:
         if not training.names:
             raise ValueError(
-                f"{training.name} has no training texts to make a vocabulary of: add some, or name the checkpoint to "
-                "evaluate with tokenizer=..."
+                f"{training.name} has no training texts to make a vocabulary from: add some, or pass the checkpoint "
+                "that is evaluated as tokenizer=..."
             )
-        min_count = text_rows.positive("min_count", text_rows.MIN_COUNT if min_count is None else min_count)
+        min_count = checked("min_count", text_rows.MIN_COUNT if min_count is None else min_count, at_least(1))
         own = OwnVocabulary(training, cache_dir, min_count)
         words, vectors = own.tokenizer(length), own.word_vectors()
     words.model_max_length = length

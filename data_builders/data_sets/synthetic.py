@@ -1,27 +1,28 @@
-"""Three families of synthetic tasks: sounds, token sequences and images. No download; deterministic from a seed.
+"""Three families of synthetic tasks: sounds, token sequences and images, made from a seed without any download.
 
-Each family is a small generative model. What makes a class are parameters drawn once per class and shared by no other
-class: which frequency bands resound (sounds), which topics are spoken about (tokens), which two fine textures in which
-colours (images). Everything else is drawn anew per sample: phases, noise, level, envelope and colouring of a sound;
-common words and a distracting theme of a text; background, contrast, position and illumination of an image. An
-untrained network, adapted on one example a class, stays near chance; a trained one has learned which directions carry
-classes and clearly rises. Train, validation and test have different classes.
+Each family is a small generative model. A class is defined by parameters that are drawn once and that no other class
+shares: the frequency bands that are loud (sounds), the topics of the words (texts), or two fine textures with their
+colours (images). Everything else is drawn anew for every sample: the phases, noise, level, envelope and colouring of a
+sound; the common words and a distracting theme of a text; the background, contrast, position and illumination of an
+image. An untrained network that is adapted to one example per class stays near chance. A trained network has learned
+which directions distinguish classes, and is clearly better. Train, validation and test have different classes.
 
-The constants below set the difficulty; a larger nuisance or a smaller signal makes the tasks harder.
+The constants below set the difficulty: a larger nuisance or a smaller signal makes the tasks harder.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
-from jaxtyping import Float32, Int16, Int32, UInt8
+from jaxtyping import Float32, Float64, Int16, Int32, UInt8
 
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
+from modeling_msmaml.model.options import at_least, checked
 
 from ..storage import vocabulary
 from ..storage.builder import FewShotBuilder, row_features
@@ -37,36 +38,44 @@ SAMPLES_PER_CLASS = 40
 # Sounds: 1 s at 16 kHz.
 SAMPLING_RATE = 16_000
 SOUND_SAMPLES = 16_000
-SOUND_BANDS = 12  # equal bands on a logarithmic scale
+SOUND_BANDS = 12  # bands of equal width on a logarithmic scale
 SOUND_RANGE = (150.0, 6_000.0)  # Hz
-SOUND_BANDS_PER_CLASS = 3  # bands that resound in a class
-SOUND_BAND_GAIN = 12.0  # amplitude of a class's band over the others; the signal
-SOUND_COLOUR_SPREAD = 0.3  # log-amplitude by which every band varies from sample to sample
-SOUND_LEVEL_SPREAD = 0.15  # log-amplitude by which the whole sound varies
-SOUND_NOISE = 0.2  # white noise, relative to the bands
+SOUND_BANDS_PER_CLASS = 3  # loud bands of a class
+SOUND_BAND_GAIN = 12.0  # amplitude of a loud band relative to the others; the signal
+SOUND_COLOUR_SPREAD = 0.3  # standard deviation of the log-amplitude of every band between samples
+SOUND_LEVEL_SPREAD = 0.15  # standard deviation of the log-amplitude of the whole sound
+SOUND_NOISE = 0.2  # amplitude of white noise relative to the rest of the sound
 
 # Token sequences.
 TEXT_TOKENS = 480
 TEXT_TOPICS = 16
 TEXT_WORDS_PER_TOPIC = 12
 TEXT_TOPICS_PER_CLASS = 3
-TEXT_THEMES = 24  # nuisance: one theme a sample
+TEXT_THEMES = 24  # the nuisance; every sample has one theme
 TEXT_WORDS_PER_THEME = 12
 TEXT_COMMON_WORDS = 200
-TEXT_SHARES = {"topic": 0.25, "theme": 0.30}  # of the tokens; common words are the rest; the topic share is the signal
+# Fractions of the tokens; the rest are common words. The fraction of topic words is the signal.
+TEXT_SHARES = {"topic": 0.25, "theme": 0.30}
 
 # Images.
 IMAGE_SIZE = 32
-IMAGE_FREQUENCIES = ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5), (0.25, 0.0), (0.0, 0.25), (0.25, 0.5))  # cycles a pixel (y, x)
-IMAGE_COLOUR_AXES = ((1, 1, 1), (1, -1, 0), (1, 1, -2), (1, 0, -1), (0, 1, -1), (-2, 1, 1))  # of the texture
+IMAGE_FREQUENCIES = (
+    (0.5, 0.0),
+    (0.0, 0.5),
+    (0.5, 0.5),
+    (0.25, 0.0),
+    (0.0, 0.25),
+    (0.25, 0.5),
+)  # cycles per pixel (y, x)
+IMAGE_COLOUR_AXES = ((1, 1, 1), (1, -1, 0), (1, 1, -2), (1, 0, -1), (0, 1, -1), (-2, 1, 1))  # the colours of textures
 IMAGE_TEXTURES_PER_CLASS = 2
-IMAGE_TEXTURE_CONTRAST = 0.13  # of the value range; the signal
-IMAGE_BACKGROUND_CONTRAST = 0.25  # smooth background and colour, drawn per sample
+IMAGE_TEXTURE_CONTRAST = 0.13  # fraction of the range of values; the signal
+IMAGE_BACKGROUND_CONTRAST = 0.25  # smooth coloured background, drawn for every sample
 IMAGE_NOISE = 0.05
 
 
 class SoundFamily:
-    """Noise whose loudness in a few bands marks the class; each sample has its own colouring, level and envelope."""
+    """Noise whose class is marked by a few loud bands. Every sample has its own colouring, level and envelope."""
 
     modality = "audio"
     row_shape = (SOUND_SAMPLES,)
@@ -76,11 +85,12 @@ class SoundFamily:
         self.bands = np.asarray(combinations)[rng.permutation(len(combinations))[:n_classes]]
         frequencies = np.fft.rfftfreq(SOUND_SAMPLES, 1 / SAMPLING_RATE)
         edges = np.geomspace(*SOUND_RANGE, SOUND_BANDS + 1)
-        self._band_of_bin = np.searchsorted(edges, frequencies, side="right")  # 0 and SOUND_BANDS + 1: outside
-        self._unit_gain = 1 / np.sqrt(np.bincount(self._band_of_bin))  # bands of equal energy
+        # The numbers 0 and SOUND_BANDS + 1 stand for frequencies outside the range.
+        self._band_of_bin = np.searchsorted(edges, frequencies, side="right")
+        self._unit_gain = 1 / np.sqrt(np.bincount(self._band_of_bin))  # gives all bands the same energy
 
     def sample(self, rng: np.random.Generator, class_id: int) -> Int16[np.ndarray, " samples"]:
-        """One sound, about -20 dB of full scale on average."""
+        """Draws one sound, whose level is about -20 dB of full scale on average."""
         log_gain = rng.normal(0.0, SOUND_COLOUR_SPREAD, SOUND_BANDS + 2)
         log_gain[self.bands[class_id] + 1] += np.log(SOUND_BAND_GAIN)
         gain = np.exp(log_gain) * self._unit_gain
@@ -96,9 +106,9 @@ class SoundFamily:
 
 
 class TokenFamily:
-    """Sequences of words, a few of which belong to the class's topics; most are common or belong to a theme.
+    """Sequences of words, some of which belong to the topics of the class. Most words are common or belong to a theme.
 
-    Words of a topic, or of a theme, have similar word vectors.
+    The words of a topic, or of a theme, have similar word vectors.
     """
 
     modality = "text"
@@ -121,7 +131,7 @@ class TokenFamily:
         self.word_vectors: Float32[np.ndarray, "vocabulary 128"] = vectors.astype(np.float32)
 
     def sample(self, rng: np.random.Generator, class_id: int) -> Int32[np.ndarray, " tokens"]:
-        """One sequence of token ids, none of them padding."""
+        """Draws one sequence of token ids, without padding."""
         topic_words = rng.choice(self.topics[class_id], TEXT_TOKENS) * TEXT_WORDS_PER_TOPIC
         topic_words = 2 + topic_words + rng.integers(TEXT_WORDS_PER_TOPIC, size=TEXT_TOKENS)
         theme = rng.integers(TEXT_THEMES)
@@ -133,7 +143,7 @@ class TokenFamily:
 
 
 class ImageFamily:
-    """Faint fine textures along a colour axis mark the class; smooth random backgrounds and illumination cover them."""
+    """Images whose class is marked by faint, fine, coloured textures, under random backgrounds and illumination."""
 
     modality = "image"
     row_shape = (3, IMAGE_SIZE, IMAGE_SIZE)
@@ -146,7 +156,7 @@ class ImageFamily:
         self._y, self._x = np.meshgrid(np.arange(IMAGE_SIZE), np.arange(IMAGE_SIZE), indexing="ij")
 
     def sample(self, rng: np.random.Generator, class_id: int) -> UInt8[np.ndarray, "3 height width"]:
-        """One image."""
+        """Draws one image."""
         image = np.full((3, IMAGE_SIZE, IMAGE_SIZE), 0.5)
         for frequency in rng.uniform(-0.06, 0.06, size=(3, 2)):
             colour = rng.normal(size=3) * IMAGE_BACKGROUND_CONTRAST / np.sqrt(3)
@@ -154,14 +164,14 @@ class ImageFamily:
         contrast = IMAGE_TEXTURE_CONTRAST * rng.uniform(0.6, 1.4)
         for frequency, axis in self.textures[class_id]:
             colour = np.asarray(axis) / np.linalg.norm(axis) * np.sqrt(3)
-            # Half a period is the shortest at 0.5 cycles a pixel: there a phase only flips or fades the pattern.
+            # A pattern of 0.5 cycles per pixel is the finest, and a change of its phase can only invert or weaken it.
             phase = 0.25 * rng.integers(4) if 0.25 in frequency else 0.5 * rng.integers(2)
             image += contrast * colour[:, None, None] * self._wave(frequency, phase + 0.25)
         image = rng.uniform(0.8, 1.2) * image + rng.normal(0.0, 0.1, size=(3, 1, 1))
         image += rng.normal(0.0, IMAGE_NOISE, size=image.shape)
         return np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
 
-    def _wave(self, frequency, phase: float) -> np.ndarray:
+    def _wave(self, frequency: Sequence[float] | np.ndarray, phase: float) -> Float64[np.ndarray, "height width"]:
         return np.sin(2 * np.pi * (frequency[0] * self._y + frequency[1] * self._x + phase))
 
 
@@ -170,14 +180,14 @@ FAMILIES = {family.modality: family for family in (SoundFamily, TokenFamily, Ima
 
 @dataclass
 class SyntheticConfig(datasets.BuilderConfig):
-    """Which family, and the seed of all its classes and samples."""
+    """Says which family is built, and the seed of all its classes and samples."""
 
     modality: str = "audio"
     seed: int = 0
 
 
 class Synthetic(FewShotBuilder):
-    """Rows of one synthetic family, class after class; every sample is its own source."""
+    """Builds the rows of one family, one class after the other. Every sample is its own source."""
 
     BUILDER_CONFIG_CLASS = SyntheticConfig
     config: SyntheticConfig
@@ -187,7 +197,7 @@ class Synthetic(FewShotBuilder):
         self.family = FAMILIES[self.modality](self._rng(0), sum(CLASSES.values()))
         self.row_shape = self.family.row_shape
         features = row_features(self.modality, int(np.prod(self.row_shape)), _class_names())
-        return datasets.DatasetInfo(description=__doc__.splitlines()[0], features=features)
+        return datasets.DatasetInfo(description=(__doc__ or "").partition("\n")[0], features=features)
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         family = list(FAMILIES).index(self.modality)
@@ -202,7 +212,7 @@ class Synthetic(FewShotBuilder):
                 yield key, {self.modality: row, "label": class_name, "source_id": str(key)}
 
     def protocols(self) -> dict[str, dict[str, dict]]:
-        """The classes are numbered through: train, then validation, then test."""
+        """Returns the only protocol, in which the classes are numbered from train over validation to test."""
         names = iter(_class_names())
         splits = {split: {"classes": list(itertools.islice(names, size))} for split, size in CLASSES.items()}
         return {"class_disjoint": splits}
@@ -220,21 +230,27 @@ def load(
     modality: str = "audio",
     seed: int = 0,
 ) -> FewShotSplit:
-    """See `load_few_shot`. `data_dir` is not used, so that one setting serves runs that mix data sets.
+    """Loads one split of a synthetic family, for `load_few_shot`.
+
+    Args:
+        split, protocol, data_dir, cache_dir: arguments of `load_few_shot`. `data_dir` is accepted but not used, so that
+            runs that mix data sets can pass the same value to all of them.
+        modality: family of the tasks: `"audio"`, `"text"` or `"image"`.
+        seed: non-negative seed of all classes and samples.
 
     Raises:
-        ValueError: unknown modality, or a negative seed.
+        ValueError: the modality does not exist, or the seed is not a non-negative integer.
     """
     if modality not in FAMILIES:
         raise ValueError(f"modality={modality!r} does not exist; the synthetic families are {', '.join(FAMILIES)}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed={seed!r} is not possible; it must be a non-negative integer")
+    checked("seed", seed, at_least(0))
     builder = Synthetic(cache_dir=cache_dir, modality=modality, seed=seed)
-    if modality == "audio":
+    family = builder.family
+    if isinstance(family, TokenFamily):
+        tokenizer = vocabulary.word_level_tokenizer(family.tokens, max_length=TEXT_TOKENS)
+        fields = {"preprocessor": tokenizer, "tokenizer": tokenizer, "word_vectors": family.word_vectors}
+    elif isinstance(family, SoundFamily):
         fields = {"preprocessor": MSMAMLFeatureExtractor(SAMPLING_RATE, SOUND_SAMPLES / SAMPLING_RATE)}
-    elif modality == "image":
-        fields = {"preprocessor": MSMAMLImageProcessor(IMAGE_SIZE)}
     else:
-        tokenizer = vocabulary.word_level_tokenizer(builder.family.tokens, max_length=TEXT_TOKENS)
-        fields = {"preprocessor": tokenizer, "tokenizer": tokenizer, "word_vectors": builder.family.word_vectors}
+        fields = {"preprocessor": MSMAMLImageProcessor(IMAGE_SIZE)}
     return split_of_builder(builder, split, protocol, **fields)

@@ -1,1 +1,1 @@
-"""Episodes: which rows of which splits make a task, and what augments them."""
+"""Episodes: which rows of which splits form a task, and how rows and tasks are augmented."""

@@ -1,4 +1,4 @@
-"""Random changes of raw training rows that leave their class as it is; a pure function of the rows and a seed."""
+"""Random changes of raw training rows that do not change their class. They are pure functions of rows and a seed."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from torch import Tensor
 
 from .random_bits import RandomBits
 
-_STEPS = 10_000  # of a random fraction
+_STEPS = 10_000  # number of values that a random fraction can take
 MAX_GAIN_DB = 12.0
 MAX_SPEED_CHANGE = 0.15
-MAX_SILENCE = 0.25  # of the clip
-TOKEN_DROPOUT = 0.3
-MAX_CROP = 0.5  # of the passage that is left out at most
+MAX_SILENCE = 0.25  # fraction of the clip
+TOKEN_DROPOUT = 0.3  # probability of each token
+MAX_CROP = 0.5  # largest fraction of the passage that is left out
 IMAGE_PADDING = 4  # pixels
 
 
 def augment(
     modality: str, rows: Shaped[Tensor, "samples ..."], bits: RandomBits, names: Sequence[str] = ("basic",)
 ) -> Shaped[Tensor, "samples ..."]:
-    """New rows of the same shape and dtype.
+    """Returns changed rows of the same shape and dtype.
 
     Args:
         modality: `"audio"`, `"text"` or `"image"`.
         rows: raw integers of one episode.
-        bits: decides what happens to each row.
-        names: what may happen: `"basic"` (speed, circular shift, gain and a silenced span of sounds; a crop and left
-            out tokens of passages; mirroring of images and a shift of up to 4 pixels), `"spec_augment"` (sounds),
-            `"random_resized_crop"`, `"rand_augment"` and `"random_erasing"` (images), see `library_augmentation.py`. In
-            the order of `CHANGES`, not of these names; those of other modalities are passed over.
+        bits: random numbers that decide how each row is changed.
+        names: names of the changes. `"basic"` changes the speed and the gain of sounds, shifts them circularly and
+            silences a span; it crops passages and drops tokens; it mirrors images and shifts them by up to 4 pixels.
+            `"spec_augment"` (sounds), `"random_resized_crop"`, `"rand_augment"` and `"random_erasing"` (images) are in
+            `library_augmentation.py`. The changes are made in the order of `CHANGES`, whatever the order of the names,
+            and those of other modalities are skipped.
 
     Raises:
-        ValueError: another modality, or an unknown name.
+        ValueError: the modality or a name does not exist.
     """
     if modality not in CHANGES["basic"]:
         known = ", ".join(CHANGES["basic"])
-        raise ValueError(f"augment knows no change for modality {modality!r}; it has {known}")
+        raise ValueError(f"modality={modality!r} cannot be augmented; the modalities are {known}")
     check_names(names, [*CHANGES["basic"]])
     for name, changes in CHANGES.items():
         if name in names and modality in changes:
@@ -48,9 +49,14 @@ def augment(
 
 
 def check_names(names: Sequence[str], modalities: Sequence[str]) -> None:
-    """
+    """Checks the names of changes.
+
+    Args:
+        names: names of changes, as for `augment`.
+        modalities: modalities of the data.
+
     Raises:
-        ValueError: an unknown name, one given twice, or one that changes none of these modalities.
+        ValueError: a name does not exist, is given twice, or changes none of the modalities.
     """
     unknown = [name for name in names if name not in CHANGES]
     if unknown or len(set(names)) != len(names):
@@ -64,7 +70,7 @@ def check_names(names: Sequence[str], modalities: Sequence[str]) -> None:
 
 
 def _fraction(bits: RandomBits) -> float:
-    """Uniform in [0, 1)."""
+    """Returns a uniformly distributed number in [0, 1)."""
     return bits.below(_STEPS) / _STEPS
 
 
@@ -89,7 +95,7 @@ def _passage(row: Int32[Tensor, " tokens"], bits: RandomBits) -> Int32[Tensor, "
     kept = max(1, round(len(words) * (1 - MAX_CROP * _fraction(bits))))
     start = bits.below(len(words) - kept + 1)
     words = words[start : start + kept]
-    # Which tokens go is a function of one number, for speed.
+    # For speed, one random number decides which tokens are dropped.
     generator = torch.Generator().manual_seed(bits.below(2**31))
     stays = torch.rand(len(words), generator=generator) >= TOKEN_DROPOUT
     stays[0] |= not stays.any()
@@ -98,23 +104,23 @@ def _passage(row: Int32[Tensor, " tokens"], bits: RandomBits) -> Int32[Tensor, "
 
 
 def _picture(row: UInt8[Tensor, "colours height width"], bits: RandomBits) -> UInt8[Tensor, "colours height width"]:
-    from torchvision.transforms.v2 import functional as transforms  # takes a second to import
+    from torchvision.transforms.v2 import functional as transforms  # this import takes a second
 
     height, width = row.shape[1:]
     if bits.below(2):
         row = transforms.horizontal_flip(row)
-    padded = transforms.pad(row, IMAGE_PADDING, padding_mode="reflect")
+    padded = transforms.pad(row, [IMAGE_PADDING], padding_mode="reflect")
     top, left = bits.below(2 * IMAGE_PADDING + 1), bits.below(2 * IMAGE_PADDING + 1)
     return transforms.crop(padded, top, left, height, width)
 
 
 def _each(change: Callable[[Tensor, RandomBits], Tensor]) -> Callable[[Tensor, RandomBits], Tensor]:
-    """The change of one row, of all rows."""
+    """Returns a change of all rows that applies a change of one row to each of them."""
     return lambda rows, bits: torch.stack([change(row, bits) for row in rows])
 
 
 def _library(name: str) -> Callable[[Tensor, RandomBits], Tensor]:
-    """A change of `library_augmentation.py`, whose libraries take seconds to import: they are imported when used."""
+    """Returns a change of `library_augmentation.py`, which is imported at its first use because it takes seconds."""
 
     def change(rows: Tensor, bits: RandomBits) -> Tensor:
         from . import library_augmentation

@@ -1,8 +1,8 @@
-"""Splits whose rows are the features of a frozen encoder: computed once, stored on disk, read like any other rows.
+"""Splits whose rows are features of a frozen encoder, which are computed once and then read like any other rows.
 
-Training then never runs the encoder. The rows are float16, which a model with that encoder takes in place of raw
-inputs. A cache belongs to the weights of the encoder, what the config records of it, the raw rows, the code that
-computes them, and the versions of transformers, timm and torch: if any of them changes, features are computed anew.
+Training on such splits never runs the encoder. The rows are float16, and a model with the same encoder accepts them in
+place of raw inputs. The features are computed again if anything changes on which they depend: the weights of the
+encoder, what the config records about it, the raw rows, the code, or the versions of transformers, timm and torch.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ ROWS_AT_ONCE = 256
 def encode_split(
     split: FewShotSplit, frontend: PretrainedFrontend, cache_dir: str | os.PathLike | None = None
 ) -> FewShotSplit:
-    """The same split with the encoder's features, float16 (num_features, positions), as rows.
+    """Returns the same split with features of the encoder, float16 (num_features, positions), as its rows.
 
     Args:
-        split: of raw rows.
-        frontend: `model.frontends[split.modality]`; features are computed on its device.
-        cache_dir: where the Arrow files go; the usual cache of `datasets` by default.
+        split: a split with raw rows.
+        frontend: the pretrained encoder `model.frontends[split.modality]`. Features are computed on its device.
+        cache_dir: folder for the Arrow files; by default the cache of `datasets`.
 
     Raises:
-        TypeError: a frontend that is no pretrained encoder.
-        ValueError: an encoder of another modality, rows that are features already, or features beyond the range of
+        TypeError: the frontend is not a pretrained encoder.
+        ValueError: the encoder reads another modality, the rows are already features, or features are not finite in
             float16.
     """
     if not isinstance(frontend, PretrainedFrontend):
-        raise TypeError(f"frontend is a {type(frontend).__name__}; a pretrained encoder is needed")
+        raise TypeError(f"frontend is a {type(frontend).__name__}, but a pretrained encoder is needed")
     if frontend.modality != split.modality:
         raise ValueError(f"the encoder reads {frontend.modality}, but {split!r} is {split.modality}")
     first = split.rows(np.arange(min(1, len(split))))
     if first.dtype == np.float16:
-        raise ValueError(f"the rows of {split!r} are features already")
+        raise ValueError(f"the rows of {split!r} are features already: pass a split with raw rows")
     builder = EncodedRows(split, frontend, cache_dir)
     stored = builder.build()
     rows = ArrowRows([file["filename"] for file in stored.cache_files], split.modality, builder.row_shape)
@@ -71,24 +71,26 @@ def encode_episodes(
     frontends: Mapping[str, torch.nn.Module],
     cache_dir: str | os.PathLike | None = None,
 ) -> EpisodeDataset:
-    """The same episodes, with features for raw rows where a pretrained encoder reads the modality.
+    """Returns the same episodes with features in place of raw rows for each modality that has a pretrained encoder.
 
     Args:
-        episodes: of raw rows, not augmented, none of a modality with an encoder mixed.
-        frontends: of a model, by modality.
-        cache_dir: see `encode_split`.
+        episodes: episodes of raw rows, which must not be augmented. The modalities that have a pretrained encoder must
+            not be mixed.
+        frontends: the frontends of a model, by modality.
+        cache_dir: folder for the Arrow files; by default the cache of `datasets`.
 
     Raises:
-        ValueError: augmented or mixed episodes, or no modality that a pretrained encoder reads.
+        ValueError: the episodes are augmented or mixed, or no modality has a pretrained encoder.
     """
-    modalities = [name for name, frontend in frontends.items() if isinstance(frontend, PretrainedFrontend)]
-    if not any(split.modality in modalities for split in episodes.splits):
-        raise ValueError("no modality of these episodes has a pretrained encoder: there are no features to store")
+    encoders = {name: frontend for name, frontend in frontends.items() if isinstance(frontend, PretrainedFrontend)}
+    if not any(split.modality in encoders for split in episodes.splits):
+        raise ValueError("no modality of these episodes has a pretrained encoder, so there are no features to store")
     if episodes.augment:
         raise ValueError(
-            f"augment={episodes.augment} changes raw rows at every draw, so that their features cannot be stored"
+            f"augment={episodes.augment} changes raw rows at every draw, so that their features cannot be stored; "
+            "augment=False works"
         )
-    mixed = [name for name in modalities if episodes.mix_classes.get(name)]
+    mixed = [name for name in encoders if episodes.mix_classes.get(name)]
     if mixed:
         raise ValueError(
             f"mix_classes={episodes.mix_classes} mixes other rows at every draw, so that the features of "
@@ -96,14 +98,14 @@ def encode_episodes(
         )
     encoded = copy.copy(episodes)
     encoded.splits = [
-        encode_split(split, frontends[split.modality], cache_dir) if split.modality in modalities else split
+        encode_split(split, encoders[split.modality], cache_dir) if split.modality in encoders else split
         for split in episodes.splits
     ]
     return encoded
 
 
 class EncodedRows(FewShotBuilder):
-    """The features of all rows of a split, in their order."""
+    """Builds the features of all rows of a split, in the order of the rows."""
 
     def __init__(self, split: FewShotSplit, frontend: PretrainedFrontend, cache_dir: str | os.PathLike | None):
         self.split, self.frontend, self.modality = split, frontend, split.modality
@@ -123,7 +125,7 @@ class EncodedRows(FewShotBuilder):
         ]
 
     def input_fingerprint(self, data_dir: str | None) -> str:
-        """Of the encoder and of the raw rows."""
+        """Returns a hash of the encoder, of the raw rows and of the versions of the libraries."""
         versions = [version(package) for package in ("transformers", "timm", "torch")]
         return text_hash(encoder_fingerprint(self.frontend), rows_fingerprint(self.split), *versions)
 
@@ -140,7 +142,7 @@ class EncodedRows(FewShotBuilder):
                     if not features.isfinite().all():
                         raise ValueError(
                             f"features of rows {number} to {number + len(features) - 1} of {self.split!r} are not "
-                            "finite in float16: this encoder's features cannot be stored"
+                            "finite in float16, so that the features of this encoder cannot be stored"
                         )
                     for row in features.cpu().numpy():
                         yield number, {self.modality: np.ascontiguousarray(row).reshape(-1)}
@@ -149,7 +151,7 @@ class EncodedRows(FewShotBuilder):
 
 
 def encoder_fingerprint(frontend: PretrainedFrontend) -> str:
-    """Of everything that decides the features of an input: architecture, preprocessing and weights."""
+    """Returns a hash of everything that decides the features: architecture, preprocessing and weights."""
     described = {name: frontend.spec.get(name) for name in ("recorded", "pool", "layer")}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in sorted(frontend.encoder.state_dict().items()):
@@ -159,7 +161,7 @@ def encoder_fingerprint(frontend: PretrainedFrontend) -> str:
 
 
 def rows_fingerprint(split: FewShotSplit) -> str:
-    """Of the raw rows and their order."""
+    """Returns a hash of the raw rows and their order."""
     digest = hashlib.sha256(f"{split.modality} {split.row_shape}".encode())
     for raw in _parts(split):
         digest.update(str(raw.dtype).encode())
@@ -168,5 +170,6 @@ def rows_fingerprint(split: FewShotSplit) -> str:
 
 
 def _parts(split: FewShotSplit) -> Iterator[np.ndarray]:
+    """Yields all rows of a split, at most `ROWS_AT_ONCE` at a time."""
     for start in range(0, len(split), ROWS_AT_ONCE):
         yield split.rows(np.arange(start, min(start + ROWS_AT_ONCE, len(split))))

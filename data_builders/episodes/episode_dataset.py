@@ -1,12 +1,15 @@
-"""Episodes as a map-style data set."""
+"""`EpisodeDataset`, a map-style PyTorch data set of episodes drawn from one or more splits."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+
+from modeling_msmaml.model.options import at_least, checked
 
 from ..storage.few_shot_split import FewShotSplit
 from .augmentation import augment, check_names
@@ -14,32 +17,37 @@ from .episode_sampler import EpisodeRows, EpisodeSampler
 from .random_bits import RandomBits
 from .task_augmentation import mix
 
-_STEPS = 10_000  # of a random fraction
+_STEPS = 10_000  # number of values that a random fraction can take
 
 
 class EpisodeDataset(torch.utils.data.Dataset):
-    """N-way K-shot episodes; number i is a pure function of `(seed, i)`.
+    """N-way K-shot episodes. Episode i is a pure function of `(seed, i)`.
 
-    Neither the worker, the process, the order of access nor a resume changes an episode. Modalities are interleaved
-    evenly: episode i comes from `splits[i % len(splits)]`.
+    An episode depends neither on the worker or process that draws it, nor on the order of access, nor on a resume. The
+    splits take turns: episode i comes from `splits[i % len(splits)]`.
 
     Args:
-        splits: one split a modality (or several of one modality with equal row shape and vocabulary).
-        n_way: classes an episode, at least 2. Like `k_shot` and `n_query` an int, or `{modality: int}` naming every
-            modality of `splits`.
-        k_shot: support samples a class, at least 1.
-        n_query: query samples a class, at least 1.
-        num_episodes: length of the data set, at least 1.
-        seed: non-negative; other seeds give other episodes.
-        source_disjoint: keep support and query of an episode in different recordings or documents. Protocol `original`
-            does not know this, see `EpisodeSampler`; its splits carry a warning that says so.
-        augment: change every row at random: True, or names as `augmentation.augment` takes them; for training.
-        mix_classes: share of the episodes in which every class is mixed of two (see `mixing.py`), 0 to 1; or
-            `{modality: share}`, without those that are not to be mixed. Needs 2 * n_way classes; for training.
+        splits: one split per modality, or several splits of a modality if they have the same row shape and vocabulary.
+        n_way: number of classes per episode, at least 2. Like `k_shot` and `n_query`, it is an int, or a dictionary
+            `{modality: int}` with an entry for every modality of `splits`.
+        k_shot: number of support samples per class, at least 1.
+        n_query: number of query samples per class, at least 1.
+        num_episodes: number of episodes in the data set, at least 1.
+        seed: non-negative seed; different seeds give different episodes.
+        source_disjoint: whether support and query of an episode come from different recordings or documents. It has no
+            effect under the protocol `original` (see `EpisodeSampler`), whose splits carry a warning that says so.
+        augment: whether every row is changed at random, for training; or names of changes (see `augmentation.augment`).
+        mix_classes: fraction, from 0 to 1, of the episodes in which every class is mixed from two classes (see
+            `task_augmentation.mix`), for training; or a dictionary `{modality: fraction}`, in which modalities without
+            an entry are not mixed. It needs 2 * n_way classes.
 
     Raises:
-        ValueError: an argument out of range, a modality missing from `n_query`, mixing in a split of evaluation, or a
-            setting that the data cannot fill; the message names the class, its count and the nearest feasible setting.
+        ValueError: an argument is out of range, a dictionary has no entry for a modality, `mix_classes` is used with an
+            evaluation split, or the data cannot fill an episode. In the last case the message names the class, its
+            number of samples and the nearest feasible setting.
+
+    Warns:
+        UserWarning: a class is left out because it cannot fill an episode (see `EpisodeSampler`).
     """
 
     def __init__(
@@ -59,8 +67,8 @@ class EpisodeDataset(torch.utils.data.Dataset):
         self.n_way = _by_modality("n_way", n_way, modalities, 2)
         self.k_shot = _by_modality("k_shot", k_shot, modalities, 1)
         self.n_query = _by_modality("n_query", n_query, modalities, 1)
-        self.num_episodes = _at_least("num_episodes", num_episodes, 1)
-        self.seed = _at_least("seed", seed, 0)
+        self.num_episodes = int(checked("num_episodes", num_episodes, at_least(1)))
+        self.seed = int(checked("seed", seed, at_least(0)))
         self.source_disjoint = source_disjoint
         self.augment = augment
         self._changes = (("basic",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
@@ -77,12 +85,14 @@ class EpisodeDataset(torch.utils.data.Dataset):
             )
             for split in self.splits
         ]
-        self._pair_samplers = [
-            self._pair_sampler(split) if self.mix_classes[split.modality] else None for split in self.splits
-        ]
+        self._pair_samplers = {
+            which: self._pair_sampler(split)
+            for which, split in enumerate(self.splits)
+            if self.mix_classes[split.modality]
+        }
 
     def _pair_sampler(self, split: FewShotSplit) -> EpisodeSampler:
-        """Of episodes with twice as many classes; what is left out was said already."""
+        """Returns a sampler of episodes with twice as many classes, without repeating the warnings of the first."""
         n_way, k_shot, n_query = (values[split.modality] for values in (self.n_way, self.k_shot, self.n_query))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -94,21 +104,24 @@ class EpisodeDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return self.num_episodes
 
-    def __getitem__(self, index: int) -> dict[str, str | torch.Tensor]:
-        """Episode number `index`.
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Returns the episode with this index.
 
         Returns:
-            `modality`; `support` (n_way * k_shot, ...) and `query` (n_way * n_query, ...) raw integers, ordered by
-            label; `support_labels`, `query_labels` int64 in 0..n_way-1; `class_ids` int64 (n_way,), the split's class
-            behind each label; `support_ids`, `query_ids` int64, row numbers in the split. Where the classes are mixed,
-            these are of the first of two, and `second_class_ids`, `second_support_ids`, `second_query_ids` of the
-            other.
+            A dictionary with the following entries. With mixed classes, the ids are those of the first class of each
+            pair, and `second_class_ids`, `second_support_ids` and `second_query_ids` are those of the second.
+
+            - `modality`: a string;
+            - `support` (n_way * k_shot, ...) and `query` (n_way * n_query, ...): raw rows, ordered by label;
+            - `support_labels`, `query_labels`: int64 labels from 0 to n_way - 1;
+            - `class_ids` (n_way,): int64, the class of the split that each label stands for;
+            - `support_ids`, `query_ids`: int64, indices of the rows in the split.
 
         Raises:
-            IndexError: `index` is not in -num_episodes..num_episodes-1.
+            IndexError: the index is not in the range -num_episodes to num_episodes - 1.
         """
         if not -self.num_episodes <= index < self.num_episodes:
-            raise IndexError(f"episode {index} of {self.num_episodes}")
+            raise IndexError(f"index={index} does not fit a data set of {self.num_episodes} episodes")
         index = int(index) % self.num_episodes
         which = index % len(self.splits)
         split, bits = self.splits[which], RandomBits(self.seed, index)
@@ -134,7 +147,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
         }
 
     def splits_read_again(self) -> dict[str, FewShotSplit]:
-        """Modality -> split, where these episodes hold each of its rows, unchanged, more than once on average."""
+        """Maps modalities to splits whose rows the episodes contain unchanged and, on average, more than once each."""
         if self._changes:
             return {}
         found = {}
@@ -151,14 +164,14 @@ class EpisodeDataset(torch.utils.data.Dataset):
 
 
 def _provenance(rows: EpisodeRows, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Which classes and rows of the split these are."""
+    """Returns the ids of the classes and rows that were drawn, with a prefix to their names."""
     ids = {"class_ids": rows.class_ids, "support_ids": rows.support, "query_ids": rows.query}
     return {prefix + name: torch.from_numpy(numbers.reshape(-1)) for name, numbers in ids.items()}
 
 
 def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
     if isinstance(splits, FewShotSplit) or not all(isinstance(split, FewShotSplit) for split in splits):
-        raise ValueError("splits must be a list of FewShotSplit, as load_few_shot returns them")
+        raise ValueError(f"splits={splits!r} must be a list of FewShotSplit, which load_few_shot returns")
     if not splits:
         raise ValueError("splits is empty; at least one FewShotSplit is needed")
     first = {}
@@ -169,9 +182,15 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
                 f"splits of modality {split.modality!r} differ in row shape: {other.name} {other.row_shape}, "
                 f"{split.name} {split.row_shape}; they cannot be in one meta-batch"
             )
-        if other.tokenizer is not split.tokenizer and other.tokenizer.get_vocab() != split.tokenizer.get_vocab():
-            raise ValueError(f"the text splits of {other.name} and {split.name} have different vocabularies")
+        if other.tokenizer is not split.tokenizer and _vocabulary(other) != _vocabulary(split):
+            raise ValueError(
+                f"the text splits of {other.name} and {split.name} have different vocabularies, but must have the same"
+            )
     return list(splits)
+
+
+def _vocabulary(split: FewShotSplit) -> dict[str, int] | None:
+    return None if split.tokenizer is None else split.tokenizer.get_vocab()
 
 
 def _by_modality(name: str, value: int | Mapping[str, int], modalities: Sequence[str], minimum: int) -> dict[str, int]:
@@ -180,12 +199,14 @@ def _by_modality(name: str, value: int | Mapping[str, int], modalities: Sequence
     if missing:
         raise ValueError(f"{name}={dict(values)} has no entry for modality {', '.join(missing)}")
     if not isinstance(value, Mapping):
-        _at_least(name, value, minimum)
-    return {modality: _at_least(f"{name}[{modality}]", values[modality], minimum) for modality in modalities}
+        checked(name, value, at_least(minimum))
+    return {
+        modality: int(checked(f"{name}[{modality}]", values[modality], at_least(minimum))) for modality in modalities
+    }
 
 
 def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) -> dict[str, float]:
-    """How many of each modality's episodes are mixed."""
+    """Returns the fraction of mixed episodes for each modality, after checking `mix_classes`."""
     modalities = [split.modality for split in splits]
     given = value if isinstance(value, Mapping) else dict.fromkeys(modalities, value)
     if unknown := sorted(given.keys() - set(modalities)):
@@ -194,14 +215,8 @@ def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) 
         )
     for share in given.values():
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-            raise ValueError(f"mix_classes={value} must be a share from 0 to 1, or one by modality")
+            raise ValueError(f"mix_classes={value} must be a share from 0 to 1, or {{modality: share}}")
     for split in splits:
         if given.get(split.modality) and split.split != "train":
-            raise ValueError(f"mix_classes={value} is for training, but this is {split!r}")
+            raise ValueError(f"mix_classes={value} is for training, but this is {split!r}: leave it out")
     return {modality: float(given.get(modality, 0)) for modality in modalities}
-
-
-def _at_least(name: str, value: int, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(f"{name}={value!r} is not possible; it must be an integer of at least {minimum}")
-    return int(value)

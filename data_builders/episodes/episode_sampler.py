@@ -1,8 +1,9 @@
-"""Draws the classes and rows of one episode from one split."""
+"""`EpisodeSampler`, which draws the classes and the rows of episodes from one split."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +15,14 @@ from .random_bits import RandomBits
 from .source_partition import can_fill, divide_sources, nearest_settings
 
 _QUICK_TRIES = 8
-_QUICK_MARGIN = 8  # candidates for each row that a class needs
+_QUICK_MARGIN = 8  # number of candidates per row that a class needs
+
+
+_Sides = tuple[Int64[np.ndarray, "n_way k_shot"], Int64[np.ndarray, "n_way n_query"]]  # support rows, query rows
 
 
 class EpisodeRows(NamedTuple):
-    """Which rows make an episode; classes are in the order of their labels 0..n_way-1."""
+    """The classes and rows of an episode. The classes are in the order of their labels, 0 to n_way - 1."""
 
     class_ids: Int64[np.ndarray, " n_way"]
     support: Int64[np.ndarray, "n_way k_shot"]
@@ -26,28 +30,29 @@ class EpisodeRows(NamedTuple):
 
 
 class EpisodeSampler:
-    """Sampling without repetition: no row twice in an episode and, with `source_disjoint`, no source on both sides.
+    """Draws episodes in which no row occurs twice and, with `source_disjoint`, no source occurs on both sides.
 
-    Rows are drawn from random orders; where that keeps failing because the sources only fit in a few ways, an exact
-    search takes over. So every setting that is feasible at all yields episodes, and the others are refused here.
+    Rows are taken from random orders. If this fails repeatedly, because the sources can only be divided in a few ways,
+    an exact search takes over. So every feasible setting yields episodes, and the constructor refuses all other ones.
 
-    Under protocol `original` it is as it was published: sources are of no account, and a class that is short of rows is
-    drawn with replacement, so that support and query overlap.
+    Under the protocol `original`, episodes are drawn as in the published experiments: sources play no role, and a class
+    with too few rows is drawn with replacement, so that support and query overlap.
 
     Args:
-        split: where to draw from.
-        n_way: classes an episode, at least 2.
-        k_shot: support samples a class, at least 1.
-        n_query: query samples a class, at least 1.
-        source_disjoint: keep support and query of an episode in different recordings or documents (not of `original`).
+        split: the split to draw from.
+        n_way: number of classes per episode, at least 2.
+        k_shot: number of support samples per class, at least 1.
+        n_query: number of query samples per class, at least 1.
+        source_disjoint: whether support and query of an episode come from different recordings or documents. It has no
+            effect under the protocol `original`.
 
     Raises:
-        ValueError: a test class of `class_disjoint` cannot fill an episode, or fewer than `n_way` classes can
-            (together).
+        ValueError: a test class of `class_disjoint` cannot fill an episode, fewer than `n_way` classes can fill one, or
+            no `n_way` of them can fill one together.
 
     Warns:
-        UserWarning: another class cannot fill an episode; it is left out. Under `original` that is only one without
-            any row.
+        UserWarning: another class cannot fill an episode and is left out. Under `original` this happens only to a class
+            without rows.
     """
 
     def __init__(self, split: FewShotSplit, n_way: int, k_shot: int, n_query: int, source_disjoint: bool):
@@ -71,21 +76,22 @@ class EpisodeSampler:
             )
 
     def draw(self, bits: RandomBits) -> EpisodeRows:
-        """The episode that the random numbers decide."""
+        """Draws one episode, which is a function of the random numbers."""
         order = self._usable[bits.permutation(len(self._usable))]
         classes = order[: self.n_way]
         if self._repeats:
             return EpisodeRows(classes, *self._draw_as_published(classes, bits))
-        drawn = self._draw_quickly(classes, bits)
-        if drawn is None:
-            drawn = self._draw_exactly(classes, bits)
-        if drawn is None:  # these classes share sources that cannot be divided for all of them: take others
-            classes = self._compatible_classes(order, bits)
-            drawn = self._draw_exactly(classes, bits)
+        drawn = self._draw_quickly(classes, bits) or self._draw_exactly(classes, bits)
+        if drawn is None:  # These classes share sources that cannot be divided for all of them, so others are taken.
+            compatible = self._compatible_classes(order, bits)
+            drawn = None if compatible is None else self._draw_exactly(compatible, bits)
+            if compatible is None or drawn is None:
+                raise RuntimeError(f"no {self.n_way} classes fit together, although the constructor found some")
+            classes = compatible
         return EpisodeRows(classes, *drawn)
 
-    def _draw_as_published(self, classes, bits):
-        """Different rows where a class has enough of them, else any rows, some of them several times."""
+    def _draw_as_published(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides:
+        """Draws different rows of a class if it has enough of them; otherwise rows are drawn with replacement."""
         size = self.k_shot + self.n_query
         drawn = np.empty((len(classes), size), dtype=np.int64)
         for label, c in enumerate(classes):
@@ -94,8 +100,11 @@ class EpisodeSampler:
             drawn[label] = self._rows[c][places]
         return drawn[:, : self.k_shot], drawn[:, self.k_shot :]
 
-    def _draw_quickly(self, classes, bits):
-        """The first rows of a random order are the support, the next ones that fit are the query."""
+    def _draw_quickly(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides | None:
+        """Takes the first rows of a random order as support, and the next ones from other sources as query.
+
+        It returns None if this fails for a class several times.
+        """
         support = np.empty((len(classes), self.k_shot), dtype=np.int64)
         query = np.empty((len(classes), self.n_query), dtype=np.int64)
         support_sources, query_sources = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -121,8 +130,8 @@ class EpisodeSampler:
                 query_sources = np.concatenate([query_sources, sources[asked]])
         return support, query
 
-    def _draw_exactly(self, classes, bits):
-        """Divides the sources first and draws rows from each side; None when the classes cannot be together."""
+    def _draw_exactly(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides | None:
+        """Divides the sources first and draws rows from each side; returns None if the classes do not fit together."""
         sides = self._divide(classes, bits)
         if sides is None:
             return None
@@ -136,8 +145,8 @@ class EpisodeSampler:
                 target.append(candidates[bits.permutation(len(candidates))[:size]])
         return np.stack(support), np.stack(query)
 
-    def _divide(self, classes, bits) -> np.ndarray | None:
-        """Sources on the support side when these classes make an episode; None when no division serves all of them."""
+    def _divide(self, classes: Iterable[int], bits: RandomBits) -> Int64[np.ndarray, " support_sources"] | None:
+        """Returns the sources on the support side of an episode, or None if no division serves all the classes."""
         present = np.unique(np.concatenate([self._sources[c] for c in classes]))
         counts = np.stack(
             [np.bincount(np.searchsorted(present, self._sources[c]), minlength=len(present)) for c in classes], axis=1
@@ -145,10 +154,13 @@ class EpisodeSampler:
         sides = divide_sources(counts, self.k_shot, self.n_query, bits)
         return None if sides is None else present[sides]
 
-    def _compatible_classes(self, order, bits) -> np.ndarray | None:
-        """The first `n_way` classes in this order that can be together (depth-first, so none is found only if none is).
+    def _compatible_classes(
+        self, order: Int64[np.ndarray, " usable"], bits: RandomBits | None
+    ) -> Int64[np.ndarray, " n_way"] | None:
+        """Returns the first `n_way` classes in this order that fit together, or None if there are none.
 
-        A set of classes that cannot be divided stays so with further classes, which prunes the search.
+        The search is depth-first and exact. It is pruned because classes that do not fit together do not fit together
+        with further classes, either.
         """
         bits = bits or RandomBits(0)
 
@@ -167,7 +179,7 @@ class EpisodeSampler:
         return None if found is None else np.asarray(found)
 
     def _usable_classes(self, split: FewShotSplit) -> np.ndarray:
-        """Class ids that can fill an episode on their own."""
+        """Returns the ids of the classes that can fill an episode on their own."""
         usable, problems = [], []
         for c, class_name in enumerate(split.class_names):
             sizes = np.unique(self._sources[c], return_counts=True)[1]
@@ -185,11 +197,13 @@ class EpisodeSampler:
                 f"{where} can fill an episode with {setting}. " + _few(problems)
             )
         if problems:
-            warnings.warn(f"{where}: left out with {setting}: " + "; ".join(problems), UserWarning, stacklevel=4)
+            warnings.warn(
+                f"{where}: classes are left out with {setting}: " + "; ".join(problems), UserWarning, stacklevel=4
+            )
         return np.asarray(usable)
 
     def _shortage(self, class_name: str, sizes: np.ndarray) -> str:
-        """What a class has and which settings it could fill."""
+        """Returns a phrase that says what a class has and which settings it could fill."""
         nearest = nearest_settings(sizes, self.k_shot, self.n_query) if len(sizes) else []
         works = " or ".join(f"k_shot={k}, n_query={q}" for k, q in nearest)
         if not nearest:
@@ -198,7 +212,7 @@ class EpisodeSampler:
         return f"class {class_name!r} has {sizes.sum()} samples{sources} (nearest that works: {works})"
 
     def _find_shared_sources(self) -> np.ndarray:
-        """For every class, whether it shares a source with another usable class."""
+        """Returns, for every class, whether it shares a source with another usable class."""
         has_shared = np.zeros(len(self._rows), dtype=bool)
         if not self.source_disjoint:
             return has_shared
@@ -210,13 +224,13 @@ class EpisodeSampler:
 
 
 def _few(problems: list[str], limit: int = 5) -> str:
-    """The first problems, and how many more there are."""
+    """Joins the first problems and says how many more there are."""
     more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
     return "; ".join(problems[:limit]) + more
 
 
 def _rows_and_sources_by_class(split: FewShotSplit, source_disjoint: bool) -> tuple[list, list]:
-    """Row numbers of every class and the source numbers of these rows."""
+    """Returns, for every class, the indices of its rows and the numbers of their sources."""
     if source_disjoint:
         source_numbers = pd.factorize(np.asarray(split.source_ids, dtype=object))[0].astype(np.int64)
     else:

@@ -1,30 +1,35 @@
-"""Random integers of an episode: the same on every machine, worker and resume."""
+"""`RandomBits`, the random integers of an episode, which are the same on every machine, in every worker and run."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int64
 
-_ORDER_WHOLE = 2_048  # rows of a class up to which all of them are put in order
+_ORDER_WHOLE = 2_048  # largest number of rows for which `prefix` orders all of them
 
 
 class RandomBits:
-    """Random numbers as a pure function of integers, the same on every machine and with every NumPy version.
+    """Random numbers that are a pure function of integers, on every machine and with every version of NumPy.
 
-    Only the parts whose streams NumPy guarantees are used: `SeedSequence` and the raw output of a bit generator.
+    Only those parts of NumPy are used whose streams it guarantees: `SeedSequence` and the raw output of a bit
+    generator.
+
+    Args:
+        *entropy: non-negative integers, such as a seed and an index, that determine all the numbers.
     """
 
     def __init__(self, *entropy: int):
         self._bits = np.random.Philox(np.random.SeedSequence(entropy))
 
     def permutation(self, n: int) -> Int64[np.ndarray, " n"]:
-        """A uniformly random order of 0..n-1 (64-bit keys: ties are as good as impossible)."""
+        """Returns a uniformly random order of 0 to n - 1. Ties are practically impossible with keys of 64 bits."""
         return np.argsort(self._bits.random_raw(n))
 
     def prefix(self, n: int, size: int) -> Int64[np.ndarray, " at_most_size"]:
-        """The first entries of a uniformly random order of 0..n-1: at most `size` of them, all of a small n.
+        """Returns the first entries of a uniformly random order of 0 to n - 1.
 
-        For a large n its cost grows with `size`, not with n.
+        It returns at most `size` entries for a large n, and all n entries for a small one. For a large n, the cost
+        grows with `size` and not with n.
         """
         if n <= max(size, _ORDER_WHOLE):
             return self.permutation(n)
@@ -33,5 +38,5 @@ class RandomBits:
         return drawn[np.sort(first)]
 
     def below(self, bound: int) -> int:
-        """An integer in [0, bound)."""
+        """Returns a random integer in [0, bound)."""
         return int(self._bits.random_raw()) % bound

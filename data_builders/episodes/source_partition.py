@@ -1,17 +1,17 @@
-"""Dividing sources between support and query, exactly.
+"""An exact search for a division of the sources of an episode between support and query.
 
-A class fills an episode when its sources can be divided so that one side holds at least `k_shot` of its rows and the
-other at least `n_query`. That is a subset-sum question: is there a set of sources whose rows add up to a number
-between `k_shot` and `total - n_query`? Sums are kept as bits of one Python integer (bit s is set when s rows can be
-reached), which makes the question exact and cheap. With classes that share sources, the shared ones are assigned by a
-depth-first search, each class's own ones by the bits.
+A class can fill an episode if its sources can be divided so that one side has at least `k_shot` of its rows and the
+other at least `n_query`. This is a subset-sum problem: is there a set of sources whose numbers of rows add up to at
+least `k_shot` and at most `total - n_query`? The reachable sums are the bits of one Python integer (bit s is set if s
+rows can be reached), which makes the answer exact and cheap. If classes share sources, a depth-first search assigns the
+shared sources, and the subset sums decide about those that only one class has.
 
-Without `source_disjoint` every row is its own source and the same code applies.
+Without `source_disjoint` every row is its own source, and the same code applies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -19,26 +19,41 @@ from jaxtyping import Bool, Int64
 from .random_bits import RandomBits
 
 
-def reachable_sums(sizes: Sequence[int]) -> int:
-    """Integer whose bit s is set when some of the sizes add up to s."""
+def reachable_sums(sizes: Sequence[int] | Int64[np.ndarray, " sources"]) -> int:
+    """Returns an integer whose bit s is set if some of the sizes add up to s."""
     sums = 1
     for size in sizes:
         sums |= sums << int(size)
     return sums
 
 
-def can_fill(sizes: Sequence[int], k_shot: int, n_query: int) -> bool:
-    """Whether sources of these sizes (rows a source) can be divided into `k_shot` support and `n_query` query rows."""
+def can_fill(sizes: Sequence[int] | Int64[np.ndarray, " sources"], k_shot: int, n_query: int) -> bool:
+    """Returns whether sources can be divided so that there are `k_shot` support rows and `n_query` query rows.
+
+    Args:
+        sizes: number of rows of each source.
+        k_shot, n_query: numbers of rows that are needed on the two sides.
+    """
     room = int(np.sum(sizes)) - n_query - k_shot
     if room < 0:
         return False
-    if room >= max(sizes) - 1:  # adding source after source cannot step over a window this wide
+    if room >= max(sizes) - 1:  # adding one source after the other cannot skip a window this wide
         return True
     return _in_window(reachable_sums(sizes), k_shot, k_shot + room)
 
 
-def nearest_settings(sizes: Sequence[int], k_shot: int, n_query: int) -> list[tuple[int, int]]:
-    """The feasible (k_shot, n_query) nearest to an infeasible one: fewer queries, or fewer shots; maybe none."""
+def nearest_settings(
+    sizes: Sequence[int] | Int64[np.ndarray, " sources"], k_shot: int, n_query: int
+) -> list[tuple[int, int]]:
+    """Returns the feasible pairs (k_shot, n_query) that are nearest to an infeasible one.
+
+    One pair has fewer queries, the other fewer shots, or a single pair has fewer of both. The list is empty if nothing
+    is feasible.
+
+    Args:
+        sizes: number of rows of each source.
+        k_shot, n_query: the infeasible setting.
+    """
     total = int(np.sum(sizes))
     sums = reachable_sums(sizes)
     supports = [s for s in range(1, total) if sums >> s & 1]
@@ -61,12 +76,13 @@ def divide_sources(
     """Divides sources between support and query for several classes at once.
 
     Args:
-        counts: rows of every class in every source.
-        k_shot, n_query: rows that every class needs on the support side and on the query side.
-        bits: decides among the possible divisions.
+        counts: number of rows of every class in every source.
+        k_shot, n_query: numbers of rows that every class needs on the support side and on the query side.
+        bits: random numbers that choose among the possible divisions.
 
     Returns:
-        True for the sources on the support side; None when no division serves all classes (the search is exact).
+        For every source whether it is on the support side, or None if no division serves all classes. The search is
+        exact.
     """
     n_sources, n_classes = counts.shape
     is_shared = (counts > 0).sum(axis=1) > 1
@@ -77,7 +93,10 @@ def divide_sources(
     own_totals = [int(counts[own[c], c].sum()) for c in range(n_classes)]
 
     def window(c: int, support: int, query: int) -> tuple[int, int]:
-        """Rows of own sources of class c that may go to the support side, given what the shared ones provide."""
+        """Returns the range of rows of class c that its own sources may give to the support side.
+
+        `support` and `query` are the rows that the shared sources provide on the two sides.
+        """
         return max(k_shot - support, 0), own_totals[c] - max(n_query - query, 0)
 
     def serves_all(support: Sequence[int], query: Sequence[int]) -> bool:
@@ -97,12 +116,19 @@ def divide_sources(
 
 
 def _in_window(sums: int, low: int, high: int) -> bool:
-    """Whether one of the bits low..high (inclusive) is set."""
+    """Returns whether one of the bits from low to high (inclusive) is set."""
     return high >= low and bool(sums >> low & ((1 << (high - low + 1)) - 1))
 
 
-def _search_shared(counts, k_shot, n_query, own_totals, serves_all, bits) -> Bool[np.ndarray, " shared"] | None:
-    """Depth-first search over the sides of the sources that several classes share; a failed state is met only once."""
+def _search_shared(
+    counts: Int64[np.ndarray, "shared classes"],
+    k_shot: int,
+    n_query: int,
+    own_totals: list[int],
+    serves_all: Callable[[Sequence[int], Sequence[int]], bool],
+    bits: RandomBits,
+) -> Bool[np.ndarray, " shared"] | None:
+    """Searches depth-first for the sides of the sources that several classes share, and visits no state twice."""
     n_shared, n_classes = counts.shape
     rows = [tuple(int(x) for x in row) for row in counts]
     remaining = np.vstack([counts[::-1].cumsum(axis=0)[::-1], np.zeros((1, n_classes), dtype=np.int64)])
@@ -132,7 +158,7 @@ def _search_shared(counts, k_shot, n_query, own_totals, serves_all, bits) -> Boo
 
 
 def _pick_sources(sizes: list[int], low: int, high: int, bits: RandomBits) -> list[bool]:
-    """Sources whose sizes add up to a number in low..high, by backtracking through the reachable sums."""
+    """Picks sources whose sizes add up to a number from low to high, by backtracking through the reachable sums."""
     prefix_sums = [1]
     for size in sizes:
         prefix_sums.append(prefix_sums[-1] | prefix_sums[-1] << size)

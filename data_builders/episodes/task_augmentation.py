@@ -1,10 +1,13 @@
-"""Task augmentation: changed training classes as new classes, against meta-overfitting on few of them.
+"""Task augmentation, which makes new classes from training classes and so reduces meta-overfitting on few classes.
 
-A rotated image, or a sound at another speed, is not one more example of its class but one of another class (Santoro et
-al. 2016, arXiv 1605.06065, section 4.1; Rajendran et al. 2020, arXiv 2007.05549): a training split of C classes becomes
-one of several times C. The result is a split like any other: episodes draw from it under the same rules, a row never
-changes, and the source of a changed row is that of the row it was made from, so that `source_disjoint` also keeps a
-sample and its changed twin out of one episode's two sides.
+`add_new_classes` appends changed copies of the classes of a split. A rotated image, or a sound at another speed, is
+then not a further example of its class but an example of a new class (Santoro et al. 2016, arXiv 1605.06065, section
+4.1; Rajendran et al. 2020, arXiv 2007.05549), and a training split of C classes becomes one of several times C classes.
+The result is a split like any other: episodes are drawn from it by the same rules, and a row never changes. The source
+of a changed row is that of the original row, so that with `source_disjoint` a sample and a changed copy of it are never
+on different sides of an episode.
+
+`mix` makes the samples of a new class from the samples of two classes, while an episode is drawn.
 """
 
 from __future__ import annotations
@@ -21,21 +24,22 @@ from torchaudio.functional import resample
 
 from ..storage.few_shot_split import FewShotSplit
 
-FASTER = (3, 2)  # 3 samples become 2: 1.5 times as fast, a fifth higher; beyond the speeds of `augmentation.py`
+FASTER = (3, 2)  # 3 samples become 2: 1.5 times as fast, which exceeds the speed changes of `augmentation.py`
 SLOWER = (2, 3)
 
-KEPT_BYTES = 2**28  # of changed rows that take long to make
+KEPT_BYTES = 2**28  # memory for changed rows that take long to make
 
 _Change = Callable[[np.ndarray], np.ndarray]
 
 
 class NewClasses(NamedTuple):
-    """One way to make classes.
+    """One way to make new classes.
 
     Attributes:
-        modality: whose classes.
-        changes: what stands behind a class's name -> what is done to its rows; one more class each.
-        slow: whether that takes so long that changed rows are kept.
+        modality: modality of the classes.
+        changes: functions that change rows, each of which makes one new class from every class. The keys are appended
+            to the names of the classes.
+        slow: whether the changes take so long that changed rows are kept in memory.
     """
 
     modality: str
@@ -51,11 +55,14 @@ def _turned(quarters: int) -> _Change:
 
 
 def _at_speed(old: int, new: int) -> _Change:
-    """Plays faster or slower, pitch and tempo together; a shortened clip begins again, a lengthened one is cut."""
+    """Returns a change of the speed of sounds, which changes pitch and tempo together.
+
+    A clip that becomes shorter is repeated from its start, and one that becomes longer is cut.
+    """
 
     def change(rows: Int16[np.ndarray, "m samples"]) -> Int16[np.ndarray, "m samples"]:
         samples = rows.shape[1]
-        # float64: what rounding could differ by between machines is far from the next integer.
+        # In float64 the differences between machines are too small to change the rounded integers.
         sound = resample(torch.from_numpy(rows).double(), old, new)
         sound = sound.repeat(1, -(-samples // sound.shape[1]))[:, :samples]
         return sound.round().clamp(-32767, 32767).to(torch.int16).numpy()
@@ -75,20 +82,21 @@ NEW_CLASSES = {
 
 
 def add_new_classes(splits: Sequence[FewShotSplit], names: Sequence[str]) -> list[FewShotSplit]:
-    """The same splits, with further classes where a name says so.
+    """Appends new classes to training splits.
 
     Args:
-        splits: of training.
-        names: `"rotate"` (images by 90, 180 and 270 degrees: four times the classes), `"speed"` (sounds 1.5 times as
-            fast and as slow: three times) and `"reverse"` (sounds backwards: twice; with `"speed"` four times).
+        splits: training splits.
+        names: ways to make classes: `"rotate"` (images rotated by 90, 180 and 270 degrees, which gives four times the
+            classes), `"speed"` (sounds 1.5 times as fast and 1.5 times as slow, which gives three times the classes)
+            and `"reverse"` (sounds played backwards, which gives twice the classes, or four times with `"speed"`).
 
     Returns:
-        A split for each one given. First come its own rows and classes with their numbers as they were, then for every
-        change all rows again, as rows of further classes such as `"apple, turned by 90 degrees"`.
+        One split for each of `splits`. Its own rows and classes come first and keep their indices. Then all rows follow
+        again for every change, as rows of new classes such as `"apple, turned by 90 degrees"`.
 
     Raises:
-        ValueError: an unknown name, one given twice, one whose modality no split has, a split of evaluation, rows that
-            are features, or images that are not square.
+        ValueError: a name does not exist, is given twice or is for a modality that no split has; a split is not a
+            training split or already has new classes; its rows are features; or images to be rotated are not square.
     """
     unknown = [name for name in names if name not in NEW_CLASSES]
     if unknown or len(set(names)) != len(names):
@@ -107,7 +115,7 @@ def add_new_classes(splits: Sequence[FewShotSplit], names: Sequence[str]) -> lis
 
 
 def plain_rows(split: FewShotSplit) -> int:
-    """How many rows of a split, its first ones, were not made by `add_new_classes`."""
+    """Returns the number of rows at the start of a split that `add_new_classes` has not made."""
     return len(split) if split.num_plain_rows is None else split.num_plain_rows
 
 
@@ -115,11 +123,13 @@ def _with_classes(split: FewShotSplit, names: list[str]) -> FewShotSplit:
     if not names:
         return split
     if split.split != "train" or split.num_plain_rows is not None:
-        raise ValueError(f"new_classes={names} is for training on samples as they are, but this is {split!r}")
+        raise ValueError(
+            f"new_classes={names} is for training on samples as they are, but this is {split!r}: leave it out"
+        )
     if split.rows(np.arange(min(1, len(split)))).dtype.kind == "f":
-        raise ValueError(f"new_classes={names} is for raw rows, but those of {split!r} are features of an encoder")
+        raise ValueError(f"new_classes={names} needs raw rows, but those of {split!r} are features of an encoder")
     if "rotate" in names and split.row_shape[-1] != split.row_shape[-2]:
-        raise ValueError(f"new_classes={names}: rotate needs square images, but those of {split!r} are not")
+        raise ValueError(f"new_classes={names}: rotate needs square images, but those of {split!r} are not square")
     changes = {said: change for name in names for said, change in NEW_CLASSES[name].changes.items()}
     times = len(changes) + 1
     own = len(split.class_names)
@@ -135,14 +145,14 @@ def _with_classes(split: FewShotSplit, names: list[str]) -> FewShotSplit:
 
 
 class ChangedRows:
-    """Rows of a split, then for every change all of them changed; made when they are taken.
+    """The rows of a split, followed for every change by all of them with this change, made when they are taken.
 
-    Of slow changes, the rows that were taken first are kept, as many as fit in `KEPT_BYTES`: a sound at another speed
-    takes longer to make than the rest of its way into a meta-batch.
+    If a change is slow, the changed rows that are taken first are kept, as many as fit into `KEPT_BYTES`, because it
+    takes longer to change the speed of a sound than to do all the rest until the sound is in a meta-batch.
 
     Args:
-        split: has the rows.
-        changes: by their names in `NEW_CLASSES`.
+        split: the split with the original rows.
+        changes: names of the changes, as in `NEW_CLASSES`.
     """
 
     def __init__(self, split: FewShotSplit, changes: list[str]):
@@ -150,10 +160,10 @@ class ChangedRows:
         self._kept: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_kept": {}}  # which another process makes again
+        return {**self.__dict__, "_kept": {}}  # another process makes these rows again
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
-        """See `Rows.take`."""
+        """Returns rows as `Rows.take` does."""
         which, numbers = np.divmod(indices, len(self.split))
         taken = self.split.rows(numbers)
         for n, said in enumerate(self.changes, start=1):
@@ -183,29 +193,31 @@ class ChangedRows:
 def mix(
     first: Shaped[Tensor, "samples ..."], second: Shaped[Tensor, "samples ..."], modality: str
 ) -> Shaped[Tensor, "samples ..."]:
-    """Sample i of one mixed with sample i of the other; a pure function, nothing is random.
+    """Mixes sample i of `first` with sample i of `second`. Nothing about it is random.
+
+    Sounds are added at equal loudness. Of two passages, the first half of one is followed by the first half of the
+    other. Of two images, the upper half of one is placed above the lower half of the other.
 
     Args:
-        first, second: raw integers of one shape.
-        modality: `"audio"` (the sum of both at equal loudness), `"text"` (the first half of one passage, then that of
-            the other) or `"image"` (the upper half of one above the lower half of the other).
+        first, second: raw integers of the same shape.
+        modality: `"audio"`, `"text"` or `"image"`.
 
     Raises:
-        ValueError: another modality, or features of an encoder instead of raw integers.
+        ValueError: the modality does not exist, or the samples are features of an encoder and not raw integers.
     """
     if modality not in _MIXERS:
         raise ValueError(f"mix_classes knows no way to mix {modality!r}; it has {', '.join(_MIXERS)}")
     if first.is_floating_point():
-        raise ValueError(f"mix_classes mixes raw {modality} rows, but these are features of an encoder")
+        raise ValueError(f"mix_classes needs raw {modality} rows, but these are features of an encoder")
     return torch.stack([_MIXERS[modality](a, b) for a, b in zip(first, second, strict=True)])
 
 
 def _sounds(a: Int16[Tensor, " samples"], b: Int16[Tensor, " samples"]) -> Int16[Tensor, " samples"]:
-    # float64, so that no machine rounds to another integer.
+    # In float64 the differences between machines are too small to change the rounded integers.
     sounds = [sound.double() for sound in (a, b)]
     levels = [float(sound.square().mean().sqrt()) for sound in sounds]
     if 0 in levels:
-        return torch.where(a != 0, a, b)  # silence and the other one
+        return torch.where(a != 0, a, b)  # one of the sounds is silent
     mixed = sounds[0] / levels[0] + sounds[1] / levels[1]
     loudness = min(sum(levels) / 2, 32767 / float(mixed.abs().max().clamp(min=1e-9)))
     return (mixed * loudness).round().to(a.dtype)

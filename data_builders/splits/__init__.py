@@ -1,1 +1,1 @@
-"""Who is in which split: the protocols, and the class lists of each data set as JSON."""
+"""Which rows belong to which split: the protocols, and the class lists of each data set as JSON."""

@@ -1,18 +1,19 @@
-"""Which rows belong to which split: pure functions of labels, source ids and class names.
+"""Which rows belong to which split, computed by pure functions of labels, source ids and class names.
 
-The class lists, fractions and seeds are in `splits/<data set>.json`, to be read without running anything. A split is
+The class lists, fractions and seeds are in `splits/<data set>.json`, where they can be read without running anything.
+The description of a split has one of these forms:
 
-- `{"classes": [...]}`: every row of these classes, or
-- `{"classes": [...], "share": [start, stop], "seed": s}`: of every class only the sources whose place in a seeded
-  order lies between the two fractions (`[0.0, 0.25]` is the first quarter); `"min_sources"` is the least number of
-  sources before a fraction other than 0.
+- `{"classes": [...]}` takes every row of these classes;
+- `{"classes": [...], "share": [start, stop], "seed": s}` takes, from every class, only the sources whose position in a
+  seeded order lies between the two fractions (`[0.0, 0.25]` is the first quarter). `"min_sources"` is the least number
+  of sources before any fraction other than 0.
 
-The order comes from SHA-256 of seed, class and source, so it depends neither on library versions nor on the order of
-the rows. A source that occurs in several classes goes where the first of them (in the order of `class_names`) puts it:
-it is never in two splits.
+The order is computed with SHA-256 from the seed, the class and the source, so that it depends neither on versions of
+libraries nor on the order of the rows. A source that occurs in several classes goes into the split that the first of
+these classes (in the order of `class_names`) puts it in. So it is never in two splits.
 
-With `"by": "row"` (protocol `original`) the fractions are of all rows together, whatever their class and source; a row
-is known by its source and its number among the rows of this source.
+With `"by": "row"` (protocol `original`) the fractions refer to all rows together, whatever their classes and sources
+are. A row is then identified by its source and its number among the rows of this source.
 """
 
 from __future__ import annotations
@@ -30,60 +31,74 @@ from jaxtyping import Int64
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 PROTOCOLS = ("class_disjoint", "sample_disjoint", "original")
-# What to say beside figures of protocol `original`, by modality.
+# The warning that belongs to every figure of the protocol `original`, by modality.
 ORIGINAL_WARNINGS = {
     **dict.fromkeys(
         ("audio", "text"),
         "protocol 'original' repeats the published set-up, only to reproduce its figure: samples are split without "
-        "regard to class and source, so the test's classes were met in training, and some of its recordings too; a "
-        "class that is short is drawn with replacement, so support and query overlap; word vectors have seen the test "
-        "texts. Such a figure says nothing about new classes; do not set it beside class_disjoint ones",
+        "regard to class and source, so the test classes and some of the test recordings also occur in training; a "
+        "class with too few samples is drawn with replacement, so support and query overlap; and word vectors are "
+        "fitted on the test texts, too. Such a figure says nothing about new classes; do not compare it with figures "
+        "of class_disjoint",
     ),
-    "image": "protocol 'original' of images has disjoint classes, as published (FC100), and is the same as "
-    "class_disjoint here; but beside it the published audio and text mix support and query",
+    "image": "protocol 'original' has disjoint classes for images, as published (FC100), and is the same as "
+    "class_disjoint; but the published audio and text episodes beside it mix support and query",
 }
 _FOLDER = Path(__file__).parent
 
 
 def check_protocol(protocol: str, available: Sequence[str] = PROTOCOLS) -> None:
-    """Raises ValueError for a protocol that does not exist, or that a data set does not have."""
+    """Checks a protocol.
+
+    Raises:
+        ValueError: the protocol does not exist, or it is not among the available ones.
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r} does not exist; the protocols are {', '.join(PROTOCOLS)}")
     if protocol not in available:
-        raise ValueError(f"protocol={protocol!r} is not available here; what works: {', '.join(available)}")
+        raise ValueError(
+            f"protocol={protocol!r} is not available for this data set; what works: {', '.join(available)}"
+        )
 
 
 def check_split(split: str) -> None:
-    """Raises ValueError for a split that does not exist."""
+    """Checks the name of a split.
+
+    Raises:
+        ValueError: the split does not exist.
+    """
     if split not in SPLITS:
         raise ValueError(f"split={split!r} does not exist; the splits are {', '.join(SPLITS)}")
 
 
 def read_protocols(name: str) -> dict[str, dict[str, dict]]:
-    """The protocols of a data set: protocol -> split -> its description (see the module's docstring)."""
+    """Reads the protocols of a data set: it maps each protocol to its splits, and each split to its description."""
     return json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def select_rows(
     description: dict, labels: Int64[np.ndarray, " n"], source_ids: np.ndarray, class_names: Sequence[str]
 ) -> tuple[Int64[np.ndarray, " m"], list[str]]:
-    """Rows of one split.
+    """Selects the rows of one split.
 
     Args:
-        description: one split of a protocol, from `read_protocols`.
-        labels: (n,) int64, index into `class_names`.
-        source_ids: (n,) strings, the recording or document that a row comes from.
+        description: description of the split, as in `read_protocols`.
+        labels: (n,) int64 labels of the rows, which index `class_names`.
+        source_ids: (n,) strings, each of which names the recording or document that a row comes from.
         class_names: names of all classes of the data set.
 
     Returns:
-        (m,) row numbers in ascending order, and the names of the split's classes in the order of `class_names`.
+        The (m,) indices of the rows in ascending order, and the names of the classes of the split in the order of
+        `class_names`.
 
     Raises:
         ValueError: a class of the description is not in `class_names`.
     """
     unknown = sorted(set(description["classes"]) - set(class_names))
     if unknown:
-        raise ValueError(f"classes {unknown} of the split do not exist in the data, which has {list(class_names)}")
+        raise ValueError(
+            f"classes {unknown} of the split do not exist; the classes of the data are {list(class_names)}"
+        )
     class_ids = [index for index, class_name in enumerate(class_names) if class_name in set(description["classes"])]
     is_chosen = np.isin(labels, class_ids)
     if description.get("by") == "row":
@@ -98,7 +113,7 @@ def select_rows(
 
 
 def _share_of_sources(description: dict, class_of_source: dict[str, str]) -> set[str]:
-    """The sources that fall between the two fractions of `share`, class by class."""
+    """Returns the sources that lie between the two fractions of `share` within their classes."""
     by_class: dict[str, list[str]] = {}
     for source, class_name in class_of_source.items():
         by_class.setdefault(class_name, []).append(source)
@@ -113,7 +128,7 @@ def _share_of_sources(description: dict, class_of_source: dict[str, str]) -> set
 
 
 def _is_in_share_of_rows(description: dict, source_ids: np.ndarray) -> np.ndarray:
-    """For every row, whether it falls between the two fractions of `share`."""
+    """Returns, for every row, whether it lies between the two fractions of `share`."""
     seen: Counter[str] = Counter()
     places = []
     for source in source_ids:
@@ -126,9 +141,10 @@ def _is_in_share_of_rows(description: dict, source_ids: np.ndarray) -> np.ndarra
 
 
 def _cut(fraction: float, n_sources: int, min_sources: int) -> int:
-    """How many sources lie before a fraction."""
+    """Returns the number of sources before a fraction."""
     return min(n_sources, max(round(fraction * n_sources), min_sources)) if fraction else 0
 
 
 def _place(seed: int, class_name: str, source: str) -> str:
+    """Returns a hash by which the sources of a class are sorted."""
     return hashlib.sha256(f"{seed}/{class_name}/{source}".encode()).hexdigest()

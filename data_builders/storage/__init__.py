@@ -1,1 +1,1 @@
-"""How rows are made once and read back: archives, downloads, builders, memory-mapped rows, vocabularies."""
+"""How rows are built once and read back: archives, downloads, builders, memory-mapped rows and vocabularies."""

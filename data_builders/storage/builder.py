@@ -1,4 +1,4 @@
-"""What the builders of this package share: the cache key, the stored columns, and errors that reach the caller."""
+"""The base classes of all builders: they define the key of the cache and the stored columns, and pass errors on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -23,45 +24,64 @@ from ..splits import protocols
 from .archives import Official, Store, find_store
 from .downloads import fetch
 
-# Where the code lives that makes rows; a builder's cache key holds all that it uses of it.
+# The packages whose code makes rows. The cache key of a builder covers every module of them that the builder uses.
 ROW_CODE = ("data_builders.data_sets.", "data_builders.splits.", "data_builders.storage.", "modeling_msmaml.inputs.")
+# Packages that hand names on from the modules in which they are defined.
+_FACES = ("data_builders", "modeling_msmaml", "msmaml")
 
 
-def row_code(module: ModuleType) -> list[ModuleType]:
-    """The module and every module of `ROW_CODE` that it imports, directly or through others, sorted by name."""
-    found, waiting = {module.__name__: module}, [module]
+def row_code(*modules: ModuleType) -> list[ModuleType]:
+    """Returns the modules and all modules of `ROW_CODE` that they import, directly or indirectly, sorted by name."""
+    found, waiting = {module.__name__: module for module in modules}, list(modules)
     while waiting:
-        importing = waiting.pop()
-        for node in ast.walk(ast.parse(inspect.getsource(importing))):
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            package = importlib.util.resolve_name("." * node.level + (node.module or ""), importing.__package__)
-            modules = [f"{package}.{alias.name}" for alias in node.names] if f"{package}." in ROW_CODE else [package]
-            for name in modules:
-                if name.startswith(ROW_CODE) and name not in found:
-                    found[name] = importlib.import_module(name)
-                    waiting.append(found[name])
+        for name in _imported(waiting.pop()):
+            if name not in found:
+                found[name] = importlib.import_module(name)
+                waiting.append(found[name])
     return [found[name] for name in sorted(found)]
 
 
-class _ArrayFeatures(datasets.Features):
-    """Features whose rows are NumPy arrays already of the stored type.
+def _imported(module: ModuleType) -> Iterator[str]:
+    """Names of the modules of `ROW_CODE` that a module imports, inside its functions too, in whatever form."""
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+            if origin in _FACES:
+                face = importlib.import_module(origin)
+                names += [getattr(getattr(face, alias.name, None), "__module__", "") for alias in node.names]
+        for name in names:
+            # A name with more dots is that of a function, class or constant.
+            if name.startswith(ROW_CODE) and name.count(".") == 2 and importlib.util.find_spec(name) is not None:
+                yield name
 
-    `datasets` would turn every array into a Python list of scalars before writing it (3 ms for 16,000 of them, as long
-    as making a row takes); the writer takes arrays as they are.
+
+class _ArrayFeatures(datasets.Features):
+    """Features whose rows are NumPy arrays that already have the stored type.
+
+    `datasets` would convert every array into a Python list of scalars before writing it, which takes 3 ms for 16,000
+    scalars, as long as it takes to make a row. The writer accepts arrays as they are.
     """
 
     def encode_example(self, example: dict) -> dict:
-        """Encodes everything but arrays, which `FewShotBuilder.flat` has checked."""
+        """Encodes everything except arrays, which `FewShotBuilder.flat` has already checked."""
         rest = {name: value for name, value in example.items() if not isinstance(value, np.ndarray)}
         encoded = {name: datasets.features.features.encode_nested_example(self[name], rest[name]) for name in rest}
         return {**example, **encoded}
 
 
 def row_features(modality: str, row_size: int, class_names: Iterable[str]) -> datasets.Features:
-    """Columns of every builder: the flattened integer row (named after its modality), `label` and `source_id`.
+    """Returns the columns of every builder: the flattened row (named after its modality), `label` and `source_id`.
 
-    A fixed-size list of integers is contiguous in Arrow, so rows can be read back as views of the memory map.
+    Lists of a fixed size are contiguous in Arrow, so that `ArrowRows` can compute where in the file a row starts.
+
+    Args:
+        modality: `"audio"`, `"text"` or `"image"`.
+        row_size: number of integers in a row.
+        class_names: names of all classes of the data set.
     """
     return _ArrayFeatures(
         {
@@ -75,12 +95,18 @@ def row_features(modality: str, row_size: int, class_names: Iterable[str]) -> da
 class FewShotBuilder(datasets.GeneratorBasedBuilder):
     """A builder that stores all rows of a data set once, in one `datasets` split named `stored`.
 
-    Protocols select rows afterwards (see `protocols.py`), so one cache serves them all. The cache path contains a
-    hash of the code that makes the rows (`code_modules`), of the input files (`input_fingerprint`) and of the
-    configuration: a changed archive, option or line of code never meets a stale cache.
+    Protocols select rows afterwards (see `splits/protocols.py`), so that one cache serves all protocols. The path of
+    the cache contains a hash of the code that makes the rows (`code_modules`), of the input files
+    (`input_fingerprint`) and of the configuration. So a stale cache is never used after an archive, an option or a line
+    of code has changed.
+
+    Args:
+        cache_dir: folder for the Arrow files; by default the cache of `datasets`.
+        data_dir: folder with the input files, if the builder reads any.
+        **config: fields of the configuration.
 
     Attributes:
-        modality: `"audio"`, `"text"` or `"image"`; also the name of the column with the rows.
+        modality: `"audio"`, `"text"` or `"image"`, which is also the name of the column that holds the rows.
         row_shape: shape of one row as `FewShotSplit.rows` returns it.
     """
 
@@ -91,7 +117,9 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
     modality: str
     row_shape: tuple[int, ...]
 
-    def __init__(self, cache_dir: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None, **config):
+    def __init__(
+        self, cache_dir: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None, **config: Any
+    ):
         cache_dir = None if cache_dir is None else str(Path(cache_dir).expanduser().absolute())
         data_dir = None if data_dir is None else str(Path(data_dir).expanduser().absolute())
         code = [inspect.getsource(module) for module in self.code_modules()]
@@ -100,23 +128,24 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
-        """Modules whose source decides what the rows are."""
-        return row_code(sys.modules[cls.__module__])
+        """Returns the modules whose source decides what the rows are: those of this builder and of its base classes."""
+        builders = [base for base in cls.__mro__ if issubclass(base, FewShotBuilder)]
+        return row_code(*(sys.modules[builder.__module__] for builder in builders))
 
     def protocols(self) -> dict[str, dict[str, dict]]:
-        """Protocol -> split -> its description, see `protocols.py`."""
+        """Maps each protocol to its splits and each split to its description, as in `splits/protocols.py`."""
         return protocols.read_protocols(self.name)
 
     @classmethod
     def input_fingerprint(cls, data_dir: str | None) -> str:
-        """Identifies the input files; the base class has none."""
+        """Returns a string that identifies the input files; the base class has no input files."""
         return ""
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         return [datasets.SplitGenerator(name=self.STORED_SPLIT)]
 
-    def download_and_prepare(self, *args, **kwargs) -> None:
-        """As in `datasets`, but an error about the data is raised itself, not hidden behind a generic one."""
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Builds the data set as `datasets` does, but raises an error about the data itself, not a generic one."""
         try:
             super().download_and_prepare(*args, **kwargs)
         except DatasetGenerationError as error:
@@ -125,12 +154,13 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
             raise
 
     def build(self) -> datasets.Dataset:
-        """Builds the data set if its cache does not exist yet and opens it, memory-mapped."""
+        """Builds the data set if its cache does not exist yet, and opens it as a memory map."""
         self.download_and_prepare()
-        return self.as_dataset(split=self.STORED_SPLIT)
+        # `as_dataset` returns a `Dataset`, and not a dictionary, for one split.
+        return cast(datasets.Dataset, self.as_dataset(split=self.STORED_SPLIT))
 
     def flat(self, row: np.ndarray) -> np.ndarray:
-        """The row as it is stored, after a check of its shape and dtype."""
+        """Returns the row as it is stored, after checking its shape and dtype."""
         if row.shape != self.row_shape or row.dtype != KINDS[self.modality].dtype:
             raise ValueError(
                 f"a row of {self.name} has shape {row.shape} and dtype {row.dtype}; "
@@ -140,11 +170,13 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
 
 class ArchiveBuilder(FewShotBuilder):
-    """A builder that reads an official archive, or its extracted folder, in `data_dir`; without one it is fetched.
+    """A builder that reads an official archive or its extracted folder from `data_dir`.
+
+    Without `data_dir` it downloads the archive.
 
     Attributes:
-        OFFICIAL: what to look for, or to fetch.
-        store: the files to read; while the data set is built.
+        OFFICIAL: description of the archive to look for or to download.
+        store: the files to read; it exists only while the data set is built.
     """
 
     OFFICIAL: Official
@@ -152,16 +184,24 @@ class ArchiveBuilder(FewShotBuilder):
 
     @classmethod
     def input_fingerprint(cls, data_dir: str | None) -> str:
-        """Of the data and of the class lists: a vocabulary, for one, depends on which documents are for training.
+        """Returns a hash of the data and of the class lists.
 
-        Raises ValueError or FileNotFoundError when the data are not in the folder, see `find_store`.
+        The class lists matter because a vocabulary, for instance, depends on which documents are used for training.
+
+        Raises:
+            FileNotFoundError: the data are not in the folder (see `find_store`).
         """
         splits = json.dumps(protocols.read_protocols(cls.__module__.rpartition(".")[2]))
         if data_dir is None:
             return text_hash(cls.OFFICIAL.source, cls.OFFICIAL.md5, splits)
         return text_hash(files_fingerprint(find_store(cls.OFFICIAL, data_dir).files()), splits)
 
+    def class_names(self) -> list[str]:
+        """Returns the names of all classes of the data set, sorted."""
+        splits = self.protocols()["class_disjoint"].values()
+        return sorted({name for split in splits for name in split["classes"]})
+
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        is_local = self.config.data_dir is not None
-        self.store = find_store(self.OFFICIAL, self.config.data_dir) if is_local else fetch(self.OFFICIAL, dl_manager)
+        data_dir = self.config.data_dir
+        self.store = fetch(self.OFFICIAL, dl_manager) if data_dir is None else find_store(self.OFFICIAL, data_dir)
         return super()._split_generators(dl_manager)

@@ -1,11 +1,11 @@
-"""Fetching the official archives: resumed, retried, and checked before anything is read from them.
+"""Downloads of the official archives, which are resumed, retried, and checked before anything is read from them.
 
-`datasets.DownloadManager` gives the cache (`HF_DATASETS_CACHE`, or the `cache_dir` of a call), the lock against
-parallel downloads and the progress bar. What it lacks are retries and resuming: it starts every download from the first
-byte. So it is handed URLs of the protocol `resumable+https`, whose file system (`ResumableHTTP`) does both.
+`datasets.DownloadManager` provides the cache (`HF_DATASETS_CACHE`, or the `cache_dir` of a call), the lock against
+parallel downloads and the progress bar. It neither retries nor resumes: it starts every download from the first byte.
+Therefore it is given URLs of the protocol `resumable+https`, whose file system (`ResumableHTTP`) does both.
 
-`MSMAML_MIRROR` names a folder on another server (a URL) that holds the official archives under their official names;
-checksums and structure are verified all the same.
+The environment variable `MSMAML_MIRROR` is the URL of a folder on another server that holds the official archives under
+their official names. Checksums and structure are verified for a mirror, too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import os
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import datasets
@@ -26,35 +27,36 @@ from .archives import Official, Store, archive_store
 
 MIRROR_VARIABLE = "MSMAML_MIRROR"
 _PREFIX = "resumable+"
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds; no limit for the whole
+# The limits are in seconds; there is none for the whole download.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 _CHUNK = 1 << 20  # bytes
 _NETWORK_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
 class ResumableHTTP(HTTPFileSystem):
-    """HTTP whose downloads go on where they stopped, within one call and from one call to the next.
+    """An HTTP file system whose downloads resume where they stopped, within one call and across calls.
 
-    What has arrived stays in `<target>.partial` until the file is complete. A server that does not know ranges sends
-    the file from its start, which then replaces the part.
+    The bytes that have arrived stay in `<target>.partial` until the file is complete. A server that does not support
+    ranges sends the file from its start, which then replaces the partial file.
     """
 
     protocol = (f"{_PREFIX}http", f"{_PREFIX}https")
-    retries = 5  # attempts in a row that bring nothing
-    retry_delay = 0.5  # seconds before the first of them; doubled before each further one
+    retries = 5  # attempts in a row that bring no bytes
+    retry_delay = 0.5  # seconds before the first retry; the delay doubles before each further one
 
-    def __init__(self, **options):
-        super().__init__(client_kwargs={"trust_env": True}, **options)  # HTTPS_PROXY and the like
+    def __init__(self, **options: Any):
+        super().__init__(client_kwargs={"trust_env": True}, **options)  # `trust_env` makes aiohttp obey HTTPS_PROXY
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return path.removeprefix(_PREFIX)
 
-    async def _info(self, url: str, **kwargs) -> dict:
-        """What is known without asking the server, which the download does anyway."""
+    async def _info(self, url: str, **kwargs: Any) -> dict:
+        """Returns what is known without a request to the server; the download makes its own request."""
         return {"name": url, "size": None, "type": "file"}
 
-    async def _get_file(self, rpath: str, lpath: str, callback: Callback = DEFAULT_CALLBACK, **kwargs) -> None:
-        """Downloads one file; raises the last error after `retries` attempts in a row that brought nothing."""
+    async def _get_file(self, rpath: str, lpath: str, callback: Callback = DEFAULT_CALLBACK, **kwargs: Any) -> None:
+        """Downloads one file. After `retries` attempts in a row that bring no bytes, it raises the last error."""
         partial = Path(f"{lpath}.partial")
         fruitless = 0
         while True:
@@ -71,14 +73,14 @@ class ResumableHTTP(HTTPFileSystem):
         os.replace(partial, lpath)
 
     async def _append(self, url: str, partial: Path, callback: Callback) -> None:
-        """One request: for the rest of the file, or for all of it."""
+        """Sends one request, either for the rest of the file or for all of it, and stores what arrives."""
         start = _size(partial)
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         session = await self.set_session()
         async with session.get(self.encode_url(url), headers=headers, timeout=_TIMEOUT) as response:
-            if response.status == 416:  # the server's file is not longer than the part: they are different files
+            if response.status == 416:  # the server's file is not longer than the partial one, so it is another file
                 partial.unlink()
-                raise aiohttp.ClientPayloadError("the file on the server has changed")
+                raise aiohttp.ClientPayloadError(f"the file at {url} has changed")
             self._raise_not_found_for_status(response, url)
             goes_on = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
             done = start if goes_on else 0
@@ -96,19 +98,23 @@ for _protocol in ResumableHTTP.protocol:
 
 
 def fetch(official: Official, downloads: datasets.DownloadManager) -> Store:
-    """The official archive from the download cache, fetched first if it is not there.
+    """Returns the official archive from the download cache, and downloads it first if it is not there.
+
+    Args:
+        official: description of the archive.
+        downloads: the download manager of the builder, which determines the cache.
 
     Raises:
-        ConnectionError: it cannot be fetched; the message says which file to put where instead.
-        ValueError: what arrived is not the official archive; it is deleted.
+        ConnectionError: the archive cannot be downloaded. The message says which file to put where instead.
+        ValueError: the downloaded file is not the official archive. The file is deleted.
     """
     url = archive_url(official)
     try:
-        path = Path(downloads.download(_PREFIX + url))
+        path = Path(str(downloads.download(_PREFIX + url)))
     except _NETWORK_ERRORS as error:
         raise ConnectionError(
             f"{official.title} cannot be fetched from {url} ({type(error).__name__}: {error}). Run again to go on from "
-            f"where it stopped; or, without a network, choose a folder, {official.remedy}, and name it with data_dir"
+            f"where it stopped; or, without a network, choose a folder, {official.remedy}, and pass it as data_dir"
         ) from error
     try:
         return checked_archive(official, path, url)
@@ -119,27 +125,34 @@ def fetch(official: Official, downloads: datasets.DownloadManager) -> Store:
 
 
 def archive_url(official: Official) -> str:
-    """Where to fetch an archive: its official source, or the mirror that `MSMAML_MIRROR` names."""
+    """Returns the URL of an archive: on the mirror that `MSMAML_MIRROR` names, or else its official source."""
     mirror = os.environ.get(MIRROR_VARIABLE)
     return f"{mirror.rstrip('/')}/{official.archives[0]}" if mirror else official.source
 
 
 def checked_archive(official: Official, path: Path, url: str) -> Store:
-    """The archive at `path`, if its checksum, or where there is none its structure, is the official one's.
+    """Returns the archive at `path` after comparing it with the official one.
+
+    The checksums are compared, or the structure if there is no official checksum.
+
+    Args:
+        official: description of the archive.
+        path: path of the downloaded file.
+        url: URL of the download, for messages.
 
     Raises:
-        ValueError: it is not; the message says what it is.
+        ValueError: the file is not the official archive. The message says what it is.
     """
-    remedy = f"Run again, or {official.remedy} of your choice and name it with data_dir"
+    remedy = f"Run again, or choose a folder, {official.remedy}, and pass it as data_dir"
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        raise ValueError(f"{url} gave an HTML page and not {official.archives[0]}. {remedy}")
+        raise ValueError(f"{url} returned an HTML page instead of {official.archives[0]}. {remedy}")
     if official.md5:
         found = _md5(path)
         if found != official.md5:
             raise ValueError(
-                f"{url} gave a file of {_size(path)} bytes with md5 {found}, but {official.archives[0]} has "
+                f"{url} returned a file of {_size(path)} bytes with md5 {found}, but {official.archives[0]} has "
                 f"{official.md5}: it is incomplete or was altered. {remedy}"
             )
     store = archive_store(path, official)
@@ -148,7 +161,7 @@ def checked_archive(official: Official, path: Path, url: str) -> Store:
         count = sum(fnmatch(name, pattern) for name in names)
         if count != expected:
             raise ValueError(
-                f"{url} gave an archive with {count} files {pattern}; {official.title} has {expected}. {remedy}"
+                f"{url} returned an archive with {count} files {pattern}, but {official.title} has {expected}. {remedy}"
             )
     return store
 

@@ -1,10 +1,10 @@
-"""Rows of one split of one data set, wherever they are stored."""
+"""`FewShotSplit`, the rows of one split of one data set, and how a split is made from a builder or from arrays."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,25 +18,26 @@ from .rows import ArrayRows, ArrowRows, Rows
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FewShotSplit:
-    """Rows of one split of one data set. Can be pickled and used in `DataLoader` workers.
+    """The rows of one split of one data set. It can be pickled and used in the workers of a `DataLoader`.
 
     Attributes:
-        name: the data set.
+        name: name of the data set.
         modality: `"audio"`, `"text"` or `"image"`.
         split: `"train"`, `"validation"` or `"test"`.
-        protocol: how the splits were made.
-        class_names: classes of this split; `labels` index them.
-        labels: (n,) int64.
-        source_ids: (n,) strings: the recording, document or image a row comes from.
+        protocol: name of the protocol that made the split.
+        class_names: names of the classes of this split; the labels index them.
+        labels: (n,) int64 labels of the rows.
+        source_ids: (n,) strings, each of which names the recording, document or image that the row comes from.
         row_shape: shape of one row: (samples,), (tokens,) or (3, height, width).
-        preprocessor: what turns a person's own input into such rows: `MSMAMLFeatureExtractor` (audio), tokenizer
-            (text), `MSMAMLImageProcessor` (image).
-        tokenizer: of a text split.
-        word_vectors: (V, 128) float32 of a text split, row 0 ([PAD]) zero; fitted on training documents only. None
-            when the vocabulary is that of a checkpoint, which has the vectors.
-        warning: what to say beside every figure that comes from this split; empty for protocols that can be trusted.
-        num_plain_rows: how many rows, the first ones, are as they were loaded where `add_new_classes` has appended
-            others; None where it has not.
+        preprocessor: object that turns a user's input into such rows: an `MSMAMLFeatureExtractor` for audio, a
+            tokenizer for text, or an `MSMAMLImageProcessor` for images.
+        tokenizer: tokenizer of a text split.
+        word_vectors: (V, 128) float32 word vectors of a text split, fitted on training documents only. Row 0, of
+            `[PAD]`, is zero. It is None if the vocabulary comes from a checkpoint, which has the vectors.
+        warning: text to show beside every figure that is computed from this split; it is empty unless the protocol is
+            `original`.
+        num_plain_rows: number of rows at the start that are as they were loaded, if `add_new_classes` has appended
+            other rows; otherwise None.
     """
 
     name: str
@@ -52,18 +53,21 @@ class FewShotSplit:
     word_vectors: Float32[np.ndarray, "vocabulary 128"] | None = None
     warning: str = ""
     num_plain_rows: int | None = None
-    _data: Rows = None
-    _row_numbers: Int64[np.ndarray, " n"] = None
+    _data: Rows = field(kw_only=True)
+    _row_numbers: Int64[np.ndarray, " n"] = field(kw_only=True)
 
     def rows(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
-        """Raw rows as a new array (m, *row_shape): int16 audio, int32 token ids or uint8 pixels.
+        """Returns raw rows as a new array (m, *row_shape) of int16 samples, int32 token ids or uint8 pixels.
+
+        Args:
+            indices: (m,) indices of rows of the split, in any order.
 
         Raises:
-            IndexError: an index is outside 0..len-1.
+            IndexError: an index is not in the range 0 to n - 1.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"rows {indices.min()} to {indices.max()} asked of a split with {len(self)} rows")
+            raise IndexError(f"indices={indices.min()} to {indices.max()} do not fit a split with {len(self)} rows")
         return self._data.take(self._row_numbers[indices])
 
     def __len__(self) -> int:
@@ -79,54 +83,59 @@ class FewShotSplit:
     def from_arrays(
         cls,
         rows: np.ndarray,
-        labels: Sequence[int],
-        source_ids: Sequence[str] | None = None,
+        labels: Sequence[int] | Int64[np.ndarray, " n"],
+        source_ids: Sequence[str] | np.ndarray | None = None,
         modality: str = "image",
         split: str = "train",
         name: str = "arrays",
         **fields: Any,
     ) -> FewShotSplit:
-        """A split of data in memory.
+        """Makes a split from data in memory.
 
         Args:
-            rows: (n, ...) raw integers.
-            labels: (n,) in 0..number of classes - 1.
-            source_ids: (n,); each row its own source when left out.
-            modality, split, name, **fields: as the attributes.
+            rows: (n, *row_shape) raw integers.
+            labels: (n,) labels from 0 to the number of classes minus 1.
+            source_ids: (n,) names of the sources of the rows; by default every row is its own source.
+            modality, split, name, **fields: attributes of the split.
 
         Raises:
-            ValueError: lengths differ, or a label is negative or has no name.
+            ValueError: the lengths differ, or a label is negative or has no name.
         """
-        labels = np.asarray(labels, dtype=np.int64)
-        source_ids = np.arange(len(labels)) if source_ids is None else np.asarray(source_ids)
-        if not len(rows) == len(labels) == len(source_ids):
-            raise ValueError(f"{len(rows)} rows, {len(labels)} labels and {len(source_ids)} source_ids do not match")
-        n_classes = int(labels.max()) + 1 if len(labels) else 0
+        numbers = np.asarray(labels, dtype=np.int64)
+        sources = np.arange(len(numbers)) if source_ids is None else np.asarray(source_ids)
+        if not len(rows) == len(numbers) == len(sources):
+            raise ValueError(
+                f"{len(rows)} rows, {len(numbers)} labels and {len(sources)} source_ids: give one each per row"
+            )
+        n_classes = int(numbers.max()) + 1 if len(numbers) else 0
         class_names = fields.pop("class_names", None) or tuple(f"class_{c}" for c in range(n_classes))
-        if len(labels) and (labels.min() < 0 or n_classes > len(class_names)):
-            raise ValueError(f"labels {labels.min()} to {labels.max()} do not fit {len(class_names)} class names")
+        if len(numbers) and (numbers.min() < 0 or n_classes > len(class_names)):
+            raise ValueError(f"labels={numbers.min()} to {numbers.max()} do not fit {len(class_names)} class_names")
         return cls(
             name=name,
             modality=modality,
             split=split,
             protocol=fields.pop("protocol", "class_disjoint"),
             class_names=tuple(class_names),
-            labels=labels,
-            source_ids=source_ids.astype(str),
+            labels=numbers,
+            source_ids=sources.astype(str),
             row_shape=tuple(rows.shape[1:]),
             _data=ArrayRows(rows),
-            _row_numbers=np.arange(len(labels)),
+            _row_numbers=np.arange(len(numbers)),
             **fields,
         )
 
 
 def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **fields: Any) -> FewShotSplit:
-    """Builds (or opens) a data set and selects the rows of one split from it.
+    """Builds or opens a data set and selects the rows of one split.
 
     Args:
-        builder: its `protocols()` describe the splits.
-        split, protocol: checked by the caller.
+        builder: builder of the data set, whose `protocols()` describe the splits.
+        split, protocol: names of the split and of the protocol, which the caller has checked.
         **fields: further attributes of the split (`tokenizer`, `word_vectors`, `preprocessor`, `name`).
+
+    Warns:
+        UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.
     """
     if protocol == "original":
         fields["warning"] = ORIGINAL_WARNINGS[builder.modality]

@@ -1,4 +1,4 @@
-"""Where the rows of a split lie: in Arrow files on disk, or in an array in memory."""
+"""Random access to the rows of a split, which are stored in Arrow files on disk or in an array in memory."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ class Rows(Protocol):
     """Random access to raw rows."""
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
-        """A new array (m, *row shape) of the stored dtype; row order as in `indices`."""
+        """Returns the rows with these indices, in this order, as a new array (m, *row_shape) of the stored dtype."""
         ...
 
 
 class ArrowRows:
-    """Rows in a fixed-size-list column of Arrow files, read from their place in the file.
+    """Rows in a column of Arrow files, whose fixed-size lists are read from their positions in the files.
 
-    A list column of a fixed size holds the integers of all its rows one after the other. So opening the files (a memory
-    map, of which only the headers are touched) tells where in a file a row starts, and taking a row is one `pread` into
-    the result: nothing is loaded before it is asked for, nothing stays, and integer types stay what they are.
-    Copying out of the memory map gives the same bytes, but the first touch of every page costs a fault, and all touched
-    pages count as the process's memory; reading costs the same at every row and leaves nothing behind (measured in
-    `benchmarks/episodes.py`). The position in the file is part of each call, so processes and threads may share the
-    open files. Needs `os.preadv` (Linux, macOS).
+    A column of fixed-size lists holds the integers of all its rows one after the other. Opening the files as memory
+    maps, of which only the headers are touched, therefore shows where each row starts, and taking a row is one `pread`
+    into the result. Rows are read only when they are taken, do not stay in memory, and keep their integer type.
+
+    Copying rows out of the memory map would give the same bytes, but the first touch of every page costs a page fault,
+    and all touched pages count as memory of the process. Reading costs the same for every row and leaves nothing in
+    memory (docs/notes/storage.md has the measurements). The position in the file is part of every call, so that
+    processes and threads may share the open files. The class needs `os.preadv`, which Linux and macOS have.
 
     Args:
-        paths: Arrow stream files as `datasets` writes them, in row order.
+        paths: paths of Arrow stream files as `datasets` writes them, in the order of the rows.
         column: name of the column with the rows.
-        row_shape: shape of one row; its product is the length of the lists.
+        row_shape: shape of one row; the product of its entries is the length of the lists.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike], column: str, row_shape: tuple[int, ...]):
@@ -45,7 +46,7 @@ class ArrowRows:
         self._open()
 
     def _open(self) -> None:
-        """Finds, for every record batch of every file, its first row, the file and the place of the first value."""
+        """Finds the first row, the file and the position of the first value of every record batch."""
         self._files = [open(path, "rb", buffering=0) for path in self.paths]  # noqa: SIM115, closed with this object
         weakref.finalize(self, _close, self._files)
         lengths, files, places = [], [], []
@@ -64,15 +65,17 @@ class ArrowRows:
         self._file_of_batch, self._place_of_batch = np.asarray(files), np.asarray(places)
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
-        """See `Rows.take`.
+        """Returns rows as `Rows.take` does.
 
         Raises:
-            IndexError: a row number is outside the data set.
-            OSError: a file is shorter than when it was opened.
+            IndexError: an index is outside the data set.
+            OSError: a file is shorter than it was when it was opened.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < self._starts[-1]:
-            raise IndexError(f"row numbers {indices.min()} to {indices.max()} asked of {self._starts[-1]} rows")
+            raise IndexError(
+                f"indices={indices.min()} to {indices.max()} do not fit a data set of {self._starts[-1]} rows"
+            )
         taken = np.empty((len(indices), *self.row_shape), dtype=self._dtype)
         if not indices.size:
             return taken
@@ -80,7 +83,7 @@ class ArrowRows:
         batches = np.searchsorted(self._starts, indices, side="right") - 1
         places = self._place_of_batch[batches] + (indices - self._starts[batches]) * flat[0].nbytes
         for row, file, place in zip(flat, self._file_of_batch[batches].tolist(), places.tolist(), strict=True):
-            if os.preadv(file, [row], place) != row.nbytes:
+            if os.preadv(file, [row.data], place) != row.nbytes:
                 raise OSError(f"the cache {', '.join(map(str, self.paths))} was cut off; delete it and build it again")
         return taken
 
@@ -98,11 +101,11 @@ def _close(files: list) -> None:
 
 
 class ArrayRows:
-    """Rows of an array in memory, (n, *row shape)."""
+    """Rows of an array in memory, of shape (n, *row_shape)."""
 
     def __init__(self, array: np.ndarray):
         self.array = array
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
-        """See `Rows.take`."""
+        """Returns rows as `Rows.take` does."""
         return self.array[np.asarray(indices, dtype=np.int64)]

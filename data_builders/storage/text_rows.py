@@ -1,8 +1,9 @@
-"""What text data sets share: the sample unit, the vocabulary with its word vectors, and the rows of token ids."""
+"""What all text data sets share: units of samples, rows of token ids, and a vocabulary with word vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -10,21 +11,26 @@ from jaxtyping import Float32, Int32
 from transformers import PreTrainedTokenizerFast
 
 from modeling_msmaml.inputs.read_text import token_ids
+from modeling_msmaml.model.options import at_least, checked
 
 from . import vocabulary
 from .builder import FewShotBuilder
 
 UNITS = ("passage", "document")
-PASSAGE_LENGTH = 600  # tokens; chosen by measuring, see README.md
-DOCUMENT_LENGTH = 3_000  # tokens, as published
+PASSAGE_LENGTH = 600  # tokens; docs/notes/defaults.md compares the lengths
+DOCUMENT_LENGTH = 3_000  # tokens, as in the published experiments
 MIN_COUNT = 5
 
 
 def row_length(unit: str, passage_length: int | None) -> int:
-    """Tokens of a row.
+    """Returns the number of tokens in a row.
+
+    Args:
+        unit: `"passage"` or `"document"`.
+        passage_length: number of tokens in a passage, at least 1; 600 by default. It must be None for documents.
 
     Raises:
-        ValueError: another unit, a length that is no positive integer, or a length given for documents.
+        ValueError: the unit does not exist, the length is not a positive integer, or a length is given for documents.
     """
     if unit not in UNITS:
         raise ValueError(f"unit={unit!r} does not exist; the units are {', '.join(UNITS)}")
@@ -32,23 +38,21 @@ def row_length(unit: str, passage_length: int | None) -> int:
         if passage_length is not None:
             raise ValueError(
                 f"passage_length={passage_length!r} has no meaning for unit='document', which is {DOCUMENT_LENGTH} "
-                "tokens long: leave it out, or take unit='passage'"
+                "tokens long: leave it out, or choose unit='passage'"
             )
         return DOCUMENT_LENGTH
-    return positive("passage_length", PASSAGE_LENGTH if passage_length is None else passage_length)
-
-
-def positive(name: str, value: int) -> int:
-    """The value; raises ValueError when it is no integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} is not possible; it must be an integer of at least 1")
-    return value
+    return checked("passage_length", PASSAGE_LENGTH if passage_length is None else passage_length, at_least(1))
 
 
 def passages(tokens: list[int], length: int) -> Int32[np.ndarray, "passages length"]:
-    """Consecutive windows; the last, shorter one is kept (0 after its end) when it is at least half as long.
+    """Splits the tokens of a document into consecutive windows.
 
-    The first window is kept in any case, so that no document disappears.
+    The last window may be shorter. It is kept, with zeros after its end, if it has at least half the length. The first
+    window is always kept, so that no document disappears.
+
+    Args:
+        tokens: token ids of the document.
+        length: number of tokens in a window.
     """
     starts = [
         start for start in range(0, max(len(tokens), 1), length) if start == 0 or 2 * (len(tokens) - start) >= length
@@ -63,21 +67,31 @@ def passages(tokens: list[int], length: int) -> Int32[np.ndarray, "passages leng
 def document_rows(
     tokenizer: PreTrainedTokenizerFast, text: str, unit: str, length: int
 ) -> Int32[np.ndarray, "rows length"]:
-    """The rows of one document: all its passages, or its first `length` tokens as the only row."""
+    """Returns the rows of one document: all its passages, or its first `length` tokens as the only row."""
     rows = passages(token_ids(tokenizer, [text])[0], length)
     return rows if unit == "passage" else rows[:1]
 
 
-class VocabularyBuilder(FewShotBuilder):
-    """One row a token, in id order: `token`, `count` and `vector` (128 float32), from training texts only.
+@dataclass
+class VocabularyConfig(datasets.BuilderConfig):
+    """Says how often a word must occur in the training texts to get an id of its own."""
 
-    Id 0 is `[PAD]`, with a zero vector. Id 1 is `[UNK]`: rarer words are replaced by it before the word vectors are
-    trained, so it has a vector that means "some rare word". The others follow by falling count. The configuration has
-    `min_count`.
+    min_count: int = MIN_COUNT
+
+
+class VocabularyBuilder(FewShotBuilder):
+    """Builds a vocabulary with word vectors from training texts only.
+
+    There is one row per token, in the order of the ids, with the columns `token`, `count` and `vector` (128 float32).
+    Id 0 is `[PAD]`, whose vector is zero. Id 1 is `[UNK]`, which replaces rare words before the word vectors are
+    trained, so that its vector means "some rare word". The other tokens follow in order of decreasing count.
     """
 
+    BUILDER_CONFIG_CLASS = VocabularyConfig
+    config: VocabularyConfig
+
     def training_sentences(self) -> Iterable[str]:
-        """Lines of the training texts."""
+        """Returns the lines of the training texts."""
         raise NotImplementedError
 
     def _info(self) -> datasets.DatasetInfo:
@@ -96,9 +110,9 @@ class VocabularyBuilder(FewShotBuilder):
             yield token_id, {"token": word.token, "count": word.count, "vector": word.vector.tolist()}
 
     def tokenizer(self, max_length: int) -> PreTrainedTokenizerFast:
-        """Looks words up in this vocabulary; `max_length` tokens a sample."""
+        """Returns a tokenizer that looks words up in this vocabulary and cuts texts to `max_length` tokens."""
         return vocabulary.word_level_tokenizer([str(token) for token in self.build()["token"]], max_length)
 
     def word_vectors(self) -> Float32[np.ndarray, "vocabulary 128"]:
-        """In the order of the token ids."""
+        """Returns the word vectors in the order of the token ids."""
         return np.ascontiguousarray(self.build().with_format("numpy")["vector"][:], dtype=np.float32)

@@ -1,10 +1,10 @@
-"""The words, word vectors and word-level tokenizer that text data sets and a person's own text share."""
+"""Vocabularies of text data sets and of a user's own texts: the words, their vectors and a word-level tokenizer."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from gensim.models import Word2Vec
@@ -14,12 +14,13 @@ from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN, UNK_TOKEN = "[PAD]", "[UNK]"
 WORD_VECTOR_SIZE = 128
-_WORD2VEC = {"sg": 1, "window": 5, "negative": 5, "epochs": 5, "seed": 0, "workers": 1}  # one worker: deterministic
-_LONGEST_SENTENCE = 10_000  # words; gensim would drop what lies beyond
+# Training is deterministic only with one worker.
+_WORD2VEC: dict[str, Any] = {"sg": 1, "window": 5, "negative": 5, "epochs": 5, "seed": 0, "workers": 1}
+_LONGEST_SENTENCE = 10_000  # words; gensim would drop the words beyond this number
 
 
 class Word(NamedTuple):
-    """An entry of a vocabulary: its token, how often it occurs in the training texts, and its vector."""
+    """An entry of a vocabulary: the token, its count in the training texts, and its vector."""
 
     token: str
     count: int
@@ -27,37 +28,37 @@ class Word(NamedTuple):
 
 
 def text_normalizer() -> normalizers.Normalizer:
-    """Typographic quotes and the corpus's `` and '' become plain ones; letters become lower case."""
+    """Replaces typographic quotes, and the `` and '' of the Brown Corpus, by plain ones, and lower-cases letters."""
     plain = {"``": '"', "''": '"', "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"}
     replacements = [normalizers.Replace(quote, replacement) for quote, replacement in plain.items()]
     return normalizers.Sequence([*replacements, normalizers.Lowercase()])
 
 
 def text_pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    """Splits at white space; every punctuation mark is a token of its own."""
+    """Splits texts at white space and makes every punctuation mark a token of its own."""
     return pre_tokenizers.BertPreTokenizer()
 
 
 def split_words(text: str) -> list[str]:
-    """The tokens of a text before they are looked up in a vocabulary."""
+    """Returns the tokens of a text before they are looked up in a vocabulary."""
     return [word for word, _ in text_pre_tokenizer().pre_tokenize_str(text_normalizer().normalize_str(text))]
 
 
 def word_level_tokenizer(tokens: Sequence[str], max_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer over a fixed list of words.
+    """Makes a tokenizer with a fixed list of words.
 
     Args:
-        tokens: in id order; `[PAD]` first (id 0), `[UNK]` second (id 1).
-        max_length: tokens a sample; kept as `model_max_length`.
+        tokens: tokens in the order of their ids. The first two are `[PAD]` (id 0) and `[UNK]` (id 1).
+        max_length: number of tokens in a sample, which becomes `model_max_length`.
 
     Raises:
-        ValueError: the first two tokens are others, or a token occurs twice.
+        ValueError: the first two tokens are different, or a token occurs twice.
     """
     if list(tokens[:2]) != [PAD_TOKEN, UNK_TOKEN]:
-        raise ValueError(f"a vocabulary starts with {PAD_TOKEN} and {UNK_TOKEN}, this one with {list(tokens[:2])}")
+        raise ValueError(f"tokens must start with {PAD_TOKEN} and {UNK_TOKEN}, but they start with {list(tokens[:2])}")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise ValueError("a token occurs twice in the vocabulary")
+        raise ValueError("a token occurs twice in tokens; every token must occur once")
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK_TOKEN))
     tokenizer.normalizer = text_normalizer()
     tokenizer.pre_tokenizer = text_pre_tokenizer()
@@ -67,22 +68,23 @@ def word_level_tokenizer(tokens: Sequence[str], max_length: int) -> PreTrainedTo
 
 
 def fit_words(sentences: Iterable[str], min_count: int) -> list[Word]:
-    """The vocabulary of some texts, in id order, with skip-gram word vectors (Mikolov et al. 2013).
+    """Makes a vocabulary from texts, with skip-gram word vectors (Mikolov et al. 2013).
 
     Args:
         sentences: lines of the training texts.
-        min_count: words that occur less often become `[UNK]`, before the vectors are trained.
+        min_count: least number of occurrences of a word. Rarer words become `[UNK]` before the vectors are trained.
 
     Returns:
-        `[PAD]` with a zero vector, `[UNK]`, then the words by falling count.
+        The entries in the order of their ids: `[PAD]` with a zero vector, `[UNK]`, and then the words in order of
+        decreasing count.
 
     Raises:
-        ValueError: there is no word at all.
+        ValueError: the texts have no words.
     """
     split = [words for sentence in sentences for words in _at_most(split_words(sentence), _LONGEST_SENTENCE)]
     counts = Counter(word for sentence in split for word in sentence)
     if not counts:
-        raise ValueError("the training texts have no words: a vocabulary cannot be made of them")
+        raise ValueError("the training texts have no words, so no vocabulary can be made: add texts with words")
     frequent = {word for word, count in counts.items() if count >= min_count}
     known = [[word if word in frequent else UNK_TOKEN for word in sentence] for sentence in split]
     model = Word2Vec(known, vector_size=WORD_VECTOR_SIZE, min_count=1, **_WORD2VEC)

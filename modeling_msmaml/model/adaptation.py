@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from .configuration_msmaml import MSMAMLConfig
 from .inner_loop import Parameters, adapt
@@ -14,7 +14,6 @@ from .inner_optimizers import InnerOptimizer
 from .losses import task_losses
 from .norms import NormStatistics
 from .samples import Samples, differentiable
-from .task_encoder import TaskEncoder
 from .task_network import TaskNetwork
 
 Modulation = tuple[Float[Tensor, "T size"], ...]
@@ -61,7 +60,7 @@ class Adaptation:
 
 def adapt_tasks(
     network: TaskNetwork,
-    encoder: TaskEncoder | None,
+    encoder: nn.Module | None,
     optimizer: InnerOptimizer,
     config: MSMAMLConfig,
     modality: str,
@@ -102,7 +101,7 @@ def adapt_tasks(
 
 
 def encode_tasks(
-    encoder: TaskEncoder,
+    encoder: nn.Module,
     network: TaskNetwork,
     modality: str,
     support: Samples,

@@ -72,8 +72,8 @@ def check_combinations(config: "MSMAMLConfig") -> None:
             f"modulation_init='identity' needs conditioning='affine' or 'kernel', not {config.conditioning!r}"
         )
     if config.conditioning == "none":
-        for name in ("task_encoder_pooling", "share_embeddings"):
-            if getattr(config, name) not in ("mean", False):
+        for name in ("task_encoder", "task_encoder_pooling", "share_embeddings"):
+            if getattr(config, name) not in ("conv1d", "mean", False):
                 raise ValueError(f"{name}={getattr(config, name)!r} has no effect with conditioning='none'")
     if config.dropout and config.adapted_parameters == "all":
         raise ValueError(

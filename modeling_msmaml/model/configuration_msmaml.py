@@ -67,6 +67,11 @@ class MSMAMLConfig(PreTrainedConfig):
         "of the layer's kernel times 1 + r[o] + c[i] with m = (r, c), the modulation of kernels of KML (arXiv "
         "2110.14202, section 4) reduced to one term for each row and column.",
     )
+    task_encoder: str = option(
+        "conv1d",
+        "The task encoder: 'conv1d', the convolutional one, or one that [`register_task_encoder`] has added. It has no "
+        "part in a model without conditioning.",
+    )
     task_encoder_kernel_size: int = option(
         3,
         "The kernel size of the task encoder's convolutions, an odd number; their stride is 1, and they keep the "
@@ -251,7 +256,7 @@ class MSMAMLConfig(PreTrainedConfig):
         "embeddings as they are (`adapted_parameters` 'upper' or 'head').",
         fraction,
     )
-    embeddings: dict[str, dict] | None = option(
+    embeddings: dict[str, Any] | None = option(
         None,
         "The frozen pretrained encoder that reads a modality in place of `front_ends`, by modality: {'image': "
         "{'timm': 'resnet18'}, 'text': {'transformers': folder or name}, 'audio': {'transformers': folder or "
@@ -272,7 +277,7 @@ class MSMAMLConfig(PreTrainedConfig):
         kwargs.setdefault("pad_token_id", 0)
         # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect. Only a
         # saved config, which names its version, may hold what another version of transformers wrote there.
-        if "transformers_version" not in kwargs:
+        if self.transformers_version is None:
             refuse_unknown(type(self), kwargs, {*vars(PreTrainedConfig()), *dir(PreTrainedConfig), *_KNOWN_ELSEWHERE})
         self.check()
         super().__post_init__(**kwargs)
@@ -300,7 +305,7 @@ class MSMAMLConfig(PreTrainedConfig):
         return "audio" if modality == "image" and self.image_signal_side else modality
 
     def per_layer(self, name: str) -> list[int]:
-        """`kernel_size`, `stride` or `padding` as one value a layer."""
+        """`kernel_size`, `stride` or `padding` as one value per layer."""
         value = getattr(self, name)
         return [value] * self.num_layers if isinstance(value, int) else list(value)
 

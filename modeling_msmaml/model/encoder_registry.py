@@ -12,6 +12,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
 
+from .options import at_least, checked
+
 SAMPLING_RATE = 16_000  # Hz
 
 
@@ -185,9 +187,7 @@ def check_embeddings(embeddings: dict[str, dict[str, Any]], modalities: Sequence
         if not isinstance(spec.get("pretrained", True), bool):
             raise ValueError(f"{where}: pretrained={spec['pretrained']!r} must be true or false")
         for name, least in (("adapter_size", 1), ("layer", 0), ("pool", 1), ("window", 3), ("input_size", 8)):
-            value = spec.get(name, least)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{where}: {name}={value!r} must be an integer of at least {least}")
+            checked(f"{where}: {name}", spec.get(name, least), at_least(least))
         _check_special_tokens(where, spec.get("special_tokens", [[], []]))
 
 

@@ -31,7 +31,7 @@ from .meta_batch import (
 )
 from .modalities import ModalityEmbedding, build_descriptors, build_frontends
 from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows, read_samples
-from .task_encoder import TaskEncoder
+from .task_encoder import build_task_encoder
 from .task_network import TaskNetwork
 
 
@@ -60,7 +60,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         if config.embeddings is not None:
             config.embeddings = record_encoders(config.embeddings)
         self.frontends = build_frontends(config)
-        self.task_encoder = TaskEncoder(config) if config.conditioning != "none" else None
+        self.task_encoder = build_task_encoder(config)
         self.task_network = TaskNetwork(config)
         self.descriptors = build_descriptors(config)
         self.inner_rates = inner_optimizer_class(config).trained_module(config, adapted_shapes(self.task_network))

@@ -6,6 +6,7 @@ command line and the errors come from there.
 import dataclasses
 import difflib
 import json
+import numbers
 import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache
@@ -16,7 +17,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 # Raises `ValueError` with what a value must be, for instance "must be positive"; name and value are put before it.
 Check = Callable[[Any], None]
 Declared = TypeVar("Declared", bound=type)
-_KINDS = {int: "an integer", float: "a number", str: "text", bool: "true or false", NoneType: "None"}
+Value = TypeVar("Value")
+_KINDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+_MANY = {int: "integers", float: "numbers", str: "texts", dict: "dicts"}
 _LINE = 120
 
 
@@ -87,17 +90,19 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def _documented(field: dataclasses.Field) -> str:
-    head = f"{field.name} (`{_type_name(field.type)}`, defaults to `{default_of(field)!r}`):"
+    head = f"{field.name} (`{type_name(field.type)}`, defaults to `{default_of(field)!r}`):"
     body = textwrap.wrap(field.metadata["help"], _LINE - 12)
     return "\n".join([" " * 8 + head, *(" " * 12 + line for line in body)])
 
 
-def _type_name(annotation: Any) -> str:
+def type_name(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(map(repr, get_args(annotation)))
     if get_origin(annotation) in (Union, UnionType):
-        return " | ".join(map(_type_name, get_args(annotation)))
-    return "None" if annotation is NoneType else getattr(annotation, "__name__", None) or str(annotation)
+        return " | ".join(map(type_name, get_args(annotation)))
+    if annotation is NoneType:
+        return "None"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
 def check_options(declared: Any) -> None:
@@ -118,13 +123,26 @@ def check_option(field: dataclasses.Field, annotation: Any, value: Any) -> None:
     annotations = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     if value is None and NoneType in annotations:
         return
+
+    def check_type_and_value(value: Any) -> None:
+        try:
+            if typed and not any(_fits(value, annotation) for annotation in annotations):
+                raise ValueError(_expected(annotations))
+            if check is not None:
+                check(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or None" if NoneType in annotations else f"{error}") from None
+
+    checked(field.name, value, check_type_and_value)
+
+
+def checked(name: str, value: Value, check: Check) -> Value:
+    """The value; raises `ValueError`, with its name, where a check refuses it."""
     try:
-        if typed and not any(_fits(value, annotation) for annotation in annotations):
-            raise ValueError(_expected(annotations))
-        if check is not None:
-            check(value)
+        check(value)
     except ValueError as error:
-        raise ValueError(f"{field.name}={value!r} {error}") from None
+        raise ValueError(f"{name}={value!r} {error}") from None
+    return value
 
 
 def _fits(value: Any, annotation: Any) -> bool:
@@ -140,7 +158,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         (inner, *_) = get_args(annotation) or (Any,)
         return isinstance(value, (list, tuple)) and all(_fits(item, inner) for item in value)
     if kind is dict:
-        return isinstance(value, Mapping)
+        (_, inner) = get_args(annotation) or (Any, Any)
+        return isinstance(value, Mapping) and all(_fits(item, inner) for item in value.values())
     return isinstance(value, kind)
 
 
@@ -149,8 +168,15 @@ def _expected(annotations: Sequence[Any]) -> str:
     others = [a for a in annotations if get_origin(a) is not Literal and a is not NoneType]
     if choices and not others:
         return f"is unknown; choose one of {', '.join(map(str, choices))}"
-    kinds = [*map(str, choices), *(_KINDS.get(a, f"a {(get_origin(a) or a).__name__}") for a in others)]
-    return f"must be {' or '.join(kinds)}"
+    return f"must be {' or '.join(dict.fromkeys([*map(str, choices), *map(_kind_name, others)]))}"
+
+
+def _kind_name(annotation: Any) -> str:
+    """What an error calls a type: "an integer", "a list of integers", "a dict of numbers by modality"."""
+    kind, inner = get_origin(annotation), [_MANY.get(a, "values") for a in get_args(annotation)]
+    if kind is dict:
+        return f"a dict of {inner[1]} by modality"
+    return f"a list of {inner[0]}" if kind in (list, tuple) else _KINDS.get(annotation, f"a {annotation.__name__}")
 
 
 def choices(declared: type, name: str) -> tuple[str, ...]:
@@ -179,7 +205,7 @@ def at_least(least: int) -> Check:
     """Integers from `least` on."""
 
     def check(value: Any) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"must be an integer of at least {least}")
 
     return check

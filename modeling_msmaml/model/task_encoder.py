@@ -18,6 +18,8 @@ from .norms import NormParameters, group_norm
 
 class TaskEncoder(nn.Module):
     """
+    The convolutional task encoder, `task_encoder="conv1d"`:
+
     Embedding of the modality -> `num_layers` x [convolution -> norm -> ReLU] -> mean over length -> linear -> ReLU ->
     pooling over the support samples -> one linear layer per layer of the task network (MMAML, arXiv 1910.13616, section
     4.1, with a convolutional encoder in place of the recurrent one).
@@ -94,3 +96,45 @@ class TaskEncoder(nn.Module):
         centre = (shares * means).sum(dim=1, keepdim=True)
         spread = ((shares * (means - centre).square()).sum(dim=1) + self.norm_eps).sqrt()
         return torch.cat([centre[:, 0], spread], dim=1)
+
+
+_REGISTRY: dict[str, type[nn.Module]] = {}
+
+
+def register_task_encoder(name: str, encoder_class: type[nn.Module]) -> None:
+    """
+    Makes `name` a task encoder that a config may name as its `task_encoder`.
+
+    Registering a name again replaces its class, for models that are built afterwards.
+
+    Args:
+        encoder_class: a module that builds itself from an [`MSMAMLConfig`] and whose `forward` takes and returns what
+            that of [`TaskEncoder`] does: vectors of the sizes `config.modulation_sizes`. Its attribute `embeddings` is
+            `None` if it reads the sequences of the task network's embeddings, and its own embeddings otherwise.
+
+    Raises:
+        `TypeError`: `encoder_class` is not a subclass of `torch.nn.Module`.
+    """
+    if not (isinstance(encoder_class, type) and issubclass(encoder_class, nn.Module)):
+        raise TypeError(f"encoder_class={encoder_class!r} must be a subclass of torch.nn.Module")
+    _REGISTRY[name] = encoder_class
+
+
+def build_task_encoder(config: MSMAMLConfig) -> nn.Module | None:
+    """
+    Builds the task encoder that the config names; `None` without conditioning.
+
+    Raises:
+        `ValueError`: the name is not registered.
+    """
+    if config.conditioning == "none":
+        return None
+    if config.task_encoder not in _REGISTRY:
+        raise ValueError(
+            f"task_encoder={config.task_encoder!r} is unknown; registered are {', '.join(sorted(_REGISTRY))}. "
+            "register_task_encoder(name, EncoderClass) adds one"
+        )
+    return _REGISTRY[config.task_encoder](config)
+
+
+register_task_encoder("conv1d", TaskEncoder)

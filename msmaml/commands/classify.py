@@ -22,7 +22,7 @@ from modeling_msmaml.inputs.labelled_files import query_files, support_set
 
 
 def table(files: list[Path], predicted: list[str], probabilities: list[dict[str, float]]) -> str:
-    """One line a file: its class, and all probabilities."""
+    """One line per file: its class, and all probabilities."""
     rows = [["file", "class", *probabilities[0]]]
     rows += [
         [str(file), guess, *(f"{value:.3f}" for value in row.values())]
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> str:
             check_is_fitted(classifier, "adapted_")
         except NotFittedError:
             raise ValueError(
-                f"{classifier.model} is no adapted classifier: give --support, a folder with one sub-folder a class"
+                f"{classifier.model} is no adapted classifier: give --support, a folder with one sub-folder per class"
             ) from None
         if arguments.modality not in (None, classifier.modality_):
             raise ValueError(f"--modality {arguments.modality}: this classifier is one of {classifier.modality_}")

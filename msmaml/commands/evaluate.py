@@ -11,7 +11,7 @@ from . import train
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """The results, as `all_results.json` holds them."""
+    """Evaluates; returns what `all_results.json` holds."""
     argv = sys.argv[1:] if argv is None else argv
     config = 1 if argv and not argv[0].startswith("-") else 0
-    return train.main([*argv[:config], "--do_train", "false", "--do_predict", "true", *argv[config:]])
+    return train.main([*argv[:config], "--do_train", "false", "--do_predict", "true", *argv[config:]], "evaluate")

@@ -15,10 +15,10 @@ from ..runs.run import run
 from ..runs.run_arguments import parse_arguments
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
-    """The results, as `all_results.json` holds them."""
+def main(argv: list[str] | None = None, command: str = "train") -> dict[str, float]:
+    """Runs what the options ask for, called by a command of this name; returns what `all_results.json` holds."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments, data, args = parse_arguments(argv)
+    arguments, data, args = parse_arguments(argv, command)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     return run(arguments, data, args, argv)

@@ -14,4 +14,4 @@ def main(argv: list[str] | None = None) -> None:
         if error.name != "gradio":
             raise
         sys.exit("web: the page needs gradio: pip install 'msmaml[web]'")
-    page.main(sys.argv[1:] if argv is None else argv)
+    page.main(sys.argv[1:] if argv is None else argv, prog="msmaml web")

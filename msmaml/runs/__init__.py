@@ -1,1 +1,1 @@
-"""A run: from options to data and model, and through training and evaluation."""
+"""A run goes from options to data and a model, and through training and evaluation."""

@@ -1,7 +1,7 @@
-"""A run: the data, the model, training and evaluation that the options ask for."""
+"""A run makes the data and the model that its options ask for, then trains and evaluates the model."""
 
-import logging
 from pathlib import Path
+from typing import Any, cast
 
 from transformers import set_seed
 
@@ -19,52 +19,58 @@ from modeling_msmaml.hub.provenance import command_line
 from .run_arguments import DataArguments, ModelArguments
 from .run_model import fit_front_ends, groups_to_whiten_by, make_model, make_processor, store_features
 
-logger = logging.getLogger("run_meta")
-
 
 def load_splits(data: DataArguments, split: str) -> list[FewShotSplit]:
-    """The named split of every data set, one modality each."""
+    """Returns the named split of every data set.
+
+    Raises:
+        ValueError: two data sets have the same modality.
+    """
     splits = [
-        load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir, **data.dataset_options.get(name, {}))
+        load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir, **data.options_of_data_set(name))
         for name in data.datasets
     ]
     modalities = [split.modality for split in splits]
     if len(set(modalities)) != len(modalities):
-        raise ValueError(f"datasets={data.datasets} have modalities {modalities}: give one data set for each modality")
+        raise ValueError(f"datasets={data.datasets} have the modalities {modalities}: give one data set per modality")
     return splits
+
+
+def episode_shape(args: MetaTrainingArguments, training: bool = False) -> dict[str, Any]:
+    """Returns n_way, k_shot and n_query of an episode; for training, train_n_way and so on where they are given."""
+    names = ("n_way", "k_shot", "n_query")
+    shape = {name: getattr(args, name) for name in names}
+    if training:
+        shape |= {name: value for name in names if (value := getattr(args, f"train_{name}")) is not None}
+    return shape
 
 
 def make_episodes(
     splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments, num_episodes: int, seed: int
 ) -> EpisodeDataset:
-    """Episodes for evaluation."""
+    """Returns episodes for evaluation."""
     return EpisodeDataset(
-        splits, args.n_way, args.k_shot, args.n_query, num_episodes, seed, source_disjoint=data.source_disjoint
+        splits, **episode_shape(args), num_episodes=num_episodes, seed=seed, source_disjoint=data.source_disjoint
     )
 
 
 def make_training_episodes(
     splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments
 ) -> EpisodeDataset:
-    """Exactly as many episodes as the meta-steps need."""
-    shape = (
-        getattr(args, name) if getattr(args, f"train_{name}") is None else getattr(args, f"train_{name}")
-        for name in ("n_way", "k_shot", "n_query")
-    )
-    number = args.max_steps * args.tasks_per_step
+    """Returns exactly as many episodes as the meta-steps need."""
     return EpisodeDataset(
         add_new_classes(splits, args.new_classes or []),
-        *shape,
-        number,
-        args.seed,
+        **episode_shape(args, training=True),
+        num_episodes=args.max_steps * args.tasks_per_step,
+        seed=args.seed,
         source_disjoint=data.source_disjoint,
-        augment=args.augment,
-        mix_classes=args.mix_classes or 0.0,
+        augment=args.augment or (),
+        mix_classes=cast("float | dict[str, float]", args.mix_classes or 0.0),  # a string has been parsed
     )
 
 
 def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str, EpisodeDataset]:
-    """The episodes of each split that this run needs."""
+    """Returns the episodes of each split that this run needs."""
     datasets = {}
     if args.do_train:
         datasets["train"] = make_training_episodes(load_splits(data, "train"), data, args)
@@ -78,34 +84,47 @@ def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str,
 
 
 def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> None:
-    """Refuses combinations of options of which one would be without effect."""
+    """Raises `ValueError` for options that ask for nothing, or of which one would have no effect."""
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ValueError("nothing to do: give --do_train, --do_eval or --do_predict")
     if arguments.auxiliary and args.mix_classes:
         raise ValueError(
-            f"mix_classes={args.mix_classes} makes classes that are none of the training classes among which auxiliary "
-            "classifies: leave one of the two out"
+            f"mix_classes={args.mix_classes} makes classes that are none of the training classes, among which "
+            "auxiliary classifies: leave out one of the two options"
         )
     if not args.do_train and arguments.model_name_or_path is None:
         raise ValueError("there is no model to evaluate: give --model_name_or_path, or --do_train to make one")
     if not args.do_train and args.resume_from_checkpoint is not None:
         raise ValueError(
-            f"resume_from_checkpoint={args.resume_from_checkpoint} goes on with a training, which do_train=False "
-            "leaves out: evaluate a checkpoint with --model_name_or_path"
+            f"resume_from_checkpoint={args.resume_from_checkpoint} continues a training run, but do_train=False: give "
+            "--do_train true, or --model_name_or_path to evaluate a checkpoint"
         )
 
 
 def run(
     arguments: ModelArguments, data: DataArguments, args: MetaTrainingArguments, argv: list[str]
 ) -> dict[str, float]:
-    """Everything that the options, which `argv` gave, ask for; returns what `all_results.json` holds."""
+    """Does what the options ask for.
+
+    Args:
+        arguments: options of the model.
+        data: options of the data.
+        args: options of training and evaluation.
+        argv: the command line that gave these options; the model card shows it.
+
+    Returns:
+        The content of `all_results.json`.
+
+    Raises:
+        ValueError: the options do not fit each other, the data or the checkpoint.
+    """
     check_what_to_do(arguments, args)
     datasets = make_datasets(data, args)
     set_seed(args.seed)
     splits = next(iter(datasets.values())).splits
     model = make_model(arguments, args, splits)
     if arguments.model_name_or_path is None:
-        groups_to_whiten_by(model.config, splits)  # fails, if it does, before features are computed
+        groups_to_whiten_by(model.config, splits)  # if this fails, it fails before features are computed
     if data.cache_features:
         datasets = store_features(datasets, model, data, args.device)
     splits = next(iter(datasets.values())).splits
@@ -135,10 +154,11 @@ def run(
     if args.do_eval:
         report.add("eval", trainer.evaluate())
     if args.do_predict:
-        report.add("test", trainer.predict(datasets["test"], metric_key_prefix="test").metrics)
+        report.add("test", trainer.predict(datasets["test"], metric_key_prefix="test").metrics or {})
     if trainer.is_world_process_zero():
-        plot_learning_curves(trainer.state.log_history, Path(args.output_dir) / "plots")
-        write_model_card(report.card(), Path(args.output_dir))
+        folder = Path(cast(str, args.output_dir))  # None has been replaced by the default
+        plot_learning_curves(trainer.state.log_history, folder / "plots")
+        write_model_card(report.card(), folder)
         print(report.table())
     if args.push_to_hub:
         trainer.push_to_hub()

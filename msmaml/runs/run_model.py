@@ -1,14 +1,13 @@
-"""The model of a run: a new one for its data, or a checkpoint that is checked against options and data."""
+"""The model of a run is a new one for its data, or a checkpoint that is checked against the options and the data."""
+
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
-from transformers.utils import cached_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file
 
-from data_builders.episodes.encoded import encode_episodes
-from data_builders.episodes.episode_dataset import EpisodeDataset
-from data_builders.episodes.task_augmentation import plain_rows
-from data_builders.storage.few_shot_split import FewShotSplit
+from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_rows
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
@@ -18,17 +17,31 @@ from modeling_msmaml.training.training_args import MetaTrainingArguments
 from .run_arguments import DataArguments, ModelArguments
 
 ROWS_TO_FIT_TO = 3_000
-# Options of a checkpoint's config that may be given anew: those of training alone, and those that change no result.
+# The options that may differ from those of a checkpoint: they concern training alone, or change no result.
 CHANGEABLE = (
     *("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"),
     *("task_chunk_size", "inner_loop_checkpointing"),
 )
+# Options of a modality, and the front ends with which they have an effect.
+READ_BY = {
+    "audio_patch_size": ("audio", ("raw",)),
+    "num_mels": ("audio", ("fitted",)),
+    "text_patch_size": ("text", ("raw", "fitted")),
+    "vocab_size": ("text", ("raw", "fitted")),
+    "word_vector_size": ("text", ("raw", "fitted")),
+    "train_word_vectors": ("text", ("raw", "fitted")),
+    "image_patch_size": ("image", ("raw",)),
+    "patch_dictionary_size": ("image", ("fitted",)),
+    "dictionary_patch_size": ("image", ("fitted",)),
+    "image_size": ("image", ("raw", "fitted", "pretrained")),
+    "image_channels": ("image", ("raw", "fitted", "pretrained")),
+}
 
 
 def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLProcessor | None:
-    """
-    What turns own files, texts and pictures into the inputs that the model was trained on: the checkpoint's, if it has
-    one. `None` if no modality has any.
+    """Returns the processor that turns a person's own files, texts and pictures into inputs of the model.
+
+    It is that of the checkpoint, if the checkpoint has one, and `None` if no modality has a preprocessor.
     """
     path = arguments.model_name_or_path
     if path is not None and has_processor(path):
@@ -38,14 +51,18 @@ def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSM
 
 
 def has_processor(path: str) -> bool:
-    """Whether a checkpoint was saved with its processor; those of the published layout were not."""
+    """Tells whether a checkpoint was saved with its processor; checkpoints of the published layout were not."""
     return cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
 def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
-    """A new model for these data, or the checkpoint, if it fits them."""
+    """Makes a new model for the data, or loads the checkpoint.
+
+    Raises:
+        ValueError: an option, or the checkpoint, does not fit the data.
+    """
     if arguments.model_name_or_path is not None:
-        return load_model(arguments, args, splits)
+        return load_model(arguments.model_name_or_path, arguments, args, splits)
     text = next((split for split in splits if split.modality == "text"), None)
     given = arguments.given()
     options = {
@@ -58,36 +75,58 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
     image = next((split for split in splits if split.modality == "image"), None)
     if image is not None:
-        options["image_size"] = image.row_shape[-1]
+        options["image_channels"], options["image_size"] = image.row_shape[0], image.row_shape[-1]
     if sorted(options["modalities"]) != sorted(split.modality for split in splits):
         raise ValueError(
-            f"modalities={options['modalities']} are not those of the data sets "
+            f"modalities={options['modalities']} are not the modalities of the data sets "
             f"{', '.join(f'{split.name} ({split.modality})' for split in splits)}: leave the option out"
         )
-    model = MSMAMLModel(MSMAMLConfig(**options))
+    config = MSMAMLConfig(**options)
+    check_effect(given, config)
+    model = MSMAMLModel(config)
     if text is not None and "text" in (arguments.embeddings or {}):
         check_tokenizer(text, arguments.embeddings["text"])
     elif text is not None:
         if text.word_vectors is None:
             raise ValueError(
-                f"data set {text.name!r} uses a checkpoint's vocabulary: give its model_name_or_path, or embeddings "
-                "with the encoder whose tokenizer it is"
+                f"data set {text.name!r} uses the vocabulary of a checkpoint: give that checkpoint as "
+                "model_name_or_path, or the encoder that the tokenizer belongs to in embeddings"
             )
         model.set_input_embeddings(torch.nn.Embedding.from_pretrained(torch.from_numpy(text.word_vectors)))
     for name, value in given.items():
         if name != "embeddings" and getattr(model.config, name) != value:
             raise ValueError(
                 f"{name}={value!r} does not fit the data, which have {name}={getattr(model.config, name)!r}: leave the "
-                "option out, or prepare the data so"
+                "option out, or prepare the data accordingly"
             )
     return model
 
 
+def check_effect(given: dict[str, Any], config: MSMAMLConfig) -> None:
+    """Raises `ValueError` for an option with a value of its own that changes nothing in this config."""
+    for name in (name for name, value in given.items() if value != getattr(MSMAMLConfig, name)):
+        modality, front_ends = READ_BY.get(name, (None, ()))
+        if modality is not None and modality not in config.modalities:
+            raise ValueError(f"{name}={given[name]!r} has no effect without {modality} data: leave the option out")
+        if modality is not None and config.front_ends_of(modality) not in front_ends:
+            raise ValueError(
+                f"{name}={given[name]!r} has no effect on {modality} with {config.front_ends_of(modality)} front ends, "
+                f"but with {' and '.join(front_ends)} ones: leave the option out"
+            )
+        if name in ("task_encoder_kernel_size", "task_encoder_hidden_size") and config.conditioning == "none":
+            raise ValueError(f"{name}={given[name]!r} has no effect with conditioning='none': leave the option out")
+
+
+def vocabulary(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, int]:
+    """The number of each token; without a tokenizer there are none."""
+    return {} if tokenizer is None else tokenizer.get_vocab()
+
+
 def check_tokenizer(split: FewShotSplit, encoder: dict) -> None:
-    """Raises ValueError unless the rows are token ids of the encoder's own tokenizer, as far as it has one."""
+    """Raises `ValueError` unless the rows are token ids of the encoder's own tokenizer, as far as it has one."""
     source = encoder.get("transformers")
-    if "special_tokens" not in encoder and AutoTokenizer.from_pretrained(source).get_vocab() != (
-        split.tokenizer.get_vocab()
+    if "special_tokens" not in encoder and vocabulary(AutoTokenizer.from_pretrained(source)) != (
+        vocabulary(split.tokenizer)
     ):
         raise ValueError(
             f"the rows of data set {split.name!r} are in another vocabulary than that of the encoder {source!r}: give "
@@ -99,26 +138,26 @@ def store_features(
     datasets: dict[str, EpisodeDataset], model: MSMAMLModel, data: DataArguments, device: torch.device
 ) -> dict[str, EpisodeDataset]:
     """The same episodes with what the model's pretrained encoders make of them, computed on `device`."""
-    for frontend in model.frontends.values():
-        frontend.to(device)
-    datasets = {name: encode_episodes(episodes, model.frontends, data.cache_dir) for name, episodes in datasets.items()}
-    for frontend in model.frontends.values():
-        frontend.to(model.task_network.convolutions[0].weight.device)
+    before, frontends = model.device, dict(model.frontends.items())
+    model.frontends.to(device)
+    datasets = {name: encode_episodes(episodes, frontends, data.cache_dir) for name, episodes in datasets.items()}
+    model.frontends.to(before)
     return datasets
 
 
 def rows_to_fit_to(split: FewShotSplit) -> np.ndarray:
-    """Numbers of at most `ROWS_TO_FIT_TO` rows, evenly from all of a training split as it was loaded."""
+    """Returns the numbers of at most `ROWS_TO_FIT_TO` rows, evenly spaced in a training split as it was loaded."""
     loaded = plain_rows(split)
     return np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)
 
 
 def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dict[str, torch.Tensor]:
-    """
-    A number for the source or the class of each row that is fitted to, as `descriptor_whitening` says.
+    """Returns the number of the source or class of each row that front ends are fitted to, by modality.
+
+    Modalities are left out whose `descriptor_whitening` is "total".
 
     Raises:
-        ValueError: each row is its own source.
+        ValueError: no two rows share their source or class.
     """
     groups = {}
     for split in splits:
@@ -137,14 +176,19 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
 
 
 def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
-    """To training splits."""
+    """Fits the front ends of a model to training splits."""
     rows = {split.modality: torch.from_numpy(split.rows(rows_to_fit_to(split))) for split in splits}
     model.fit_front_ends(rows, seed, groups_to_whiten_by(model.config, splits))
 
 
-def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
-    """A checkpoint, checked against the options and the data."""
-    path = arguments.model_name_or_path
+def load_model(
+    path: str, arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]
+) -> MSMAMLModel:
+    """Loads the checkpoint `path`.
+
+    Raises:
+        ValueError: the checkpoint does not fit the options or the data.
+    """
     model = MSMAMLModel.from_pretrained(path)
     for name, value in arguments.given().items():
         if name == "train_word_vectors":
@@ -165,21 +209,21 @@ def load_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
     for split in splits:
         if split.modality not in model.config.modalities:
             raise ValueError(f"the checkpoint {path} has modalities {model.config.modalities}, not {split.modality!r}")
-        if split.modality == "text" and has_processor(path):
-            trained = MSMAMLProcessor.from_pretrained(path).tokenizer.get_vocab()
-            if trained != split.tokenizer.get_vocab():
-                raise ValueError(
-                    f"the checkpoint {path} was trained with another vocabulary than that of data set {split.name!r} "
-                    f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training"
-                )
+        if split.modality != "text" or not has_processor(path):
+            continue
+        if vocabulary(MSMAMLProcessor.from_pretrained(path).tokenizer) != vocabulary(split.tokenizer):
+            raise ValueError(
+                f"the checkpoint {path} was trained with another vocabulary than that of data set {split.name!r} "
+                f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training"
+            )
     return model
 
 
 def check_auxiliary(path: str, asked: bool, config: MSMAMLConfig, splits: list[FewShotSplit]) -> None:
-    """Raises ValueError unless a checkpoint's training classes are those of the data, where they are to be trained."""
+    """Raises `ValueError` unless a checkpoint classifies among the training classes of the data if asked, else none."""
     here = {split.modality: len(split.class_names) for split in splits}
     existing = config.auxiliary_classes
-    if asked != bool(existing) or (asked and {m: existing.get(m) for m in here} != here):
+    if asked != bool(existing) or (existing and {m: existing.get(m) for m in here} != here):
         raise ValueError(
             f"auxiliary={asked} with training classes {here} does not fit the checkpoint {path}, which has "
             f"auxiliary_classes={existing}: train a new model, or give auxiliary as the checkpoint has it"
@@ -187,7 +231,7 @@ def check_auxiliary(path: str, asked: bool, config: MSMAMLConfig, splits: list[F
 
 
 def check_encoders(path: str, given: dict[str, dict], existing: dict[str, dict]) -> None:
-    """Raises ValueError unless a checkpoint's encoders are those of an option."""
+    """Raises `ValueError` unless a checkpoint's encoders are the given ones."""
     short = {
         modality: {key: value for key, value in spec.items() if key != "recorded"}
         for modality, spec in existing.items()

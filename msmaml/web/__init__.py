@@ -1,1 +1,1 @@
-"""The web page that adapts to a visitor's own examples."""
+"""A web page on which the model adapts to a visitor's own examples."""

@@ -1,4 +1,4 @@
-"""Tasks to try the page with: files and texts that are drawn from the classes of the synthetic data sets."""
+"""Example tasks, whose files and texts are drawn from the classes of the synthetic data sets."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from data_builders.data_sets.synthetic import CLASSES, FAMILIES, SAMPLING_RATE, TokenFamily
+from data_builders.data_sets.synthetic import CLASSES, FAMILIES, SAMPLING_RATE, ImageFamily, SoundFamily, TokenFamily
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 
 N_CLASSES, N_EXAMPLES, N_QUERIES = 3, 5, 2
@@ -19,15 +19,21 @@ _KINDS = {"audio": "sound", "text": "topic", "image": "pattern"}
 
 @dataclass(frozen=True)
 class ExampleTask:
-    """The names of the classes, the files or texts of the examples of each, and files or texts to classify."""
+    """A task that a visitor can load.
+
+    Attributes:
+        names: the names of the classes.
+        examples: the paths or texts of the examples of each class.
+        queries: the paths or texts to classify.
+    """
 
     names: list[str]
     examples: list[list[str]]
     queries: list[str]
 
 
-def synthetic_family(modality: str):
-    """The generator of the classes of `load_few_shot("synthetic:<modality>")`."""
+def synthetic_family(modality: str) -> SoundFamily | TokenFamily | ImageFamily:
+    """Returns the generator of the classes of `load_few_shot("synthetic:<modality>")`."""
     rng = np.random.default_rng([0, list(FAMILIES).index(modality), 0])
     return FAMILIES[modality](rng, sum(CLASSES.values()))
 
@@ -37,14 +43,14 @@ def draw_task(modality: str, folder: Path, model: MSMAMLModel, processor: MSMAML
     Draws a task of test classes; it is the same every time.
 
     Args:
-        modality: of the task.
-        folder: where the files of sounds and pictures are written.
-        model: whose word vectors tell which words of its vocabulary are alike.
-        processor: whose vocabulary the texts are written in.
+        modality: the modality of the task.
+        folder: the folder to which sounds and pictures are written.
+        model: the model whose word vectors tell which words of its vocabulary are alike.
+        processor: the processor in whose vocabulary the texts are written.
     """
     family, rng = synthetic_family(modality), np.random.default_rng(7)
     first = CLASSES["train"] + CLASSES["validation"]
-    words = words_for(family, model, processor) if modality == "text" else None
+    words = words_for(family, model, processor) if isinstance(family, TokenFamily) else []
     names = [f"{_KINDS[modality]} {letter}" for letter in "ABC"[:N_CLASSES]]
     examples, queries = [], []
     for number, name in enumerate(names):
@@ -72,13 +78,18 @@ def _write(row: np.ndarray, modality: str, path: Path) -> Path:
 def words_for(family: TokenFamily, model: MSMAMLModel, processor: MSMAMLProcessor) -> list[str]:
     """
     Returns a word for each token of the family: the token itself if the model knows it, otherwise a word of the
-    model's vocabulary. Topics and themes get words whose vectors are near to each other, the rest frequent words.
+    model's vocabulary. Topics and themes get words whose vectors are close to each other; the rest get frequent words.
+
+    Raises:
+        ValueError: the processor has no tokenizer.
     """
     tokenizer = processor.tokenizer
+    if tokenizer is None:
+        raise ValueError("the processor has no tokenizer, so no example texts can be drawn")
     if tokenizer.convert_tokens_to_ids(family.tokens[2]) != tokenizer.unk_token_id:
         return list(family.tokens)
-    known = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    usable = [i for i, word in enumerate(known) if word.isalpha()]  # by falling frequency
+    known = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    usable = [i for i, word in enumerate(known) if word.isalpha()]  # by decreasing frequency
     share = len(usable) // 4
     frequent, others = itertools.cycle(usable[:share]), usable[share:]
     vectors = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach().float()[others], dim=1)
@@ -89,7 +100,7 @@ def words_for(family: TokenFamily, model: MSMAMLModel, processor: MSMAMLProcesso
     for group, tokens in groups.items():
         if not group.startswith(("topic", "theme")) or (~used).sum() < len(tokens):
             chosen = [next(frequent) for _ in tokens]
-        else:  # the unused word that is least like those before it, and its nearest neighbours
+        else:  # the unused word that is least similar to the earlier ones, and its nearest neighbours
             centre = torch.where(used, torch.inf, vectors @ far_from).argmin()
             nearest = torch.where(used, -torch.inf, vectors @ vectors[centre]).topk(len(tokens)).indices
             used[nearest] = True

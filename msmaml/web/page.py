@@ -1,9 +1,9 @@
 """
-A web page that learns to tell a visitor's own sounds, texts or pictures apart from a few examples.
+Serve a web page on which the model learns to tell apart your own sounds, texts or pictures from a few examples.
 
-    python demo/app.py [--model FOLDER_OR_REPOSITORY] [--port 7860]
+    msmaml web [--model FOLDER_OR_REPOSITORY] [--port 7860]
 
-`demo/` makes it the program of a Hugging Face Space.
+`demo/` makes the page the program of a Hugging Face Space.
 """
 
 import argparse
@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which may call out
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which may connect to the network
 
 import gradio as gr
+from gradio.themes import Default
 
-from modeling_msmaml import FewShotClassifier
+from modeling_msmaml import FewShotClassifier, MSMAMLProcessor
 from modeling_msmaml.inputs.kinds import KINDS
 
 from . import page_html as html
@@ -28,14 +30,19 @@ from .page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, checked_inputs, 
 SECONDS_PER_STEP = 0.15  # between the points of the curve, so that a visitor sees it fall
 TITLE = "Five examples per class"
 INTRODUCTION = f"""# {TITLE}
-Give a few examples of each of your classes, press **Adapt**, and the model classifies what you give it next.
-{limits_in_words()} Files are decoded and nothing else; none is kept for longer than an hour.
+Give a few examples of each of your classes and press **Adapt**; the model then classifies your queries.
+{limits_in_words()} Your files are only decoded, and none is kept for more than about an hour.
 """
 
 
 @dataclass
 class Fitted:
-    """What a visitor's examples made of the model, and the same without the inner loop."""
+    """The classifiers that a visitor's examples give.
+
+    Attributes:
+        adapted: the classifier after all inner steps.
+        before: the classifier after none of them.
+    """
 
     adapted: FewShotClassifier
     before: FewShotClassifier
@@ -43,31 +50,36 @@ class Fitted:
 
 class Demo:
     """
-    What the page answers. It holds the model, and nothing that a visitor gave.
+    Computes the answers of the page. It holds the model, and nothing that a visitor gave.
 
     Args:
-        model: folder or repository of the model; by default the one that [`FewShotClassifier`] takes.
-        folder: where the files of the example tasks are written.
+        model: folder or repository of the model; by default the model that [`FewShotClassifier`] takes.
+        folder: the folder to which the files of the example tasks are written.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: the model has no processor for any of its modalities.
     """
 
     def __init__(self, model: str | None, folder: Path):
         self.base = FewShotClassifier.from_pretrained(model)
-        self.model, self.processor = self.base.base_model()
+        self.model, processor = self.base.base_model()
         own = [name for name in self.model.config.modalities if name in KINDS]
-        self.modalities = [name for name in own if getattr(self.processor, KINDS[name].part, None) is not None]
-        if not self.modalities:
+        self.modalities = [name for name in own if getattr(processor, KINDS[name].part, None) is not None]
+        if not (self.modalities and isinstance(processor, MSMAMLProcessor)):
             raise ValueError(f"{self.base.model} has no processor for sounds, texts or pictures")
+        self.processor = processor
         self.folder = folder
         self.tasks: dict[str, ExampleTask] = {}
 
     def example_task(self, modality: str) -> ExampleTask:
-        """The example task of a modality, which is drawn when it is first asked for."""
+        """Returns the example task of a modality, which is drawn on the first call."""
         if modality not in self.tasks:
             self.tasks[modality] = draw_task(modality, self.folder, self.model, self.processor)
         return self.tasks[modality]
 
     def preview(self, modality: str, files: list[str] | None, lines: str | None, what: str) -> str:
-        """The HTML of some inputs, or of the reason why they cannot be taken."""
+        """Returns the HTML of some inputs, or of the reason why they are refused."""
         try:
             inputs = checked_inputs(modality, files, lines, what)
             shown = [in_words(html.example, item, modality, self.processor, what=what) for item in inputs]
@@ -80,8 +92,8 @@ class Demo:
         Yields (message, curve, fitted classifiers) after each inner step; the last is `None` until all steps are done.
 
         Args:
-            modality: of all inputs.
-            count: number of classes that the visitor has chosen.
+            modality: the modality of all inputs.
+            count: the number of classes that the visitor has chosen.
             fields: name, files and lines of the first class, then of the second, and so on.
         """
         yield html.message("Adapting …"), "", None
@@ -91,7 +103,7 @@ class Demo:
         except (ValueError, OSError) as error:
             yield html.message(str(error), error=True), "", None
             return
-        losses = fitted.adapted.support_losses_
+        losses = fitted.adapted.support_losses_.tolist()
         for shown in range(1, len(losses) + 1):
             yield (
                 html.message(f"Step {shown - 1} of {len(losses) - 1} …"),
@@ -101,12 +113,12 @@ class Demo:
             time.sleep(SECONDS_PER_STEP)
         done = (
             f"Adapted to {len(labels)} examples of {len(fitted.adapted.classes_)} classes: their loss went from "
-            f"{losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} steps. Now give it something to classify."
+            f"{losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} steps. Now give the model something to classify."
         )
         yield html.message(done), html.losses(losses, len(losses) - 1), fitted
 
     def classify(self, fitted: Fitted | None, modality: str, files: list[str] | None, lines: str | None) -> str:
-        """The HTML of the class probabilities of all queries, or of the reason why they cannot be classified."""
+        """Returns the HTML of the class probabilities of all queries, or of the reason why there are none."""
         try:
             if fitted is None:
                 raise PageError("Press Adapt first: the model does not know your classes yet.")
@@ -115,9 +127,10 @@ class Demo:
                 raise PageError("Queries: give at least one.")
             shown = [in_words(html.example, item, modality, self.processor, what="Queries") for item in queries]
             adapted, before = fitted.adapted.predict_proba(queries), fitted.before.predict_proba(queries)
+            guesses = fitted.adapted.predict(queries).tolist()
         except (ValueError, OSError) as error:
             return html.message(str(error), error=True)
-        return html.probabilities(shown, fitted.adapted.classes_, adapted, before, fitted.adapted.predict(queries))
+        return html.probabilities(shown, fitted.adapted.classes_.tolist(), adapted, before, guesses)
 
     def _support(self, modality: str, count: int, fields: tuple) -> tuple[list[Path | str], list[str]]:
         names, files, lines = (fields[start::3][:count] for start in range(3))
@@ -127,7 +140,7 @@ class Demo:
             if not name:
                 raise PageError(f"Class {number + 1} has no name.")
             if names.index(name) != number:
-                raise PageError(f"Two classes are called {name}: give each a name of its own.")
+                raise PageError(f"Two classes are called {name}: give each class a different name.")
             own = checked_inputs(modality, files[number], lines[number], name)
             if not own:
                 raise PageError(f"Class {name} has no examples: give at least one, or choose fewer classes.")
@@ -144,7 +157,7 @@ class Demo:
 def build(demo: Demo) -> gr.Blocks:
     """Lays out the page and connects its fields and buttons with `demo`."""
     first = demo.modalities[0]
-    private = {"api_visibility": "private", "show_progress": "hidden"}
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(INTRODUCTION)
         fitted = gr.State(None)
@@ -204,7 +217,7 @@ def build(demo: Demo) -> gr.Blocks:
 
 
 def _field(modality: str, name: str) -> tuple[gr.File, gr.Textbox]:
-    """The fields for the inputs of one class, or for the queries: files, and for texts also a box."""
+    """Makes the fields for the inputs of one class, or for the queries: files, and for texts also a box."""
     files = gr.File(
         file_count="multiple", type="filepath", label=_file_label(modality), elem_id=f"{name}_files", height=120
     )
@@ -235,13 +248,16 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
 
     Args:
         argv: the command line; by default that of the process.
-        prog: how usage and errors call the command; by default its file.
+        prog: the name of the command in usage and error messages; by default that of its file.
     """
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", help="folder or Hub repository; by default $MSMAML_MODEL, or the one shipped")
-    parser.add_argument("--port", type=int, help="by default the first free one from 7860 on")
+    parser.add_argument(
+        "--model",
+        help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the model that comes with the code",
+    )
+    parser.add_argument("--port", type=int, help="port of the page; by default the first free one from 7860 on")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="msmaml_demo_") as folder:
         try:
@@ -257,5 +273,5 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
             max_file_size=f"{MAX_MEGABYTES}mb",
             allowed_paths=[folder],
             css=html.CSS,
-            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            theme=Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         )

@@ -1,4 +1,4 @@
-"""What the page shows, as HTML: examples, the loss curve, probabilities. Whatever a visitor wrote is escaped."""
+"""The HTML of what the page shows: examples, the loss curve, probabilities. Whatever a visitor wrote is escaped."""
 
 import base64
 import io
@@ -41,22 +41,22 @@ CSS = """
 
 
 def message(text: str, error: bool = False) -> str:
-    """A sentence for the visitor."""
+    """Shows a sentence to the visitor, as an error or as a notice."""
     kind, role = (" error", "alert") if error else ("", "status")
     return f'<div class="message{kind}" role="{role}">{escape(text)}</div>'
 
 
 def in_a_row(examples: Sequence[str]) -> str:
-    """Lays several examples (see [`example`]) out in a row."""
+    """Lays out several examples (see [`example`]) in a row."""
     return f'<div class="examples">{"".join(examples)}</div>'
 
 
 def example(item: Path | str, modality: str, processor: MSMAMLProcessor) -> str:
     """
-    Shows one input: a player with the spectrogram of what the model hears, a thumbnail, or the beginning of a text.
+    Shows one input as a player with the spectrogram of what the model hears, a thumbnail, or the beginning of a text.
 
     Raises:
-        ValueError, OSError: the input cannot be read.
+        ValueError, OSError: the input cannot be read, or the processor has no part for sounds.
     """
     name = f'<div class="name">{escape(item.name)}</div>' if isinstance(item, Path) else ""
     if modality == "audio":
@@ -70,11 +70,14 @@ def example(item: Path | str, modality: str, processor: MSMAMLProcessor) -> str:
     return f'<div class="example {modality}">{body}{name}</div>'
 
 
-def _sound(path: Path, processor: MSMAMLProcessor) -> str:
-    waveform, own_rate = decode_audio(path)  # whose errors name the file
-    rate = processor.feature_extractor.sampling_rate
-    samples = processor(audio=[waveform], sampling_rate=own_rate)["input_values"][0]
-    samples = samples[: max(1, round(waveform.shape[1] * rate / own_rate))]  # without the silence at the end
+def _sound(path: Path | str, processor: MSMAMLProcessor) -> str:
+    extractor = processor.feature_extractor
+    if extractor is None:
+        raise ValueError("the model has no processor for sounds")
+    waveform, own_rate = decode_audio(path)  # its errors name the file
+    rate = extractor.sampling_rate
+    samples = extractor([waveform], sampling_rate=own_rate)["input_values"][0]
+    samples = samples[: max(1, round(waveform.shape[1] * rate / own_rate))]  # without the zeros at the end
     wave = io.BytesIO()
     soundfile.write(wave, samples, rate, format="WAV", subtype="PCM_16")
     player = f'<audio controls src="{_data("audio/wav", wave.getvalue())}"></audio>'
@@ -82,7 +85,18 @@ def _sound(path: Path, processor: MSMAMLProcessor) -> str:
 
 
 def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width: int = 180) -> Image.Image:
-    """Draws loudness in dB against time (to the right) and frequency (upwards, to half the sampling rate)."""
+    """
+    Draws a spectrogram.
+
+    Args:
+        samples: (samples,) int16.
+        sampling_rate: sampling rate of the samples, Hz.
+        height, width: size of the picture, pixels.
+
+    Returns:
+        A picture of the level in dB, with 60 dB of range, against time (to the right) and frequency (upwards, to half
+        the sampling rate).
+    """
     size = 256
     hop = max(1, (len(samples) - size) // (width - 1))
     starts = np.clip(np.arange(width) * hop, 0, max(0, len(samples) - size))
@@ -95,7 +109,7 @@ def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width
     return Image.fromarray((matplotlib.colormaps["magma"](level)[..., :3] * 255).astype(np.uint8))
 
 
-def _picture(path: Path) -> str:
+def _picture(path: Path | str) -> str:
     with Image.open(path) as image:
         image = image.convert("RGB")
     if max(image.size) > THUMBNAIL:
@@ -115,11 +129,11 @@ def _data(kind: str, content: bytes) -> str:
 
 def losses(values: Sequence[float], steps: int) -> str:
     """
-    Draws the loss of the examples before each step so far, and after the last, as a curve.
+    Draws, as a curve, the loss of the examples before the first inner step and after each step so far.
 
     Args:
         values: losses in nats; there may be fewer than `steps` + 1.
-        steps: number of steps of the whole inner loop.
+        steps: the number of steps of the whole inner loop.
     """
     width, height, left, bottom = 420, 170, 44, 24
     top = max(values) * 1.1 or 1.0
@@ -139,7 +153,8 @@ def losses(values: Sequence[float], steps: int) -> str:
         f'stroke="currentColor" opacity=".4"/>'
         f'<text x="{left - 6}" y="{y[0]:.1f}" text-anchor="end">{values[0]:.2f}</text>'
         f'<text x="{left - 6}" y="{height - bottom + 4}" text-anchor="end">0</text>{ticks}'
-        f'<text x="{width / 2}" y="{height + 14}" text-anchor="middle">loss of your examples by inner step</text>'
+        f'<text x="{width / 2}" y="{height + 14}" text-anchor="middle">'
+        "loss of your examples after each inner step</text>"
         f'<polyline points="{points}" fill="none" stroke="#2563eb" stroke-width="2"/>{dots}</svg>'
     )
 
@@ -147,7 +162,16 @@ def losses(values: Sequence[float], steps: int) -> str:
 def probabilities(
     shown: Sequence[str], classes: Sequence[str], adapted: np.ndarray, before: np.ndarray, guesses: Sequence[str]
 ) -> str:
-    """One row per query: the query, its class, and the bars of the adapted model beside those before the adaptation."""
+    """
+    Draws a table with one row per query.
+
+    Args:
+        shown: the HTML of each query.
+        classes: the names of the classes.
+        adapted: (queries, classes) probabilities of the adapted model.
+        before: (queries, classes) probabilities of the model before adaptation.
+        guesses: the predicted class of each query.
+    """
     rows = [
         f'<tr class="query"><td>{query}</td><td class="guess"><b>{escape(str(guess))}</b></td>'
         f"<td>{_bars(classes, after)}</td><td>{_bars(classes, earlier)}</td></tr>"
@@ -155,7 +179,7 @@ def probabilities(
     ]
     return (
         '<table class="probabilities"><tr><th>query</th><th>prediction</th><th>adapted model</th>'
-        f"<th>before the adaptation</th></tr>{''.join(rows)}</table>"
+        f"<th>before adaptation</th></tr>{''.join(rows)}</table>"
     )
 
 

@@ -1,4 +1,4 @@
-"""How much the page accepts, and what it says about inputs that it does not accept."""
+"""The limits of what the page accepts, and the messages about inputs that it does not accept."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from modeling_msmaml.inputs.kinds import listed_suffixes, modality_of_file
 
 MAX_CLASSES = 6
-MAX_EXAMPLES = 20  # per class, and as queries
+MAX_EXAMPLES = 20  # per class, and at most as many queries
 MAX_MEGABYTES = 10  # per file
 MAX_SECONDS = 120  # per sound
 MAX_MEGAPIXELS = 25  # per picture
@@ -24,7 +24,7 @@ class PageError(ValueError):
 
 
 def limits_in_words() -> str:
-    """The sentence on the page that states these limits."""
+    """Returns the sentence on the page that states these limits."""
     return (
         f"At most {MAX_EXAMPLES} examples per class and {MAX_MEGABYTES} MB per file; sounds of up to {MAX_SECONDS} s, "
         f"pictures of up to {MAX_MEGAPIXELS} megapixels, texts of up to {MAX_CHARACTERS:,} characters."
@@ -33,16 +33,16 @@ def limits_in_words() -> str:
 
 def checked_inputs(modality: str, files: Sequence[str] | None, lines: str | None, what: str) -> list[Path | str]:
     """
-    The inputs that a field holds: uploaded files, and for texts also the lines of a box.
+    Returns the inputs of a field: its uploaded files, and for texts also the lines of its box.
 
     Args:
-        modality: of the inputs.
-        files: paths of the uploaded files.
-        lines: content of the box, one text per line.
-        what: the name of the field, for errors.
+        modality: the modality of the inputs.
+        files: the paths of the uploaded files.
+        lines: the content of the box, one text per line.
+        what: the name of the field, which errors begin with.
 
     Raises:
-        PageError: there are too many inputs, or one is too large, too long, or of another kind.
+        PageError: there are too many inputs, or one of them is too large, too long, or of another kind.
     """
     inputs: list[Path | str] = [Path(file) for file in files or ()]
     if modality == "text":

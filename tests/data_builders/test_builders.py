@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import pickle
-import sys
 import tarfile
 import warnings
 import zipfile
@@ -17,12 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_builders import EpisodeDataset, FewShotSplit, collate_episodes, load_few_shot, register_data_set
-from data_builders import load as load_module
+from data_builders import EpisodeDataset, collate_episodes, load_few_shot
 from data_builders.data_sets.brown import strip_tags
-from data_builders.data_sets.own_rows import OwnRows
 from data_builders.splits.protocols import read_protocols, select_rows
-from data_builders.storage.builder import row_code
 from data_builders.storage.text_rows import passages
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLProcessor
@@ -35,7 +31,7 @@ CATEGORIES = read_protocols("brown")["class_disjoint"]
 
 
 def esc50_files(suffix=".wav", listed_suffix=".wav", n_classes=50):
-    """Two 44.1 kHz stereo clips of 0.1 s a class, from two recordings."""
+    """Two 44.1 kHz stereo clips of 0.1 s per class, from two recordings."""
     splits = read_protocols("esc50")["class_disjoint"].values()
     names = [name for split in splits for name in split["classes"]][:n_classes]
     table, files = io.StringIO(), {}
@@ -605,47 +601,3 @@ def test_real_images_are_those_of_the_archive(data_dir, cache_dir):
         record = np.frombuffer(content[number * 3074 : (number + 1) * 3074], np.uint8)
         assert names[record[1]] == split.class_names[split.labels[row]]
         assert np.array_equal(split.rows([row])[0].reshape(-1), record[2:])
-
-
-# A data set from outside the package
-
-
-def test_a_data_set_of_ones_own(monkeypatch):
-    monkeypatch.setattr(load_module, "_DATA_SETS", dict(load_module._DATA_SETS))
-    asked = []
-
-    def load_notes(split, protocol, data_dir, cache_dir, octave=4):
-        asked.append((split, protocol, data_dir, octave))
-        return FewShotSplit.from_arrays(np.zeros((6, 8), np.int16), [0, 0, 1, 1, 2, 2], None, "audio", split)
-
-    register_data_set("notes", load_notes, options=("octave",), option_in_name="octave")
-    assert len(load_few_shot("notes:5", "test", data_dir="somewhere")) == 6
-    assert asked == [("test", "class_disjoint", "somewhere", "5")]
-    with pytest.raises(ValueError, match="option key does not exist for notes; its options: octave"):
-        load_few_shot("notes", key="c")
-    with pytest.raises(ValueError, match="sample_disjoint"):
-        load_few_shot("notes", protocol="sample_disjoint")
-    for name, options, message in (
-        ("notes", {}, "taken"),
-        ("esc50", {}, "taken"),
-        ("a:b", {}, "colon"),
-        ("more", {"option_in_name": "octave"}, "none of the options"),
-        ("more", {"protocols": ("open",)}, "open"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            register_data_set(name, load_notes, **options)
-
-
-def test_the_cache_key_holds_all_code_that_makes_rows():
-    names = {module.__name__.rpartition(".")[2] for module in row_code(sys.modules[OwnRows.__module__])}
-    assert names >= {
-        "own_rows",
-        "builder",
-        "text_rows",
-        "vocabulary",
-        "protocols",
-        "read_audio",
-        "read_image",
-        "read_text",
-    }
-    assert "model_card" not in names and "modeling_msmaml" not in names

@@ -44,7 +44,7 @@ def content(modality, number, suffix):
 
 
 def write_classes(root, modality, classes=CLASSES, files=4, first=0):
-    """Some files a class, of every suffix, the second of each class in a folder further down."""
+    """Some files per class, of every suffix, the second of each class in a folder further down."""
     suffixes = itertools.cycle(SUFFIXES[modality])
     for (c, name), number in itertools.product(enumerate(classes), range(files)):
         suffix = next(suffixes)

@@ -222,7 +222,7 @@ def test_own_text_goes_the_way_of_the_corpus(parts):
 
 
 def test_a_vocabulary_starts_with_padding():
-    with pytest.raises(ValueError, match="starts with"):
+    with pytest.raises(ValueError, match="start with"):
         word_level_tokenizer(["the", "cat"], 5)
     with pytest.raises(ValueError, match="twice"):
         word_level_tokenizer(["[PAD]", "[UNK]", "cat", "cat"], 5)

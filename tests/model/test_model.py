@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from modeling_msmaml import ModalityEmbedding, MSMAMLConfig, MSMAMLModel, register_modality
+from modeling_msmaml import ModalityEmbedding, MSMAMLConfig, MSMAMLModel, register_modality, register_task_encoder
+from modeling_msmaml.model import task_encoder
 
 from ..toys import N_QUERY, N_WAY, tiny_config, tiny_episodes, tiny_model
 
@@ -307,3 +308,40 @@ def test_bad_episodes_are_refused_by_name(break_it, message):
     break_it(episodes)
     with pytest.raises(ValueError, match=message):
         tiny_model()(episodes)
+
+
+# A task encoder from outside the package
+
+
+class MeanOfTokens(torch.nn.Module):
+    """Emits a linear function of the mean of the support sequences."""
+
+    embeddings = None
+
+    def __init__(self, config):
+        super().__init__()
+        self.maps = torch.nn.ModuleList(torch.nn.Linear(config.num_channels, size) for size in config.modulation_sizes)
+
+    def forward(self, support, labels, modality, n_way):
+        task = support.mean(dim=(1, 3))
+        return tuple(layer(task) for layer in self.maps)
+
+
+def test_a_task_encoder_of_ones_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(task_encoder, "_REGISTRY", dict(task_encoder._REGISTRY))
+    register_task_encoder("mean_of_tokens", MeanOfTokens)
+    model, episodes = tiny_model(torch.float32, task_encoder="mean_of_tokens", share_embeddings=True), tiny_episodes()
+    assert isinstance(model.task_encoder, MeanOfTokens)
+    output = model.train()(episodes)
+    output.loss.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.task_encoder.parameters())
+    model.save_pretrained(tmp_path)
+    loaded = MSMAMLModel.from_pretrained(tmp_path)
+    for modality, logits in model.eval()(episodes).logits.items():
+        assert torch.equal(loaded(episodes).logits[modality], logits)
+    with pytest.raises(ValueError, match="task_encoder='gru' is unknown; registered are conv1d, mean_of_tokens"):
+        MSMAMLModel(tiny_config(task_encoder="gru"))
+    with pytest.raises(ValueError, match="task_encoder='mean_of_tokens' has no effect with conditioning='none'"):
+        tiny_config(task_encoder="mean_of_tokens", conditioning="none")
+    with pytest.raises(TypeError, match="subclass of torch.nn.Module"):
+        register_task_encoder("none", object)

@@ -282,7 +282,7 @@ def test_every_option_of_the_config_is_on_the_command_line_and_in_yaml(name, tmp
 
 
 def test_two_data_sets_of_one_modality_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="one data set for each modality"):
+    with pytest.raises(ValueError, match="one data set per modality"):
         run_meta.main(
             ["configs/quickstart.yaml", *options(output_dir=tmp_path), "--datasets", "synthetic:text", "synthetic:text"]
         )
