@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from modeling_msmaml.inputs.fingerprints import text_hash
 from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
+from modeling_msmaml.inputs.notes import Notes
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
 from modeling_msmaml.model.options import at_least, checked
 
@@ -37,14 +38,15 @@ class Encoding:
     Attributes:
         preprocessor: the part of the processor that encodes inputs, which becomes `FewShotSplit.preprocessor`.
         row_shape: shape of one row.
-        encode: function from what `LabelledInputs.read` returns to an integer array (rows, *row_shape).
+        encode: function of what `LabelledInputs.read` returns, the name of the input and the notes about inputs; it
+            returns an integer array (rows, *row_shape).
         key: string for the key of the cache, which differs if the rows of an input may differ.
         fields: further attributes of the split.
     """
 
     preprocessor: Any
     row_shape: tuple[int, ...]
-    encode: Callable[[Any], np.ndarray]
+    encode: Callable[[Any, str, Notes], np.ndarray]
     key: str
     fields: dict[str, Any]
 
@@ -93,16 +95,17 @@ class OwnRows(FewShotBuilder):
         return datasets.DatasetInfo(features=row_features(self.modality, size, self.collection.class_names))
 
     def _generate_examples(self) -> Iterator[tuple[str, dict]]:
-        unreadable = []
+        unreadable, notes = [], Notes()
         for number, name in enumerate(self.collection.names):
             try:
-                rows = self.encoding.encode(self.collection.read(number))
+                rows = self.encoding.encode(self.collection.read(number), name, notes)
             except (ValueError, OSError) as error:
                 unreadable.append(f"{name} ({error})")
                 continue
             common = {"label": self.collection.labels[number], "source_id": self.collection.sources[number]}
             for position, row in enumerate(rows):
                 yield f"{number}/{position}", {self.modality: self.flat(row), **common}
+        notes.warn()
         if unreadable:
             report = (
                 f"{len(unreadable)} of {len(self.collection.names)} inputs of {self.collection.name} cannot be read"
@@ -148,7 +151,7 @@ def _audio(
     return Encoding(
         preprocessor=extractor,
         row_shape=(extractor.num_samples,),
-        encode=lambda sound: extractor(sound)["input_values"],
+        encode=lambda sound, name, notes: extractor.row(sound, name=name, notes=notes)[None],
         key=extractor.to_json_string(),
         fields={},
     )
@@ -159,7 +162,7 @@ def _image(training: LabelledInputs, cache_dir: str | os.PathLike | None, image_
     return Encoding(
         preprocessor=processor,
         row_shape=(3, image_size, image_size),
-        encode=lambda image: processor(image)["pixel_values"],
+        encode=lambda image, name, notes: processor.row(image, name)[None],
         key=processor.to_json_string(),
         fields={},
     )
@@ -194,7 +197,7 @@ def _text(
     return Encoding(
         preprocessor=words,
         row_shape=(length,),
-        encode=lambda text: text_rows.document_rows(words, text, unit, length),
+        encode=lambda text, name, notes: text_rows.document_rows(words, text, unit, length),
         key=text_hash(words.backend_tokenizer.to_str(), unit, str(length)),
         fields={"tokenizer": words, "word_vectors": vectors},
     )

@@ -1,6 +1,7 @@
 """Labels of any type: as Python values, as numbers 0, 1, ... of their classes, and in JSON."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +13,35 @@ from ..inputs.reading import as_list
 _JSON_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
 
 
-def labels_of(labels: Sequence[Hashable]) -> list[Hashable]:
+def labels_of(labels: Any) -> list[Hashable]:
     """
     Labels as Python values.
 
+    Args:
+        labels: a list, array, tensor or column of labels: strings, numbers, booleans, tuples, or other values that are
+            hashable and equal to what has the same value.
+
     Raises:
-        `ValueError`: a label is not hashable, or not equal to itself (NaN).
+        `ValueError`: a label is missing (`None`, NaN, NA, NaT), is an array of several values, is not hashable, or
+            compares by identity. The message has its position.
     """
-    labels = [label.item() if isinstance(label, np.generic) else label for label in as_list(labels, "labels")]
-    for number, label in enumerate(labels):
-        if not isinstance(label, Hashable):
-            raise ValueError(f"labels[{number}] is a {type(label).__name__}, which is not hashable: give one value")
-        if label != label:
-            raise ValueError(f"labels[{number}] is not a number (NaN): give every input a class")
-    return labels
+    return [_as_value(label, f"labels[{number}]") for number, label in enumerate(as_list(labels, "labels"))]
+
+
+def _as_value(label: Any, name: str) -> Hashable:
+    if isinstance(label, (np.generic, np.ndarray, Tensor)):
+        if label.shape != ():
+            raise ValueError(f"{name} is an array of shape {tuple(label.shape)}: give one value per input")
+        label = label.item()
+    if label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label):
+        raise ValueError(f"{name} is missing ({label}): give every input a class")
+    if not isinstance(label, Hashable):
+        raise ValueError(f"{name} is a {type(label).__name__}, which is not hashable: give one value")
+    if type(label).__eq__ is object.__eq__:
+        raise ValueError(
+            f"{name} is a {type(label).__name__}, which is equal to nothing but itself: give strings or numbers"
+        )
+    return label
 
 
 def sorted_classes(labels: list[Hashable]) -> list[Hashable]:

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from ..inputs.notes import listing
 from ..inputs.reading import as_list, infer_modality, read
 from ..model.losses import task_losses
 from ..model.modeling_msmaml import MSMAMLModel
@@ -27,10 +28,18 @@ from .saved_tasks import load_tasks, save_tasks
 
 CLASSIFIER_FILE = "few_shot_classifier.json"
 TASKS_FILE = "few_shot_classifier.safetensors"
-UNSURE = "unsure"
+UNSURE, UNREADABLE = "unsure", "unreadable"
 _FORMAT = 1
 # Arguments that are saved with an adapted classifier; the model and its processor are saved beside them.
-_SAVED_ARGUMENTS = ("modality", "sampling_rate", "num_inner_steps", "balance_classes", "reject_below", "batch_size")
+_SAVED_ARGUMENTS = (
+    "modality",
+    "sampling_rate",
+    "num_inner_steps",
+    "balance_classes",
+    "reject_below",
+    "skip_unreadable",
+    "batch_size",
+)
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -63,6 +72,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             largest, since in training all had the same number; otherwise each example counts once.
         reject_below: in [0, 1]; inputs whose most probable class has a lower probability are predicted as `"unsure"`.
             May be changed without fitting again.
+        skip_unreadable: whether inputs that cannot be read are passed over, with one warning that names them: `fit`
+            leaves them out, `predict` calls them `"unreadable"`, and their probabilities are NaN. Otherwise they are an
+            error.
         batch_size: inputs that are classified at once; no prediction depends on it.
         device: where the model runs, such as `"cpu"` or `"cuda"`.
 
@@ -83,6 +95,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         num_inner_steps: int | None = None,
         balance_classes: bool = True,
         reject_below: float | None = None,
+        skip_unreadable: bool = False,
         batch_size: int = 128,
         device: str = "cpu",
     ):
@@ -93,6 +106,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.num_inner_steps = num_inner_steps
         self.balance_classes = balance_classes
         self.reject_below = reject_below
+        self.skip_unreadable = skip_unreadable
         self.batch_size = batch_size
         self.device = device
 
@@ -197,9 +211,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             )
         model, processor = self.base_model()
         modality = self._modality_of(items, model, sampling_rate)
-        support = self._encode(items, modality, processor, sampling_rate)
-        if modality == "text" and processor is not None:
-            _warn_of_unknown_words(support, processor)
+        unreadable = {} if self.skip_unreadable else None
+        support = self._encode(items, modality, processor, sampling_rate, unreadable)
+        if unreadable:
+            labels = [label for number, label in enumerate(labels) if number not in unreadable]
+            if len(classes := sorted_classes(labels)) < 2:
+                raise ValueError(f"only examples of {classes[0]!r} can be read: {listing(list(unreadable.values()))}")
+            warn_of_unreadable(unreadable, len(items))
         number = {label: i for i, label in enumerate(classes)}
         support_labels = torch.tensor([number[label] for label in labels])
         if self.balance_classes:
@@ -223,8 +241,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "adapted_")
         self._check_arguments()
-        encoded = self.encode(as_list(inputs), sampling_rate)
-        return self.logits(encoded).double().softmax(dim=-1).cpu().numpy()
+        items, unreadable = as_list(inputs), {} if self.skip_unreadable else None
+        encoded = self._encode(items, self.modality_, self._processor, sampling_rate, unreadable)
+        probabilities = self.logits(encoded).double().softmax(dim=-1).cpu().numpy()
+        if not unreadable:
+            return probabilities
+        warn_of_unreadable(unreadable, len(items))
+        everything = np.full((len(items), probabilities.shape[1]), np.nan)
+        everything[[number for number in range(len(items)) if number not in unreadable]] = probabilities
+        return everything
 
     def predict(self, inputs: Any, sampling_rate: int | None = None) -> Shaped[np.ndarray, " inputs"]:
         """
@@ -234,12 +259,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             As [`FewShotClassifier.predict_proba`].
         """
         probabilities = self.predict_proba(inputs, sampling_rate)
-        predicted = self.classes_[probabilities.argmax(axis=1)]
-        if self.reject_below is None:
+        unread = np.isnan(probabilities).any(axis=1)
+        predicted = self.classes_[np.where(unread[:, None], 0.0, probabilities).argmax(axis=1)]
+        if self.reject_below is None and not unread.any():
             return predicted
         if self.classes_.dtype.kind != "U":
             predicted = predicted.astype(object)
-        return np.where(probabilities.max(axis=1) < self.reject_below, UNSURE, predicted)
+        below = 0.0 if self.reject_below is None else self.reject_below
+        predicted = np.where(probabilities.max(axis=1) < below, UNSURE, predicted)
+        return np.where(unread, UNREADABLE, predicted)
 
     def score(
         self,
@@ -302,22 +330,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self.modality
 
     def _encode(
-        self, items: Sequence[Any], modality: str, processor: ProcessorMixin | None, sampling_rate: int | None
+        self,
+        items: Sequence[Any],
+        modality: str,
+        processor: ProcessorMixin | None,
+        sampling_rate: int | None,
+        unreadable: dict[int, str] | None = None,
     ) -> Shaped[Tensor, "inputs ..."]:
-        return read(items, modality, processor, sampling_rate or self.sampling_rate).to(self.device)
+        rate = sampling_rate or self.sampling_rate
+        return read(items, modality, processor, rate, unreadable=unreadable).to(self.device)
 
 
-def _warn_of_unknown_words(encoded: Shaped[Tensor, "texts tokens"], processor: ProcessorMixin) -> None:
-    """Words that the vocabulary lacks all look the same to the model."""
-    words = encoded[encoded != 0]
-    share = (words == processor.tokenizer.unk_token_id).double().mean().item() if words.numel() else 1.0
-    if share > 0.5:
-        warnings.warn(
-            f"the model's vocabulary lacks {share:.0%} of the words of these texts, which it cannot tell apart: train "
-            "a model on texts of this kind",
-            UserWarning,
-            stacklevel=3,
-        )
+def warn_of_unreadable(unreadable: dict[int, str], number: int) -> None:
+    """Says in one warning which of `number` inputs were passed over, and why."""
+    why = listing(list(unreadable.values()), joined="; ")
+    warnings.warn(f"{len(unreadable)} of {number} inputs cannot be read: {why}", UserWarning, stacklevel=3)
 
 
-__all__ = ["CLASSIFIER_FILE", "TASKS_FILE", "UNSURE", "FewShotClassifier"]
+__all__ = ["CLASSIFIER_FILE", "TASKS_FILE", "UNREADABLE", "UNSURE", "FewShotClassifier"]

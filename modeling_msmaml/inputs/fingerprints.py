@@ -12,7 +12,7 @@ def files_fingerprint(paths: Iterable[Path]) -> str:
     """
     lines = []
     for path in sorted(paths):
-        stat = path.stat()
+        stat = path.stat() if path.exists() else path.lstat()  # a link to nothing
         lines.append(f"{path}\t{stat.st_size}\t{stat.st_mtime_ns}")
     return text_hash("\n".join(lines))
 

@@ -6,19 +6,31 @@ Lists files: those of a folder with one sub-folder per class, or with a `metadat
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .fingerprints import files_fingerprint, text_hash
 from .kinds import KINDS, listed_suffixes, modality_of_file
-from .labelled_inputs import SPLITS, LabelledInputs, few
+from .labelled_inputs import LabelledInputs, few
+from .read_text import read_text
 
 _METADATA = "metadata.csv"
+# What archivers and systems leave in folders, besides hidden files.
+IGNORED = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
+# Names of splits, in any case, as `datasets` knows them.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
 class _File(NamedTuple):
@@ -34,9 +46,25 @@ class _File(NamedTuple):
 
 
 def names_below(folder: Path) -> list[str]:
-    """Returns the names of all files at any depth of a folder, relative to it and sorted, without hidden ones."""
-    relative = (Path(place, file).relative_to(folder) for place, _, files in os.walk(folder) for file in files)
-    return [path.as_posix() for path in sorted(relative) if not any(part[0] == "." for part in path.parts)]
+    """
+    Returns the names of all files at any depth of a folder, relative to it and sorted.
+
+    Links are followed, each folder once, and a link to nothing counts as a file, which cannot be read. Hidden files and
+    those that systems leave behind (`IGNORED`) are left out.
+    """
+    found, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _is_ignored(name)]
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()  # a loop, or a second link to the same folder
+            continue
+        seen.add(real)
+        found += [Path(place, name).relative_to(folder) for name in files if not _is_ignored(name)]
+    return [path.as_posix() for path in sorted(found)]
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name in IGNORED
 
 
 def files_in(folder: Path, modality: str | None = None) -> list[Path]:
@@ -72,8 +100,7 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
     listed = (root / _METADATA).is_file()
     files = _listed_files(root) if listed else [_File(name) for name in names_below(root)]
     modality = _one_modality(files, modality, root)
-    tops = {PurePosixPath(file.name).parts[0] for file in files if "/" in file.name}
-    depth = 1 if tops and tops <= set(SPLITS) else 0
+    depth = _depth_of_classes(files, root)
     chosen, left_out = [], []
     for file in files:
         label = file.label if file.label is not None else _sub_folder(file.name, depth)
@@ -96,7 +123,7 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
         names=[str(path) for path in paths],
         labels=[file.label for file in chosen],
         sources=[file.source for file in chosen],
-        splits=[PurePosixPath(file.name).parts[0] for file in chosen] if depth else None,
+        splits=[_SPLIT_OF_NAME[PurePosixPath(file.name).parts[0].lower()] for file in chosen] if depth else None,
         read=partial(_read, paths, modality),
         fingerprint=text_hash(files_fingerprint(paths), *("\t".join(file) for file in chosen)),
     )
@@ -104,7 +131,31 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
 
 def _read(paths: list[Path], modality: str, number: int) -> Path | str:
     """Returns the path of a file, for the processor to read, or the content of a text file."""
-    return paths[number].read_text(encoding="utf-8-sig") if modality == "text" else paths[number]
+    return read_text(paths[number]) if modality == "text" else paths[number]
+
+
+def _depth_of_classes(files: list[_File], root: Path) -> int:
+    """
+    Returns at which level of sub-folders the classes are: 1 if those at the first level are splits, else 0.
+
+    Raises:
+        ValueError: a sub-folder is called like a split of another name, such as `train_2`, and holds folders alone.
+    """
+    levels: dict[str, list[int]] = {}
+    for file in files:
+        parts = PurePosixPath(file.name).parts
+        if len(parts) > 1:
+            levels.setdefault(parts[0], []).append(len(parts))
+    if levels and all(name.lower() in _SPLIT_OF_NAME for name in levels):
+        return 1
+    alike = [name for name in levels if set(re.split(r"[^a-z]+", name.lower())) & _SPLIT_OF_NAME.keys()]
+    if levels and len(alike) > len(levels) / 2 and all(min(depths) > 2 for depths in levels.values()):
+        known = "; ".join(f"{split}: {', '.join(names)}" for split, names in SPLIT_NAMES.items())
+        raise ValueError(
+            f"{root} has the sub-folders {few(levels)}, of which {few(alike)} look like splits: rename them to names of "
+            f"splits ({known}), or let the classes be the sub-folders"
+        )
+    return 0
 
 
 def _sub_folder(name: str, depth: int) -> str | None:
@@ -114,26 +165,69 @@ def _sub_folder(name: str, depth: int) -> str | None:
 
 
 def _listed_files(root: Path) -> list[_File]:
-    """Returns the files of `metadata.csv`, in its order."""
+    """Returns the files of `metadata.csv`, in its order, with blanks around its values stripped."""
     path = root / _METADATA
-    with path.open(newline="", encoding="utf-8-sig") as table:
-        reader = csv.DictReader(table)
-        unknown = set(reader.fieldnames or ()) - {"file_name", "label", "source"}
-        if "file_name" not in (reader.fieldnames or ()) or unknown:
+    files: list[_File] = []
+    lines: dict[str, int] = {}
+    for line, row in _table(path):
+        name = os.path.normpath(row["file_name"])
+        if not row["file_name"] or os.path.isabs(name) or name.split(os.sep)[0] == "..":
             raise ValueError(
-                f"{path} has the columns {reader.fieldnames}; it needs file_name, and may have label and source"
+                f"{path}, line {line}: file_name={row['file_name']!r} is no file in the folder; file_name is relative "
+                f"to {root}"
             )
-        files = [_File(row["file_name"], row.get("label") or None, row.get("source") or None) for row in reader]
-    wrong = [file.name for file in files if PurePosixPath(file.name).is_absolute() or ".." in Path(file.name).parts]
-    if wrong:
-        raise ValueError(f"{path} names files outside its folder: {few(wrong)}; file_name is relative to {root}")
-    twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
-    if twice or not files:
-        raise ValueError(f"{path} lists {len(files)} files, some of them twice: {few(twice)}; list each file once")
+        if name in lines:
+            raise ValueError(f"{path}, line {line}: {name} is listed twice, first in line {lines[name]}: list it once")
+        lines[name] = line
+        files.append(_File(Path(name).as_posix(), row.get("label") or None, row.get("source") or None))
+    if not files:
+        raise ValueError(f"{path} lists no files")
     absent = [file.name for file in files if not (root / file.name).is_file()]
     if absent:
-        raise FileNotFoundError(f"{path} lists files that do not exist: {few(absent)}; correct or remove these lines")
+        raise FileNotFoundError(
+            f"{path}, line {lines[os.path.normpath(absent[0])]}: these files do not exist: {few(absent)}; correct or "
+            "remove their lines"
+        )
     return files
+
+
+def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields the line number and the values of each row of a `metadata.csv`; what is not a table of its kind raises."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line}: it is not UTF-8; save it in this encoding") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    columns: list[str] = []
+    try:
+        for row in reader:
+            line, values = reader.line_num, [value.strip() for value in row]
+            if not any(values):
+                continue
+            if any("\n" in value or "\r" in value for value in values):
+                raise ValueError(f"{path}, line {line}: a value spans several lines; close its quotes")
+            if not columns:
+                columns = values
+                _check_columns(columns, f"{path}, line {line}")
+                continue
+            if len(values) != len(columns):
+                raise ValueError(
+                    f"{path}, line {line}: there are {len(values)} values for the {len(columns)} columns "
+                    f"{', '.join(columns)}; put quotes around a value with a comma"
+                )
+            yield line, dict(zip(columns, values, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; close all quotes") from error
+
+
+def _check_columns(columns: list[str], where: str) -> None:
+    unknown = set(columns) - {"file_name", "label", "source"}
+    if "file_name" not in columns or unknown or len(set(columns)) < len(columns):
+        raise ValueError(
+            f"{where}: the columns are {columns}; it needs file_name, and may have label and source, each once"
+        )
 
 
 def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -10,6 +11,8 @@ import datasets
 
 from .fingerprints import text_hash
 from .labelled_inputs import SPLITS, LabelledInputs
+from .notes import listing
+from .read_text import read_text
 
 
 def labelled_tables(
@@ -51,7 +54,8 @@ def labelled_tables(
         inputs += [(undecoded, row) for row in range(len(data))]
         labels += own_labels
         splits += [split] * len(data)
-        sources += map(str, data[source_column][:]) if source_column else [f"{split}/{row}" for row in range(len(data))]
+        own_sources = data[source_column][:] if source_column else [None] * len(data)
+        sources += [f"{split}/{row}" if source is None else str(source) for row, source in enumerate(own_sources)]
     fingerprints = [f"{split}={data._fingerprint}" for split, data in loaded.items()]
     return LabelledInputs(
         name=name,
@@ -101,13 +105,22 @@ def _undecoded(data: datasets.Dataset, column: str) -> datasets.Dataset:
 def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
     """Returns the name of the class of every row."""
     feature, values = data.features[column], data[column][:]
-    if getattr(feature, "dtype", None) not in ("string", "large_string", "int64", "int32", "int16", "int8", "bool"):
+    dtype = str(getattr(feature, "dtype", None))
+    if dtype not in ("string", "large_string", "bool") and not re.fullmatch(r"u?int\d+", dtype):
         raise ValueError(f"label_column={column!r} of {where} is {feature}; a class label, string or integer is needed")
     is_class = isinstance(feature, datasets.ClassLabel)
-    without = sum(value is None or (is_class and value < 0) for value in values)
-    if without:
-        raise ValueError(f"{without} rows of {where} have no label in column {column!r}: remove them from the data set")
-    return [feature.int2str(value) if is_class else str(value) for value in values]
+    names = [
+        None if value is None else feature.int2str(value) if is_class and value >= 0 else value for value in values
+    ]
+    labels = [
+        "" if name is None or (is_class and value < 0) else str(name).strip() for name, value in zip(names, values)
+    ]
+    if without := [f"row {row}" for row, label in enumerate(labels) if not label]:
+        raise ValueError(
+            f"{len(without)} rows of {where} have no label in column {column!r} ({listing(without)}): remove them from "
+            "the data set"
+        )
+    return labels
 
 
 def _read(inputs: list[tuple[datasets.Dataset, int]], column: str, modality: str, number: int) -> str | bytes:
@@ -117,5 +130,5 @@ def _read(inputs: list[tuple[datasets.Dataset, int]], column: str, modality: str
     if value is None:
         raise ValueError("it is empty")
     if modality == "text":
-        return value
+        return read_text(value)
     return value["bytes"] if value["bytes"] is not None else value["path"]

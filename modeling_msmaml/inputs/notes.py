@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Sequence
 
 
-def few(names: Sequence[str], shown: int = 5) -> str:
+def listing(names: Sequence[str], shown: int = 5, joined: str = ", ") -> str:
     """The first few of several names, and how many there are."""
-    listed = ", ".join(map(str, names[:shown]))
-    return listed if len(names) <= shown else f"{listed}, ... ({len(names)} in all)"
+    listed = joined.join(map(str, names[:shown]))
+    return listed if len(names) <= shown else f"{listed}{joined}... ({len(names)} in all)"
 
 
 class UnreadableInput(ValueError):
@@ -35,5 +35,5 @@ class Notes:
     def warn(self, stacklevel: int = 3) -> None:
         """Gives the warnings, and forgets them."""
         for what, names in self._names.items():
-            warnings.warn(f"{what}: {few(names)}", UserWarning, stacklevel=stacklevel)
+            warnings.warn(f"{what}: {listing(names)}", UserWarning, stacklevel=stacklevel)
         self._names.clear()

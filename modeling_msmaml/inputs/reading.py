@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from .kinds import KINDS, OTHER_MEDIA, as_array, listed_suffixes, modality_of_file
-from .notes import Notes, UnreadableInput, few
+from .notes import Notes, UnreadableInput, listing
 from .read_audio import is_sound
 from .read_image import is_picture
 from .read_text import encode_texts, read_text
@@ -62,7 +62,7 @@ def _only_column(inputs: Any, name: str) -> Any:
         return inputs
     columns = list(columns)
     if len(columns) != 1:
-        raise ValueError(f"{name} is a table with the columns {few(columns)}: give one column")
+        raise ValueError(f"{name} is a table with the columns {listing(columns)}: give one column")
     return inputs[columns[0]]
 
 
@@ -240,14 +240,14 @@ def _stacked(rows: list[np.ndarray], name: str) -> Shaped[np.ndarray, "inputs ..
     shapes = {row.shape for row in rows}
     if len(shapes) > 1:
         raise ValueError(
-            f"{name} have several shapes, {few([str(shape) for shape in shapes])}: give arrays of one shape"
+            f"{name} have several shapes, {listing([str(shape) for shape in shapes])}: give arrays of one shape"
         )
     stacked = np.stack(rows)
     if stacked.dtype == object:
         raise ValueError(f"{name} are arrays of objects: give arrays of numbers")
     if np.issubdtype(stacked.dtype, np.floating) and not np.isfinite(stacked).all():
         bad = [f"{name}[{number}]" for number, row in enumerate(rows) if not np.isfinite(row).all()]
-        raise ValueError(f"values that are not finite in {few(bad)}")
+        raise ValueError(f"values that are not finite in {listing(bad)}")
     return stacked
 
 
