@@ -152,8 +152,8 @@ def _depth_of_classes(files: list[_File], root: Path) -> int:
     if levels and len(alike) > len(levels) / 2 and all(min(depths) > 2 for depths in levels.values()):
         known = "; ".join(f"{split}: {', '.join(names)}" for split, names in SPLIT_NAMES.items())
         raise ValueError(
-            f"{root} has the sub-folders {few(levels)}, of which {few(alike)} look like splits: rename them to names of "
-            f"splits ({known}), or let the classes be the sub-folders"
+            f"{root} has the sub-folders {few(levels)}, of which {few(alike)} look like splits: rename them to names "
+            f"of splits ({known}), or let the classes be the sub-folders"
         )
     return 0
 

@@ -109,12 +109,10 @@ def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
     if dtype not in ("string", "large_string", "bool") and not re.fullmatch(r"u?int\d+", dtype):
         raise ValueError(f"label_column={column!r} of {where} is {feature}; a class label, string or integer is needed")
     is_class = isinstance(feature, datasets.ClassLabel)
-    names = [
-        None if value is None else feature.int2str(value) if is_class and value >= 0 else value for value in values
-    ]
-    labels = [
-        "" if name is None or (is_class and value < 0) else str(name).strip() for name, value in zip(names, values)
-    ]
+    labels = []
+    for value in values:
+        missing = value is None or (is_class and value < 0)
+        labels.append("" if missing else str(feature.int2str(value) if is_class else value).strip())
     if without := [f"row {row}" for row, label in enumerate(labels) if not label]:
         raise ValueError(
             f"{len(without)} rows of {where} have no label in column {column!r} ({listing(without)}): remove them from "

@@ -181,8 +181,8 @@ def encode_waveform(
         raise UnreadableInput("the waveform has values that are not finite")
     if (largest := np.abs(waveform).max()) > _LARGEST_FLOAT:
         raise UnreadableInput(
-            f"the waveform reaches {largest:g}, but floats are in [-1, 1]: divide it by the largest value of its scale, "
-            "such as 32768 for 16 bits, or give it as int16"
+            f"the waveform reaches {largest:g}, but floats are in [-1, 1]: divide it by the largest value of its "
+            "scale, such as 32768 for 16 bits, or give it as int16"
         )
     needed = math.ceil((num_samples / target_rate + 0.1) * _checked_rate(sampling_rate))
     waveform = np.ascontiguousarray(waveform[..., :needed], dtype=np.float32)

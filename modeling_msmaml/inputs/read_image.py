@@ -119,8 +119,8 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
     if np.issubdtype(pixels.dtype, np.floating):
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise UnreadableInput(
-                f"float pixels are in [0, 1]; these are in [{pixels.min()}, {pixels.max()}]: divide them by the largest "
-                "value of their scale, such as 255"
+                f"float pixels are in [0, 1]; these are in [{pixels.min()}, {pixels.max()}]: divide them by the "
+                "largest value of their scale, such as 255"
             )
         pixels = np.round(pixels * 255).astype(np.uint8)
     elif pixels.dtype == np.bool_:
