@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> str:
             ) from None
         if arguments.modality not in (None, classifier.modality_):
             raise ValueError(
-                f"--modality {arguments.modality}: this classifier is one of {classifier.modality_}; leave the option out"
+                f"--modality {arguments.modality}: this classifier is one of {classifier.modality_}; leave the option "
+                "out"
             )
     if arguments.save is not None:
         classifier.save_pretrained(arguments.save)

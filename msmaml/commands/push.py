@@ -2,8 +2,8 @@
 
     msmaml push outputs/quickstart USER/NAME [--private]
 
-The folder is the output_dir of `msmaml train`, or one to which `save_pretrained` wrote. Checkpoints of training are left
-out. The token is that of `hf auth login`, or of the environment variable HF_TOKEN.
+The folder is the output_dir of `msmaml train`, or one to which `save_pretrained` wrote. Checkpoints of training are
+left out. The token is that of `hf auth login`, or of the environment variable HF_TOKEN.
 """
 
 import argparse
