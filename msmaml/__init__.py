@@ -1,7 +1,7 @@
 """MS-MAML: one few-shot learner for audio, text and images.
 
-The public names of `modeling_msmaml` and `data_builders`, each of which is imported when it is asked for, so that
-`import msmaml` takes no time.
+This package offers the public names of `modeling_msmaml` and `data_builders`. The two are imported when a name is first
+used, so that `import msmaml` takes no time.
 """
 
 import importlib

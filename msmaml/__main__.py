@@ -1,4 +1,4 @@
-"""The command `msmaml`: it finds the sub-command, and imports that alone."""
+"""The command `msmaml` finds the sub-command and imports nothing else."""
 
 import ast
 import difflib
@@ -12,13 +12,13 @@ COMMANDS = Path(__file__).with_name("commands")
 
 
 def commands() -> dict[str, str]:
-    """The name of each sub-command, which is a file in `commands/`, and the first line of its docstring."""
+    """Returns the name of each sub-command, which is a file in `commands/`, and the first line of its docstring."""
     files = sorted(file for file in COMMANDS.glob("*.py") if file.stem != "__init__")
     return {file.stem: (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0] for file in files}
 
 
 def usage() -> str:
-    """What `msmaml --help` prints."""
+    """Returns what `msmaml --help` prints."""
     lines = [f"  {name:<10} {does}" for name, does in commands().items()]
     return "\n".join(
         [
@@ -29,13 +29,13 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "`msmaml COMMAND --help` explains a command, `msmaml --version` prints the version.",
+            "`msmaml COMMAND --help` explains a command, and `msmaml --version` prints the version.",
         ]
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a sub-command; returns its exit status, 2 where there is none of this name."""
+    """Runs a sub-command and returns its exit status, which is 2 if there is no such command."""
     argv = sys.argv[1:] if argv is None else argv
     name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if name in ("-h", "--help"):

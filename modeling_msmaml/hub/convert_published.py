@@ -147,10 +147,19 @@ def describe(
     )
 
 
-def main(argv: list[str] | None = None) -> list[Path]:
-    """The command line; returns the folders that were written."""
+def main(argv: list[str] | None = None, prog: str = "python -m modeling_msmaml.hub.convert_published") -> list[Path]:
+    """
+    Runs the command line.
+
+    Args:
+        argv: the arguments; by default those of the process.
+        prog: the name of the command in usage and error messages.
+
+    Returns:
+        The folders that were written.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m modeling_msmaml.hub.convert_published",
+        prog=prog,
         description="Published checkpoints -> folders that from_pretrained of transformers reads.",
     )
     parser.add_argument("source", metavar="REPO_OR_DIR", help="repository or folder of the published layout")

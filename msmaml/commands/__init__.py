@@ -1,1 +1,1 @@
-"""One file for each sub-command of `msmaml`."""
+"""The sub-commands of `msmaml`, one per file."""

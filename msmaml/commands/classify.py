@@ -1,10 +1,10 @@
 """
-Classify files after a few labelled examples, given as one sub-folder per class.
+Classify files from a few labelled examples, which are given as one sub-folder per class.
 
     msmaml classify --support birds/ --query unknown/*.wav [--json]
 
-Sounds, texts (.txt) or pictures; a folder as a query stands for all its files. --save keeps the adapted classifier,
-which later needs no --support: msmaml classify --model SAVED --query FILES
+The files are sounds, texts (.txt) or pictures; a folder as a query stands for all its files. --save keeps the adapted
+classifier, which then needs no --support: msmaml classify --model SAVED --query FILES
 """
 
 import argparse
@@ -22,7 +22,7 @@ from modeling_msmaml.inputs.labelled_files import query_files, support_set
 
 
 def table(files: list[Path], predicted: list[str], probabilities: list[dict[str, float]]) -> str:
-    """One line per file: its class, and all probabilities."""
+    """Returns a table with one row per file: its class, and the probability of every class."""
     rows = [["file", "class", *probabilities[0]]]
     rows += [
         [str(file), guess, *(f"{value:.3f}" for value in row.values())]
@@ -37,18 +37,28 @@ def table(files: list[Path], predicted: list[str], probabilities: list[dict[str,
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parses the command line, by default that of the process."""
     parser = argparse.ArgumentParser(
         prog="msmaml classify",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", help="folder or Hub repository; by default $MSMAML_MODEL, or the one shipped")
+    parser.add_argument(
+        "--model",
+        help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the model that comes with the code",
+    )
     parser.add_argument("--support", type=Path, help="folder with one sub-folder of examples per class")
     parser.add_argument("--query", nargs="+", default=[], help="files to classify, or folders of them")
-    parser.add_argument("--modality", choices=tuple(KINDS), help="among files of several kinds")
-    parser.add_argument("--reject_below", type=float, help="probability in [0, 1] below which a file is 'unsure'")
-    parser.add_argument("--save", type=Path, help="folder for the adapted classifier")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
+    parser.add_argument(
+        "--modality", choices=tuple(KINDS), help="modality to take where the folders hold files of several kinds"
+    )
+    parser.add_argument(
+        "--reject_below", type=float, help="probability in [0, 1]; a file is 'unsure' if no class reaches it"
+    )
+    parser.add_argument("--save", type=Path, help="folder in which to save the adapted classifier")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per file and line instead of a table"
+    )
     arguments = parser.parse_args(argv)
     if not arguments.query and arguments.save is None:
         parser.error("nothing to do: give --query files, or --save a folder")
@@ -56,7 +66,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """What is printed."""
+    """Returns what the command prints.
+
+    Raises:
+        ValueError, OSError: an option or a file cannot be used.
+    """
     given = {} if arguments.reject_below is None else {"reject_below": arguments.reject_below}
     classifier = FewShotClassifier.from_pretrained(arguments.model, **given)
     if arguments.support is not None:
@@ -69,7 +83,10 @@ def run(arguments: argparse.Namespace) -> str:
                 f"{classifier.model} is no adapted classifier: give --support, a folder with one sub-folder per class"
             ) from None
         if arguments.modality not in (None, classifier.modality_):
-            raise ValueError(f"--modality {arguments.modality}: this classifier is one of {classifier.modality_}")
+            raise ValueError(
+                f"--modality {arguments.modality}: this classifier is one of {classifier.modality_}; leave the option "
+                "out"
+            )
     if arguments.save is not None:
         classifier.save_pretrained(arguments.save)
     if not arguments.query:
@@ -87,6 +104,7 @@ def run(arguments: argparse.Namespace) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Prints the classes of the queries."""
     arguments = parse_arguments(argv)
     logging.set_verbosity_error()
     logging.disable_progress_bar()

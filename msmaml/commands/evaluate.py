@@ -2,7 +2,7 @@
 
     msmaml evaluate CONFIG.yaml --model_name_or_path CHECKPOINT --output_dir RESULTS [--any_option value ...]
 
-The same as `msmaml train` with `--do_train false --do_predict true`.
+This is the same as `msmaml train` with `--do_train false --do_predict true`.
 """
 
 import sys
@@ -11,7 +11,7 @@ from . import train
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Evaluates; returns what `all_results.json` holds."""
+    """Returns the results, which are also written to `all_results.json`."""
     argv = sys.argv[1:] if argv is None else argv
     config = 1 if argv and not argv[0].startswith("-") else 0
     return train.main([*argv[:config], "--do_train", "false", "--do_predict", "true", *argv[config:]], "evaluate")

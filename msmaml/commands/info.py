@@ -1,4 +1,4 @@
-"""Show the versions, the device and the default model.
+"""Show the versions of the libraries, the device and the default model.
 
 msmaml info
 """
@@ -13,7 +13,7 @@ LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "t
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints one line per fact."""
+    """Prints one fact per line."""
     parser = argparse.ArgumentParser("msmaml info", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.parse_args(sys.argv[1:] if argv is None else argv)
     import torch

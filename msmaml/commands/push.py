@@ -2,7 +2,7 @@
 
     msmaml push outputs/quickstart USER/NAME [--private]
 
-The folder is what `msmaml train` left in its output_dir or `save_pretrained` in its; checkpoints of the training are
+The folder is the output_dir of `msmaml train`, or one to which `save_pretrained` wrote. Checkpoints of training are
 left out. The token is that of `hf auth login`, or of the environment variable HF_TOKEN.
 """
 
@@ -15,11 +15,12 @@ from huggingface_hub.errors import HfHubHTTPError
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser("msmaml push", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path, help="with config.json and model.safetensors")
-    parser.add_argument("repository", help="USER/NAME; it is made if there is none")
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository a private one")
-    parser.add_argument("--commit_message", default="Upload model", help="of the commit")
+    parser.add_argument("folder", type=Path, help="folder with config.json and model.safetensors")
+    parser.add_argument("repository", help="USER/NAME; the repository is created if it does not exist")
+    parser.add_argument("--private", action="store_true", default=None, help="make the repository private if it is new")
+    parser.add_argument("--commit_message", default="Upload model", help="message of the commit")
     return parser.parse_args(argv)
 
 

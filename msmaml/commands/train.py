@@ -3,7 +3,7 @@
     accelerate launch run_meta.py CONFIG.yaml [--any_option value ...]
     msmaml train CONFIG.yaml [--any_option value ...]
 
-The YAML file gives any of the options, the command line goes on top. `--help` lists all of them.
+The YAML file may give any of the options; those of the command line take precedence. `--help` lists all of them.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""Open the web page, on which examples are given and files classified.
+"""Serve a web page on which you give examples and classify files.
 
-msmaml web [--model FOLDER_OR_REPOSITORY]
+msmaml web [--model FOLDER_OR_REPOSITORY] [--port 7860]
 """
 
 import sys
