@@ -1,10 +1,13 @@
 """The model that a classifier starts from: found where none is named, read once, and set up for adaptation."""
 
 import copy
+import difflib
 import os
 from functools import lru_cache
 from pathlib import Path
 
+from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from transformers.utils.hub import cached_file
 
 from ..inputs.processing_msmaml import MSMAMLProcessor
@@ -79,6 +82,40 @@ def saved_file(path: str | os.PathLike, name: str) -> str | None:
         return None
 
 
+def require_model(path: str) -> None:
+    """
+    Raises `FileNotFoundError` for a model that is no folder, not in the cache and not on the Hub, after one short
+    question: transformers asks for several files, each again and again where there is no network.
+    """
+    if os.path.exists(path) or _cached(path, "config.json") or _cached(path, "README.md"):
+        return
+    try:
+        model_info(path, timeout=5)
+    except HFValidationError as error:
+        raise no_such_model(path, f"there is no such folder, and a repository has another name: {error}") from error
+    except RepositoryNotFoundError as error:
+        raise no_such_model(path, "there is no such folder, and no such repository that can be read") from error
+    except Exception as error:  # whatever a network, a proxy or a server comes up with
+        raise no_such_model(path, f"there is no such folder, and the Hub cannot be asked: {error}") from error
+
+
+def no_such_model(path: str, why: str) -> FileNotFoundError:
+    """The error of a model that is not there, with models in folders nearby that have a similar name."""
+    parent = Path(path).parent
+    here = [folder for place in {parent, Path(".")} if place.is_dir() for folder in place.iterdir()]
+    models = {folder.name: folder for folder in here if (folder / "config.json").is_file()}
+    close = difflib.get_close_matches(Path(path).name, models, n=3)
+    hint = f"; did you mean {' or '.join(str(models[name]) for name in close)}?" if close else ""
+    return FileNotFoundError(f"model={path!r} is no folder or repository of a model ({why}){hint}: {HOW_TO_TRAIN}")
+
+
+def _cached(path: str, name: str) -> bool:
+    try:
+        return isinstance(try_to_load_from_cache(path, name), str)
+    except HFValidationError:
+        return False
+
+
 def _stamp(path: str) -> tuple:
     """A value that changes when the files of a local model do."""
     files = sorted(Path(path).glob("*")) if Path(path).is_dir() else []
@@ -90,9 +127,10 @@ def _stamp(path: str) -> tuple:
 def _loaded(
     path: str, stamp: tuple, num_inner_steps: int | None, device: str
 ) -> tuple[MSMAMLModel, MSMAMLProcessor | None]:
+    require_model(path)
     try:
         model = MSMAMLModel.from_pretrained(path)
     except OSError as error:
-        raise FileNotFoundError(f"model={path!r} is no folder or repository of a model: {HOW_TO_TRAIN}") from error
+        raise no_such_model(path, str(error)) from error
     has_processor = saved_file(path, "processor_config.json") is not None
     return prepared(model, num_inner_steps, device), MSMAMLProcessor.from_pretrained(path) if has_processor else None

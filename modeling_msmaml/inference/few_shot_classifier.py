@@ -22,7 +22,7 @@ from ..inputs.notes import listing
 from ..inputs.reading import as_list, infer_modality, read
 from ..model.losses import task_losses
 from ..model.modeling_msmaml import MSMAMLModel
-from .base_model import as_trained, default_model, prepared, saved_file, stored_model
+from .base_model import as_trained, default_model, prepared, require_model, saved_file, stored_model
 from .class_labels import balanced, label_array, label_from_json, label_to_json, labels_of, sorted_classes
 from .saved_tasks import load_tasks, save_tasks
 
@@ -130,6 +130,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             `FileNotFoundError`: there is no model; the message says how to come by one.
         """
         path_or_repo = default_model() if path_or_repo is None else path_or_repo
+        require_model(os.fspath(path_or_repo))
         saved = saved_file(path_or_repo, CLASSIFIER_FILE)
         if saved is None:
             classifier = cls(model=path_or_repo, **arguments)
@@ -258,7 +259,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             As [`FewShotClassifier.predict_proba`].
         """
-        probabilities = self.predict_proba(inputs, sampling_rate)
+        return self.decide(self.predict_proba(inputs, sampling_rate))
+
+    def decide(self, probabilities: Float[np.ndarray, "inputs classes"]) -> Shaped[np.ndarray, " inputs"]:
+        """The prediction that follows from what `predict_proba` returned, see `predict`."""
         unread = np.isnan(probabilities).any(axis=1)
         predicted = self.classes_[np.where(unread[:, None], 0.0, probabilities).argmax(axis=1)]
         if self.reject_below is None and not unread.any():
@@ -315,8 +319,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def base_model(self) -> tuple[MSMAMLModel, ProcessorMixin | None]:
         """The model before adaptation, set up for this classifier and not to be changed, and its processor."""
         self._check_arguments()
-        if isinstance(self.model, MSMAMLModel):
-            return prepared(copy.deepcopy(self.model), self.num_inner_steps, self.device), self.processor
+        given = getattr(self.model, "_orig_mod", self.model)  # `torch.compile` wraps a model
+        if isinstance(given, MSMAMLModel):
+            return prepared(copy.deepcopy(given), self.num_inner_steps, self.device), self.processor
         path = default_model() if self.model is None else os.fspath(self.model)
         model, processor = stored_model(path, self.num_inner_steps, self.device)
         return model, processor if self.processor is None else self.processor

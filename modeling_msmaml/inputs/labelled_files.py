@@ -173,11 +173,10 @@ def _listed_files(root: Path) -> list[_File]:
         name = os.path.normpath(row["file_name"])
         if not row["file_name"] or os.path.isabs(name) or name.split(os.sep)[0] == "..":
             raise ValueError(
-                f"{path}, line {line}: file_name={row['file_name']!r} is no file in the folder; file_name is relative "
-                f"to {root}"
+                f"{path}, line {line}: a file outside its folder: {row['file_name']}; file_name is relative to {root}"
             )
         if name in lines:
-            raise ValueError(f"{path}, line {line}: {name} is listed twice, first in line {lines[name]}: list it once")
+            raise ValueError(f"{path}, line {line}: listed twice: {name}, first in line {lines[name]}")
         lines[name] = line
         files.append(_File(Path(name).as_posix(), row.get("label") or None, row.get("source") or None))
     if not files:
@@ -185,7 +184,7 @@ def _listed_files(root: Path) -> list[_File]:
     absent = [file.name for file in files if not (root / file.name).is_file()]
     if absent:
         raise FileNotFoundError(
-            f"{path}, line {lines[os.path.normpath(absent[0])]}: these files do not exist: {few(absent)}; correct or "
+            f"{path}, line {lines[os.path.normpath(absent[0])]}: files that do not exist: {few(absent)}; correct or "
             "remove their lines"
         )
     return files

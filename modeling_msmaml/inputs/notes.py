@@ -27,10 +27,11 @@ class Notes:
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
+        self.prefix = ""  # of the names that are noted, such as the position of the input that is being read
 
     def add(self, what: str, name: str) -> None:
         """Notes `what`, a sentence that fits any input of its kind, about the input called `name`."""
-        self._names.setdefault(what, []).append(name)
+        self._names.setdefault(what, []).append(f"{self.prefix}{name}")
 
     def warn(self, stacklevel: int = 3) -> None:
         """Gives the warnings, and forgets them."""

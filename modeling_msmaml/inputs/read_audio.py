@@ -26,7 +26,8 @@ _LARGEST_DENOMINATOR = 1_000
 _FILTER_ZEROS = 6  # zero crossings of torchaudio's filter on either side
 _VALUES_PER_BLOCK = 2**20  # decoded at once
 _MOST_CHANNELS = 64
-_LARGEST_FLOAT = 8.0  # beyond clipping, so that the scale is not [-1, 1]
+_LARGEST_FLOAT = 8.0  # beyond clipping, so that the scale is not [-1, 1] but one of these
+_SCALES = (2.0**7, 2.0**15, 2.0**31)
 
 
 def read_audio(
@@ -72,6 +73,9 @@ def read_audio(
     else:
         waveform = as_array(sound)
         seconds = max(waveform.shape, default=0) / _checked_rate(sampling_rate)
+    waveform = np.asarray(waveform)
+    if np.issubdtype(waveform.dtype, np.floating) and waveform.size and np.isfinite(waveform).all():
+        waveform = _rescaled(waveform, name, notes)
     row = encode_waveform(waveform, sampling_rate, target_rate, num_samples)
     if notes is not None:
         if seconds > (num_samples + 1) / target_rate:
@@ -82,6 +86,16 @@ def read_audio(
         if not row.any():
             notes.add("the model hears nothing but silence", name)
     return row
+
+
+def _rescaled(waveform: np.ndarray, name: str, notes: Notes | None) -> np.ndarray:
+    """Floats in [-1, 1], of floats on the scale of 8, 16 or 32 bits."""
+    largest = np.abs(waveform).max()
+    if largest <= _LARGEST_FLOAT or (scale := next((s for s in _SCALES if largest <= s), None)) is None:
+        return waveform
+    if notes is not None:
+        notes.add(f"floats of a waveform are in [-1, 1]; larger ones are divided by {scale:g}", f"{name} ({largest:g})")
+    return waveform / scale
 
 
 def _timed(name: str, seconds: float) -> str:

@@ -107,8 +107,10 @@ def _scaled_grey(values: Shaped[np.ndarray, "height width"], mode: str) -> UInt8
 
 def _from_array(pixels: np.ndarray) -> Image.Image:
     """RGB of an array of either order of dimensions."""
-    if pixels.ndim == 3 and pixels.shape[2] not in (3, 4) and pixels.shape[0] in (1, 3, 4):
-        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3:
+        first, _, last = pixels.shape
+        if last != 3 and (first == 3 or (first in (1, 4) and last > 4)):  # colours first, as far as the sizes tell
+            pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or pixels.ndim == 3 and pixels.shape[2] not in (3, 4) or pixels.size == 0:

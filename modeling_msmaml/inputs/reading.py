@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def as_list(inputs: Any, name: str = "inputs") -> list:
         inputs = np.asarray(inputs)
     if isinstance(inputs, (str, bytes, os.PathLike, dict, Image.Image)) or not hasattr(inputs, "__iter__"):
         raise ValueError(f"{name} is one {type(inputs).__name__}: give a list, also of a single input")
-    if np.ndim(inputs) == 0 and hasattr(inputs, "shape"):
+    if getattr(inputs, "shape", None) == ():
         raise ValueError(f"{name} is one value of shape (): give a list, also of a single input")
     inputs = _only_column(inputs, name)
     if hasattr(inputs, "column_name"):
@@ -144,6 +144,8 @@ def _modality_of_string(item: str, name: str, notes: Notes) -> str:
     if any(character.isspace() for character in item) and not (folder and os.path.isdir(folder)):
         notes.add("a string that ends like the name of a file is taken as a text, since no file has this name", name)
         return "text"
+    if modality is not None:
+        return modality  # whoever reads it says that there is no such file
     raise FileNotFoundError(f"{name}: there is no file {item}; if it is a text, name the modality='text'")
 
 
@@ -197,9 +199,10 @@ def read(
     read_one = _reader(modality, processor, sampling_rate)
     notes, names, read_items = Notes(), [], []
     for number, item in enumerate(items):
-        own = _input_name(item, modality, f"{name}[{number}]")
+        own = f"{name}[{number}]"
+        notes.prefix = f"{own}: "
         try:
-            read_items.append(_named(own, read_one, item, own, notes))
+            read_items.append(_named(own, read_one, item, notes))
             names.append(own)
         except (ValueError, OSError) as error:
             if unreadable is None:
@@ -207,8 +210,9 @@ def read(
             unreadable[number] = str(error)
     if not read_items:
         raise ValueError(f"none of {len(items)} {name} can be read: {next(iter((unreadable or {'': ''}).values()))}")
+    notes.prefix = ""
     if modality == "text":
-        tokenizer = processor.tokenizer
+        tokenizer = cast(Any, processor).tokenizer
         rows = encode_texts(tokenizer, read_items, tokenizer.model_max_length, names, notes)
     else:
         rows = _stacked(read_items, name)
@@ -216,12 +220,10 @@ def read(
     return torch.from_numpy(rows)
 
 
-def _reader(
-    modality: str, processor: ProcessorMixin | None, sampling_rate: int | None
-) -> Callable[[Any, str, Notes], Any]:
-    """Of (input, its name, notes): its row, or with text its string, since a tokenizer takes many at once."""
+def _reader(modality: str, processor: ProcessorMixin | None, sampling_rate: int | None) -> Callable[[Any, Notes], Any]:
+    """Of (input, notes): its row, or with text its string, since a tokenizer takes many at once."""
     if modality not in KINDS:
-        return lambda item, name, notes: as_array(item)
+        return lambda item, notes: as_array(item)
     part = getattr(processor, KINDS[modality].part, None)
     if part is None:
         raise ValueError(
@@ -229,10 +231,10 @@ def _reader(
             "with: give processor="
         )
     if modality == "text":
-        return lambda item, name, notes: read_text(item)
+        return lambda item, notes: read_text(item)
     if modality == "audio":
-        return lambda item, name, notes: part.row(item, sampling_rate, name, notes)
-    return lambda item, name, notes: part.row(item, name)
+        return lambda item, notes: part.row(item, sampling_rate, notes=notes)
+    return lambda item, notes: part.row(item)
 
 
 def _stacked(rows: list[np.ndarray], name: str) -> Shaped[np.ndarray, "inputs ..."]:
@@ -251,22 +253,11 @@ def _stacked(rows: list[np.ndarray], name: str) -> Shaped[np.ndarray, "inputs ..
     return stacked
 
 
-def _input_name(item: Any, modality: str, position: str) -> str:
-    """How messages call an input: by its position, and by its path where it has one."""
-    path = item.get("path") if isinstance(item, dict) else item
-    is_path = isinstance(path, os.PathLike) or (isinstance(path, str) and modality != "text")
-    return f"{position} ({path})" if is_path else position
-
-
 def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of one input; an error says which input it is about."""
     try:
         return function(*arguments)
     except FileNotFoundError as error:
-        raise FileNotFoundError(_with_name(name, error)) from error
+        raise FileNotFoundError(f"{name}: {error}") from error
     except (ValueError, TypeError, OSError) as error:
-        raise UnreadableInput(_with_name(name, error)) from error
-
-
-def _with_name(name: str, error: Exception) -> str:
-    return str(error) if name in str(error) else f"{name}: {error}"
+        raise UnreadableInput(f"{name}: {error}") from error

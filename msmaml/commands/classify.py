@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from transformers.utils import logging
 
-from modeling_msmaml.inference.few_shot_classifier import FewShotClassifier
+from modeling_msmaml.inference.few_shot_classifier import UNREADABLE, FewShotClassifier
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.labelled_files import query_files, support_set
 
@@ -55,6 +55,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--reject_below", type=float, help="probability in [0, 1]; a file is 'unsure' if no class reaches it"
     )
+    parser.add_argument(
+        "--skip_errors",
+        "--skip-errors",
+        action="store_true",
+        help="pass over files that cannot be read, with one warning that names them; queries are then 'unreadable'",
+    )
     parser.add_argument("--save", type=Path, help="folder in which to save the adapted classifier")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per file and line instead of a table"
@@ -71,7 +77,9 @@ def run(arguments: argparse.Namespace) -> str:
     Raises:
         ValueError, OSError: an option or a file cannot be used.
     """
-    given = {} if arguments.reject_below is None else {"reject_below": arguments.reject_below}
+    given = {"skip_unreadable": True} if arguments.skip_errors else {}
+    if arguments.reject_below is not None:
+        given["reject_below"] = arguments.reject_below
     classifier = FewShotClassifier.from_pretrained(arguments.model, **given)
     if arguments.support is not None:
         classifier.set_params(modality=arguments.modality).fit(*support_set(arguments.support, arguments.modality))
@@ -93,12 +101,13 @@ def run(arguments: argparse.Namespace) -> str:
         return ""
     files = query_files(arguments.query, classifier.modality_)
     names = [str(label) for label in classifier.classes_]
-    probabilities = [dict(zip(names, row, strict=True)) for row in classifier.predict_proba(files).tolist()]
-    predicted = [str(label) for label in classifier.predict(files)]
+    found = classifier.predict_proba(files)
+    predicted = [str(label) for label in classifier.decide(found)]
+    probabilities = [dict(zip(names, row, strict=True)) for row in found.tolist()]
     if not arguments.json:
         return table(files, predicted, probabilities)
     return "\n".join(
-        json.dumps({"file": str(file), "class": guess, "probabilities": row})
+        json.dumps({"file": str(file), "class": guess, "probabilities": None if guess == UNREADABLE else row})
         for file, guess, row in zip(files, predicted, probabilities, strict=True)
     )
 

@@ -74,7 +74,7 @@ def _sound(path: Path | str, processor: MSMAMLProcessor) -> str:
     extractor = processor.feature_extractor
     if extractor is None:
         raise ValueError("the model has no processor for sounds")
-    waveform, own_rate = decode_audio(path)  # its errors name the file
+    waveform, own_rate = decode_audio(path, seconds=extractor.duration)  # its errors name the file
     rate = extractor.sampling_rate
     samples = extractor([waveform], sampling_rate=own_rate)["input_values"][0]
     samples = samples[: max(1, round(waveform.shape[1] * rate / own_rate))]  # without the zeros at the end
