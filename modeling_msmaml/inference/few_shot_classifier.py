@@ -263,7 +263,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def decide(self, probabilities: Float[np.ndarray, "inputs classes"]) -> Shaped[np.ndarray, " inputs"]:
         """The prediction that follows from what `predict_proba` returned, see `predict`."""
-        unread = np.isnan(probabilities).any(axis=1)
+        unread = np.asarray(np.isnan(probabilities).any(axis=1))
         predicted = self.classes_[np.where(unread[:, None], 0.0, probabilities).argmax(axis=1)]
         if self.reject_below is None and not unread.any():
             return predicted
@@ -322,7 +322,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         given = getattr(self.model, "_orig_mod", self.model)  # `torch.compile` wraps a model
         if isinstance(given, MSMAMLModel):
             return prepared(copy.deepcopy(given), self.num_inner_steps, self.device), self.processor
-        path = default_model() if self.model is None else os.fspath(self.model)
+        path = default_model() if given is None else os.fspath(given)
         model, processor = stored_model(path, self.num_inner_steps, self.device)
         return model, processor if self.processor is None else self.processor
 

@@ -18,19 +18,12 @@ from typing import NamedTuple
 
 from .fingerprints import files_fingerprint, text_hash
 from .kinds import KINDS, listed_suffixes, modality_of_file
-from .labelled_inputs import LabelledInputs, few
+from .labelled_inputs import SPLIT_NAMES, SPLIT_OF_NAME, LabelledInputs, few
 from .read_text import read_text
 
 _METADATA = "metadata.csv"
 # What archivers and systems leave in folders, besides hidden files.
 IGNORED = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
-# Names of splits, in any case, as `datasets` knows them.
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "development"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-_SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
 class _File(NamedTuple):
@@ -123,7 +116,7 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
         names=[str(path) for path in paths],
         labels=[file.label for file in chosen],
         sources=[file.source for file in chosen],
-        splits=[_SPLIT_OF_NAME[PurePosixPath(file.name).parts[0].lower()] for file in chosen] if depth else None,
+        splits=[SPLIT_OF_NAME[PurePosixPath(file.name).parts[0].lower()] for file in chosen] if depth else None,
         read=partial(_read, paths, modality),
         fingerprint=text_hash(files_fingerprint(paths), *("\t".join(file) for file in chosen)),
     )
@@ -146,9 +139,9 @@ def _depth_of_classes(files: list[_File], root: Path) -> int:
         parts = PurePosixPath(file.name).parts
         if len(parts) > 1:
             levels.setdefault(parts[0], []).append(len(parts))
-    if levels and all(name.lower() in _SPLIT_OF_NAME for name in levels):
+    if levels and all(name.lower() in SPLIT_OF_NAME for name in levels):
         return 1
-    alike = [name for name in levels if set(re.split(r"[^a-z]+", name.lower())) & _SPLIT_OF_NAME.keys()]
+    alike = [name for name in levels if set(re.split(r"[^a-z]+", name.lower())) & SPLIT_OF_NAME.keys()]
     if levels and len(alike) > len(levels) / 2 and all(min(depths) > 2 for depths in levels.values()):
         known = "; ".join(f"{split}: {', '.join(names)}" for split, names in SPLIT_NAMES.items())
         raise ValueError(

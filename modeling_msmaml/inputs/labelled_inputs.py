@@ -58,6 +58,13 @@ class LabelledInputs:
 
 
 SPLITS = ("train", "validation", "test")
+# Names of splits, in any case, as `datasets` knows them.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
 def few(names: Iterable[str], limit: int = 5) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 
 from .fingerprints import text_hash
-from .labelled_inputs import SPLITS, LabelledInputs
+from .labelled_inputs import SPLIT_OF_NAME, LabelledInputs
 from .notes import listing
 from .read_text import read_text
 
@@ -43,9 +43,10 @@ def labelled_tables(
         if column is not None and column not in features:
             raise ValueError(f"{option}={column!r} is no column of {name}; its columns: {', '.join(features)}")
     input_column, modality = _input_column(features, input_column, {label_column, source_column}, name)
-    foreign = sorted(set(loaded) - set(SPLITS))
+    foreign = [split for split in loaded if split.lower() not in SPLIT_OF_NAME]
     if keep_splits and foreign:
-        raise ValueError(f"keep_splits=True: {name} has the splits {', '.join(loaded)}; only {', '.join(SPLITS)} work")
+        known = ", ".join(SPLIT_OF_NAME)
+        raise ValueError(f"keep_splits=True: {name} has the splits {', '.join(loaded)}; those that work are {known}")
     inputs, names, labels, sources, splits = [], [], [], [], []
     for split, data in loaded.items():
         undecoded = _undecoded(data.select_columns([input_column]), input_column)
@@ -53,7 +54,7 @@ def labelled_tables(
         names += [f"{split}/{row}" for row in range(len(data))]
         inputs += [(undecoded, row) for row in range(len(data))]
         labels += own_labels
-        splits += [split] * len(data)
+        splits += [SPLIT_OF_NAME.get(split.lower(), split)] * len(data)
         own_sources = data[source_column][:] if source_column else [None] * len(data)
         sources += [f"{split}/{row}" if source is None else str(source) for row, source in enumerate(own_sources)]
     fingerprints = [f"{split}={data._fingerprint}" for split, data in loaded.items()]
@@ -109,10 +110,12 @@ def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
     if dtype not in ("string", "large_string", "bool") and not re.fullmatch(r"u?int\d+", dtype):
         raise ValueError(f"label_column={column!r} of {where} is {feature}; a class label, string or integer is needed")
     is_class = isinstance(feature, datasets.ClassLabel)
-    labels = []
+    labels: list[str] = []
     for value in values:
-        missing = value is None or (is_class and value < 0)
-        labels.append("" if missing else str(feature.int2str(value) if is_class else value).strip())
+        if value is None or (is_class and value < 0):
+            labels.append("")
+        else:
+            labels.append(str(feature.int2str(value) if is_class else value).strip())
     if without := [f"row {row}" for row, label in enumerate(labels) if not label]:
         raise ValueError(
             f"{len(without)} rows of {where} have no label in column {column!r} ({listing(without)}): remove them from "
