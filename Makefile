@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # accelerate gives a process one thread unless told otherwise.
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo web test fast lint browser clean
+.PHONY: demo web test fast fuzz lint browser clean
 
 demo: $(VENV)/installed
 	$(BIN)/accelerate launch run_meta.py configs/quickstart.yaml
@@ -19,6 +19,10 @@ test: $(VENV)/installed lint browser
 # What to run while one works: no linter, no browser, no test that is marked as slow (tests/conftest.py).
 fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
+
+# Damaged sounds, pictures, texts and tables, more of them than the suite reads.
+fuzz: $(VENV)/installed
+	MSMAML_MUTATIONS=20000 $(BIN)/python -m pytest tests/inputs/test_damaged_files.py --timeout 3000
 
 # Style, who may import whom, and types.
 lint: $(VENV)/installed

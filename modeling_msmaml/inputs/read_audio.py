@@ -73,8 +73,7 @@ def read_audio(
     else:
         waveform = as_array(sound)
         seconds = max(waveform.shape, default=0) / _checked_rate(sampling_rate)
-    waveform = np.asarray(waveform)
-    if np.issubdtype(waveform.dtype, np.floating) and waveform.size and np.isfinite(waveform).all():
+    if not is_file and np.issubdtype(waveform.dtype, np.floating) and waveform.size:
         waveform = _rescaled(waveform, name, notes)
     row = encode_waveform(waveform, sampling_rate, target_rate, num_samples)
     if notes is not None:
@@ -90,8 +89,8 @@ def read_audio(
 
 def _rescaled(waveform: np.ndarray, name: str, notes: Notes | None) -> np.ndarray:
     """Floats in [-1, 1], of floats on the scale of 8, 16 or 32 bits."""
-    largest = np.abs(waveform).max()
-    if largest <= _LARGEST_FLOAT or (scale := next((s for s in _SCALES if largest <= s), None)) is None:
+    largest = _largest(waveform)
+    if not largest > _LARGEST_FLOAT or (scale := next((s for s in _SCALES if largest <= s), None)) is None:
         return waveform
     if notes is not None:
         notes.add(f"floats of a waveform are in [-1, 1]; larger ones are divided by {scale:g}", f"{name} ({largest:g})")
@@ -152,7 +151,7 @@ def _decode(
         raise UnreadableInput(f"cannot decode the sound in {name}: {error}") from error
     if not blocks:
         raise UnreadableInput(f"the sound in {name} has no samples")
-    return np.concatenate(blocks).T, rate, total
+    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)).T, rate, total
 
 
 def is_sound(path: str | os.PathLike) -> bool:
@@ -191,20 +190,27 @@ def encode_waveform(
             f"a waveform is float in [-1, 1] or int16, not {waveform.dtype}: divide by the largest value of its scale, "
             "such as 2**31 for 32 bits"
         )
-    if not np.isfinite(waveform).all():
+    needed = math.ceil((num_samples / target_rate + 0.1) * _checked_rate(sampling_rate))
+    waveform = np.ascontiguousarray(waveform[..., :needed], dtype=np.float32)
+    mono = torch.from_numpy(waveform).reshape(-1, waveform.shape[-1]).mean(0)
+    # Of the mean, which is not finite where a channel is not.
+    largest = _largest(mono.numpy())
+    if not math.isfinite(largest):
         raise UnreadableInput("the waveform has values that are not finite")
-    if (largest := np.abs(waveform).max()) > _LARGEST_FLOAT:
+    if largest > _LARGEST_FLOAT:
         raise UnreadableInput(
             f"the waveform reaches {largest:g}, but floats are in [-1, 1]: divide it by the largest value of its "
             "scale, such as 32768 for 16 bits, or give it as int16"
         )
-    needed = math.ceil((num_samples / target_rate + 0.1) * _checked_rate(sampling_rate))
-    waveform = np.ascontiguousarray(waveform[..., :needed], dtype=np.float32)
-    mono = torch.from_numpy(waveform).reshape(-1, waveform.shape[-1]).mean(0)
     if sampling_rate != target_rate:
         mono = _resampler(int(sampling_rate), int(target_rate))(mono)
     samples = np.round(np.clip(mono.numpy()[:num_samples], -1.0, 1.0) * _INT16_MAX).astype(np.int16)
     return np.pad(samples, (0, num_samples - len(samples)))
+
+
+def _largest(waveform: np.ndarray) -> float:
+    """The largest magnitude, in two passes without a copy; not finite where a value is not."""
+    return float(np.maximum(-waveform.min(), waveform.max()))
 
 
 def _channels_first(waveform: np.ndarray) -> np.ndarray:
