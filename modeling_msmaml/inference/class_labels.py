@@ -33,8 +33,8 @@ def _as_value(label: Any, name: str) -> Hashable:
         if label.shape != ():
             raise ValueError(f"{name} is an array of shape {tuple(label.shape)}: give one value per input")
         label = label.item()
-    if label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label):
-        raise ValueError(f"{name} is missing ({label}): give every input a class")
+    if label is None or type(label).__name__ in ("NAType", "NaTType") or label != label or label == "":
+        raise ValueError(f"{name} is missing ({label!r}): give every input a class")
     if not isinstance(label, Hashable):
         raise ValueError(f"{name} is a {type(label).__name__}, which is not hashable: give one value")
     if type(label).__eq__ is object.__eq__:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .notes import UnreadableInput
@@ -83,7 +84,10 @@ def stored_file(item: dict[str, Any]) -> bytes | str:
 
 def as_array(item: Any) -> np.ndarray:
     """Returns a tensor, list or array as an array. float64, the type that lists of floats get, becomes float32."""
-    array = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
+    if isinstance(item, Tensor):
+        item = item.detach().cpu()
+        item = item.float() if item.dtype == torch.bfloat16 else item  # NumPy has no such type
+    array = np.asarray(item)
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import numbers
 import os
 from fractions import Fraction
 from functools import lru_cache
@@ -225,9 +226,9 @@ def _channels_first(waveform: np.ndarray) -> np.ndarray:
 
 
 def _checked_rate(sampling_rate: int) -> int:
-    if not LOWEST_RATE <= sampling_rate <= HIGHEST_RATE:
+    if not isinstance(sampling_rate, numbers.Real) or not LOWEST_RATE <= sampling_rate <= HIGHEST_RATE:
         raise UnreadableInput(
-            f"sampling_rate={sampling_rate} is not possible; that of a sound is from {LOWEST_RATE:,} to "
+            f"sampling_rate={sampling_rate!r} is not possible; that of a sound is from {LOWEST_RATE:,} to "
             f"{HIGHEST_RATE:,} Hz"
         )
     return int(sampling_rate)

@@ -95,10 +95,10 @@ def _scaled_grey(values: Shaped[np.ndarray, "height width"], mode: str) -> UInt8
     """
     8 bits of 16-bit (I;16), 32-bit (I) or float (F) values.
 
-    Pillow reads 16-bit pictures of some kinds as 32-bit ones, and floats are in [0, 1], [0, 255] or [0, 65535]: the
-    smallest of the usual scales that holds the values is theirs.
+    Pillow reads pictures of 8 and 16 bits of some kinds as 32-bit ones, and floats are in [0, 1], [0, 255] or
+    [0, 65535]: the smallest of the usual scales that holds the values is theirs.
     """
-    scales = {"F": (1.0, 255.0, 65_535.0), "I": (65_535, 2**31 - 1)}.get(mode, (65_535,))
+    scales = {"F": (1.0, 255.0, 65_535.0), "I": (255, 65_535, 2**31 - 1)}.get(mode, (65_535,))
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > scales[-1]:
         raise UnreadableInput(f"values of a picture are from 0 to {scales[-1]}, not {values.min()} to {values.max()}")
     scale = next(scale for scale in scales if values.max() <= scale)

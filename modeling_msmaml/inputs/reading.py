@@ -38,6 +38,8 @@ def as_list(inputs: Any, name: str = "inputs") -> list:
         inputs = np.asarray(inputs)
     if isinstance(inputs, (str, bytes, os.PathLike, dict, Image.Image)) or not hasattr(inputs, "__iter__"):
         raise ValueError(f"{name} is one {type(inputs).__name__}: give a list, also of a single input")
+    if isinstance(inputs, (set, frozenset)):
+        raise ValueError(f"{name} is a set, which has no order: give a list")
     if getattr(inputs, "shape", None) == ():
         raise ValueError(f"{name} is one value of shape (): give a list, also of a single input")
     inputs = _only_column(inputs, name)
@@ -47,7 +49,7 @@ def as_list(inputs: Any, name: str = "inputs") -> list:
         if isinstance(inputs.features, Audio):
             stored = inputs.source.cast_column(inputs.column_name, Audio(decode=False))
             inputs = stored[inputs.column_name]
-    items = list(inputs)
+    items = [item.as_py() if hasattr(item, "as_py") else item for item in inputs]  # scalars of pyarrow
     if not items:
         raise ValueError(f"{name} is empty: give at least one input")
     return items
@@ -128,6 +130,9 @@ def _modality_of(item: Any, sampling_rate: int | None, name: str, notes: Notes) 
 
 
 def _modality_of_string(item: str, name: str, notes: Notes) -> str:
+    path = item.strip()
+    if path != item and is_line(path) and modality_of_file(path) is not None and os.path.isfile(path):
+        raise ValueError(f"{name}={item!r} is the name of a file with white space around it: strip it")
     if not is_line(item):
         return "text"
     suffix, modality = Path(item).suffix.lower(), modality_of_file(item)

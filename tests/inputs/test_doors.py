@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from decimal import Decimal
 
 import datasets
 import numpy as np
@@ -205,7 +206,8 @@ def test_waveforms_of_either_order_and_any_scale():
     for shape in ((100, 100), (1_000, 900)):
         with pytest.raises(ValueError, match="may be .channels, samples. or .samples, channels."):
             extractor.row(np.zeros(shape), RATE)
-    for rate in (0, 10, 10**7):
+    assert np.abs(extractor.row(torch.from_numpy(WAVE).bfloat16(), RATE).astype(int) - expected).max() < 200
+    for rate in (0, 10, 10**7, float("nan"), "16000"):
         with pytest.raises(ValueError, match="is not possible"):
             extractor.row(WAVE, rate)
 
@@ -235,6 +237,8 @@ def test_strings_that_are_paths_and_those_that_are_texts(tmp_path, monkeypatch):
         assert infer_modality([text], known) == "text"
     with pytest.warns(UserWarning, match=r"taken as a text.*inputs\[0\]"):
         assert infer_modality(["please read report.wav"], known) == "text"
+    with pytest.raises(ValueError, match="white space around it: strip it"):
+        infer_modality(["my sounds/crow.aiff\n"], known)
     (tmp_path / "film.mp4").write_bytes(b"no film")
     with pytest.raises(ValueError, match="film.mp4.*neither a sound nor a picture"):
         infer_modality(["film.mp4"], known)
@@ -260,7 +264,7 @@ def test_labels_are_python_values(labels, expected):
 def test_labels_that_are_missing_or_no_values_are_refused():
     import pandas
 
-    for missing in (None, float("nan"), np.float32("nan"), pandas.NA, pandas.NaT):
+    for missing in (None, float("nan"), np.float32("nan"), Decimal("nan"), pandas.NA, pandas.NaT, ""):
         with pytest.raises(ValueError, match=r"labels\[1\] is missing"):
             labels_of(["a", missing])
     with pytest.raises(ValueError, match=r"labels\[0\] is an array of shape \(1,\)"):
@@ -270,6 +274,9 @@ def test_labels_that_are_missing_or_no_values_are_refused():
     with pytest.raises(ValueError, match="is a table with the columns x, y: give one column"):
         labels_of(pandas.DataFrame({"x": [1], "y": [2]}))
     assert labels_of(pandas.DataFrame({"x": ["a", "b"]})) == ["a", "b"]
+    assert labels_of(pyarrow.array(["a", "b"])) == ["a", "b"]
+    with pytest.raises(ValueError, match="is a set, which has no order"):
+        labels_of({"a", "b"})
 
 
 def test_a_compiled_model_is_a_model(model_dir):
