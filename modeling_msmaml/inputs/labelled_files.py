@@ -109,6 +109,8 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
         warnings.warn(
             f"{root}: {len(left_out)} files are of another kind or in no class: {few(left_out)}", UserWarning, 4
         )
+    if not listed and (empty := _empty_folders(root)):
+        raise ValueError(f"these sub-folders have no files: {few(empty)}; fill or remove them")
     paths = [root / file.name for file in chosen]
     return LabelledInputs(
         name="folder",
@@ -151,6 +153,13 @@ def _depth_of_classes(files: list[_File], root: Path) -> int:
     return 0
 
 
+def _empty_folders(root: Path) -> list[str]:
+    """Returns the sub-folders that hold neither a file nor a folder."""
+    folders = [path for path in root.rglob("*") if path.is_dir() and not path.is_symlink()]
+    shown = [path for path in folders if not any(map(_is_ignored, path.relative_to(root).parts))]
+    return [str(path) for path in shown if not any(path.iterdir())]
+
+
 def _sub_folder(name: str, depth: int) -> str | None:
     """Returns the class of a file by its sub-folder at a depth; `None` if it lies in none."""
     parts = PurePosixPath(name).parts
@@ -163,7 +172,10 @@ def _listed_files(root: Path) -> list[_File]:
     files: list[_File] = []
     lines: dict[str, int] = {}
     for line, row in _table(path):
-        name = os.path.normpath(row["file_name"])
+        given = row["file_name"]
+        if "\\" in given and not (root / given).exists():
+            given = given.replace("\\", "/")  # as Windows writes it
+        name = os.path.normpath(given)
         if not row["file_name"] or os.path.isabs(name) or name.split(os.sep)[0] == "..":
             raise ValueError(
                 f"{path}, line {line}: a file outside its folder: {row['file_name']}; file_name is relative to {root}"
@@ -171,7 +183,9 @@ def _listed_files(root: Path) -> list[_File]:
         if name in lines:
             raise ValueError(f"{path}, line {line}: listed twice: {name}, first in line {lines[name]}")
         lines[name] = line
-        files.append(_File(Path(name).as_posix(), row.get("label") or None, row.get("source") or None))
+        if row.get("label") == "":
+            raise ValueError(f"{name} in {path}, line {line}, has no label")
+        files.append(_File(Path(name).as_posix(), row.get("label"), row.get("source") or None))
     if not files:
         raise ValueError(f"{path} lists no files")
     absent = [file.name for file in files if not (root / file.name).is_file()]
@@ -198,10 +212,10 @@ def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             line, values = reader.line_num, [value.strip() for value in row]
             if not any(values):
                 continue
-            if any("\n" in value or "\r" in value for value in values):
-                raise ValueError(f"{path}, line {line}: a value spans several lines; close its quotes")
+            if any(character in value for value in values for character in "\n\r\0"):
+                raise ValueError(f"{path}, line {line}: a value spans several lines or is damaged; close its quotes")
             if not columns:
-                columns = values
+                columns = [value.lower() for value in values]
                 _check_columns(columns, f"{path}, line {line}")
                 continue
             if len(values) != len(columns):
@@ -252,15 +266,17 @@ def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], 
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder per class")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = {path.name: files_in(path, modality) for path in classes}
-    if not files:
-        raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one")
-    if empty := [name for name, own in files.items() if not own]:
-        raise ValueError(
-            f"{', '.join(str(folder / name) for name in empty)}: no files of these kinds: {listed_suffixes(modality)}"
-        )
-    return [file for own in files.values() for file in own], [name for name, own in files.items() for _ in own]
+    if not (folder / _METADATA).is_file():
+        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_ignored(path.name))
+        if not classes:
+            raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one")
+        if empty := [str(path) for path in classes if not files_in(path, modality)]:
+            raise ValueError(f"{', '.join(empty)}: no files of these kinds: {listed_suffixes(modality)}")
+    found = labelled_files(folder, modality)
+    if found.splits is not None:
+        splits = ", ".join(sorted(set(found.splits)))
+        raise ValueError(f"--support {folder} has the splits {splits}: name the folder of one of them")
+    return [Path(name) for name in found.names], list(found.labels)
 
 
 def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
