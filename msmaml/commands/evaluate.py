@@ -13,5 +13,10 @@ from . import train
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Returns the results, which are also written to `all_results.json`."""
     argv = sys.argv[1:] if argv is None else argv
+    for argument in argv:
+        if argument.split("=")[0] in ("--do_train", "--do_predict"):
+            sys.exit(
+                f"evaluate: {argument} is not for this command, which never trains and always tests: use msmaml train"
+            )
     config = 1 if argv and not argv[0].startswith("-") else 0
     return train.main([*argv[:config], "--do_train", "false", "--do_predict", "true", *argv[config:]], "evaluate")

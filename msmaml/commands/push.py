@@ -13,6 +13,8 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from modeling_msmaml.training.checkpoints import UNFINISHED
+
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
             repo_id=repository,
             folder_path=arguments.folder,
             commit_message=arguments.commit_message,
-            ignore_patterns=["checkpoint-*", "runs/*"],
+            ignore_patterns=["checkpoint-*", f"{UNFINISHED}/*", "runs/*"],
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
         sys.exit(f"push: {arguments.repository} was not changed: {error}")

@@ -11,7 +11,7 @@ import sys
 
 import transformers
 
-from ..runs.run import run
+from ..runs.run import check_what_to_do, run
 from ..runs.run_arguments import parse_arguments
 
 
@@ -19,6 +19,10 @@ def main(argv: list[str] | None = None, command: str = "train") -> dict[str, flo
     """Runs what the options ask for, called by a command of this name; returns what `all_results.json` holds."""
     argv = sys.argv[1:] if argv is None else argv
     arguments, data, args = parse_arguments(argv, command)
+    try:
+        check_what_to_do(arguments, args)
+    except ValueError as error:
+        sys.exit(f"{command}: {error}")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     return run(arguments, data, args, argv)

@@ -79,6 +79,8 @@ def test_evaluating_is_training_without_training(monkeypatch):
     monkeypatch.setattr(train, "main", lambda argv, command: given.append((argv, command)))
     evaluate.main(["run.yaml", "--model_name_or_path", "x", "--do_eval", "true"])
     evaluate.main(["--model_name_or_path", "x"])
+    with pytest.raises(SystemExit, match="evaluate: --do_train=true is not for this command"):
+        evaluate.main(["--model_name_or_path", "x", "--do_train=true"])
     added = ["--do_train", "false", "--do_predict", "true"]
     assert given == [
         (["run.yaml", *added, "--model_name_or_path", "x", "--do_eval", "true"], "evaluate"),
@@ -119,6 +121,8 @@ def test_a_folder_is_pushed_with_its_card_and_without_checkpoints(tmp_path):
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A card\n")
     (folder / "checkpoint-2").mkdir()
     (folder / "checkpoint-2" / "config.json").write_text("{}")
+    (folder / "_unfinished" / "checkpoint-3").mkdir(parents=True)
+    (folder / "_unfinished" / "checkpoint-3" / "optimizer.pt").write_text("half")
     with FakeHub() as hub:
         result = client(
             hub,
@@ -135,5 +139,5 @@ def test_a_folder_is_pushed_with_its_card_and_without_checkpoints(tmp_path):
         files = hub.files("someone/pushed")
     assert result["status"] == 0 and "someone/pushed" in result["printed"]
     assert {"README.md", "config.json", "model.safetensors"} <= set(files)
-    assert not [name for name in files if name.startswith("checkpoint-")]
+    assert not [name for name in files if name.startswith(("checkpoint-", "_unfinished"))]
     assert b"# A card" in files["README.md"]

@@ -308,7 +308,7 @@ def test_unknown_options_are_refused_with_the_nearest_known_one(tmp_path):
     ],
 )
 def test_combinations_of_options_without_effect_are_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SystemExit, match=f"train: .*{message}"):
         run_meta.main(["configs/quickstart.yaml", *options(output_dir=tmp_path, **changes)])
 
 
