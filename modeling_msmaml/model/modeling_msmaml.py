@@ -28,6 +28,7 @@ from .meta_batch import (
     chunks,
     classes_of,
     joined,
+    modality_of_group,
 )
 from .modalities import ModalityEmbedding, build_descriptors, build_frontends
 from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows, read_samples
@@ -115,8 +116,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         differentiated, and only once. In evaluation mode every output can be, any number of times.
 
         Args:
-            episodes: modality -> its tasks, see [`MetaBatch`]; T, S and Q may differ by modality. Without
-                `"query_labels"` there is no loss.
+            episodes: modality -> its tasks, see [`MetaBatch`]; T, S and Q may differ by modality. Tasks of one modality
+                that differ in shape are under `"image"`, `"image#1"` and so on. Without `"query_labels"` there is no
+                loss.
 
         Raises:
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `"n_way"`.
@@ -130,7 +132,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         results = map_chunks(
             partial(self._solve, tasks=tasks, n_ways=n_ways, trained=trained if eagerly else None), parts, self.device
         )
-        output = joined([modality for modality, _ in parts], results)
+        output = joined([group for group, _ in parts], results)
         if not has_labels:
             return output
         loss = torch.stack([result.loss for result in results if result.loss is not None]).sum()
@@ -147,11 +149,12 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     ) -> ChunkResult:
         """
         One chunk: its outputs, its share of the loss over all `tasks`, and with `trained`, that share's gradient with
-        respect to each of these parameters in place of a graph. `n_ways`: classes of each modality's tasks.
+        respect to each of these parameters in place of a graph. `n_ways`: classes of each meta-batch's tasks.
         """
-        modality, batch = chunk
+        group, batch = chunk
+        modality = modality_of_group(group)
         dropout = self.config.dropout if self.training else 0.0
-        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], n_ways[modality], dropout)
+        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], n_ways[group], dropout)
         query = self._read(modality, batch["query"], dropout)
         logits = classify_samples(self.task_network, adaptation.adapted, query)
         result = ChunkResult(logits, adaptation.adapted.support_loss, adaptation.adapted.modulation)
