@@ -29,6 +29,7 @@ class MetaBatch(TypedDict, total=False):
     support_labels: Required[Int[Tensor, "T S"]]
     query: Required[Shaped[Tensor, "T Q ..."]]
     query_labels: Int[Tensor, "T Q"]
+    unlabelled: Shaped[Tensor, "T U ..."]  # raw inputs without labels; only with `soft_kmeans_steps`
     class_ids: Int[Tensor, "T N"]  # the training class behind each label; only with `auxiliary_classes`
     n_way: int
 
@@ -152,9 +153,11 @@ def check_episodes(episodes: dict[str, MetaBatch], config: MSMAMLConfig, trainin
         for part in ("support", "query", "support_labels"):
             if part not in batch:
                 raise ValueError(f"episodes[{name!r}] lacks {part!r}; it has {sorted(batch)}")
-        known = MetaBatch.__annotations__.keys() - (set() if config.auxiliary_classes else {"class_ids"})
+        unread = {"class_ids": config.auxiliary_classes, "unlabelled": config.soft_kmeans_steps}
+        known = MetaBatch.__annotations__.keys() - {key for key, option in unread.items() if not option}
         if unknown := batch.keys() - known:
-            raise ValueError(f"episodes[{name!r}] has {sorted(unknown)}, of which the model knows nothing")
+            hint = "; soft_kmeans_steps makes use of unlabelled samples" if "unlabelled" in unknown else ""
+            raise ValueError(f"episodes[{name!r}] has {sorted(unknown)}, of which the model knows nothing{hint}")
         n_ways[name] = classes_of(batch["support_labels"], config, batch.get("n_way"))
         if "n_way" in batch:
             _check_n_way(
@@ -197,12 +200,21 @@ def check_query(query: Shaped[Tensor, "T Q ..."], tasks: int) -> None:
         raise ValueError(f"query has shape {tuple(query.shape)}, expected ({tasks}, samples, ...): tasks first")
 
 
+def check_unlabelled(unlabelled: Shaped[Tensor, "T U ..."], tasks: int, config: MSMAMLConfig) -> None:
+    """Raises `ValueError` unless these are unlabelled samples of that many tasks, of which the model makes use."""
+    if not config.soft_kmeans_steps:
+        raise ValueError("unlabelled samples have no effect on this model, whose soft_kmeans_steps=0")
+    if unlabelled.dim() < 2 or len(unlabelled) != tasks or not unlabelled.shape[1]:
+        raise ValueError(f"unlabelled has shape {tuple(unlabelled.shape)}, expected ({tasks}, samples, ...)")
+
+
 def _check_shapes(group: str, batch: MetaBatch, n_way: int) -> None:
     tasks = len(batch["support"])
     for name, tensor in cast(dict[str, Tensor], batch).items():
         if name in ("class_ids", "n_way"):
             continue
-        samples = batch["query" if name.startswith("query") else "support"].shape[1]
+        whole = {"q": "query", "u": "unlabelled"}.get(name[0], "support")
+        samples = cast(dict[str, Tensor], batch)[whole].shape[1]
         if tuple(tensor.shape[:2]) != (tasks, samples):
             raise ValueError(
                 f"episodes[{group!r}][{name!r}] has shape {tuple(tensor.shape)}, expected "

@@ -25,6 +25,7 @@ from .meta_batch import (
     check_episodes,
     check_query,
     check_support,
+    check_unlabelled,
     chunks,
     classes_of,
     joined,
@@ -154,7 +155,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         group, batch = chunk
         modality = modality_of_group(group)
         dropout = self.config.dropout if self.training else 0.0
-        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], n_ways[group], dropout)
+        support, labels = batch["support"], batch["support_labels"]
+        adaptation = self._adapt(modality, support, labels, n_ways[group], batch.get("unlabelled"), dropout)
         query = self._read(modality, batch["query"], dropout)
         logits = classify_samples(self.task_network, adaptation.adapted, query)
         result = ChunkResult(logits, adaptation.adapted.support_loss, adaptation.adapted.modulation)
@@ -192,6 +194,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         support: Shaped[Tensor, "T S ..."],
         support_labels: Int[Tensor, "T S"],
         n_way: int | None = None,
+        unlabelled: Shaped[Tensor, "T U ..."] | None = None,
     ) -> AdaptedTasks:
         """
         Modulates and adapts the task network to T support sets of one modality, as one.
@@ -206,16 +209,25 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 another number than `config.n_way` the row of every class in a linear classifier starts from the mean of
                 the trained rows (weight and bias): a symmetric new start, that gives the trained rows' average logit to
                 every class until the inner loop tells them apart.
+            unlabelled: raw inputs that refine the prototypes; only with `config.soft_kmeans_steps`.
 
         Raises:
             `ValueError`: a modality that the model lacks, `n_way` below 2, misshapen tensors, labels out of range.
         """
         n_way = classes_of(support_labels, self.config) if n_way is None else n_way
         check_support(modality, support, support_labels, n_way, self.config)
-        return self._adapt(modality, support, support_labels, n_way).adapted
+        if unlabelled is not None:
+            check_unlabelled(unlabelled, len(support), self.config)
+        return self._adapt(modality, support, support_labels, n_way, unlabelled).adapted
 
     def _adapt(
-        self, modality: str, support: Tensor, support_labels: Tensor, n_way: int, dropout: float = 0.0
+        self,
+        modality: str,
+        support: Tensor,
+        support_labels: Tensor,
+        n_way: int,
+        unlabelled: Tensor | None = None,
+        dropout: float = 0.0,
     ) -> Adaptation:
         graph = torch.is_grad_enabled()
         # The inner loop differentiates, which inference mode does not allow.
@@ -232,6 +244,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 n_way,
                 first_order=self.config.first_order or self.first_order_for_now,
                 every_step=self.training and bool(self.multi_step_weights),
+                unlabelled=None if unlabelled is None else self._read(modality, differentiable(unlabelled), dropout),
             )
 
     def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
@@ -343,5 +356,6 @@ from .norms import group_norm as _group_norm  # noqa: E402, F401
 from .options import option as _option  # noqa: E402, F401
 from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
+from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
 
 __all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

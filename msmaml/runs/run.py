@@ -30,6 +30,11 @@ def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> 
             f"mix_classes={args.mix_classes} makes classes that are none of the training classes, among which "
             "auxiliary classifies: leave out one of the two options"
         )
+    if bool(args.num_unlabelled) != bool(arguments.soft_kmeans_steps) and arguments.model_name_or_path is None:
+        raise ValueError(
+            f"num_unlabelled={args.num_unlabelled} and soft_kmeans_steps={arguments.soft_kmeans_steps or 0}: "
+            "unlabelled samples refine prototypes in these steps, so that one has no effect without the other"
+        )
     if not args.do_train and arguments.model_name_or_path is None:
         raise ValueError("there is no model to evaluate: give --model_name_or_path, or --do_train to make one")
     if not args.do_train and args.resume_from_checkpoint is not None:

@@ -84,8 +84,15 @@ def make_training_episodes(
         source_disjoint=data.source_disjoint,
         augment=args.augment or (),
         mix_classes=cast("float | dict[str, float]", args.mix_classes or 0.0),  # a string has been parsed
-        weights=cast("dict[str, float] | None", data.dataset_weights) or default_weights(splits),
+        weights=given_weights(data, splits) or default_weights(splits),
     )
+
+
+def given_weights(data: DataArguments, splits: list[FewShotSplit]) -> dict[str, float] | None:
+    """Returns the weights of the options for the data sets that the run trains on; None if there are none."""
+    trained = {split.name for split in splits}
+    weights = cast("dict[str, float]", data.dataset_weights or {})
+    return {name: weight for name, weight in weights.items() if name in trained} or None
 
 
 def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str, EpisodeDataset]:
