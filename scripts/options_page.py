@@ -11,7 +11,8 @@ from pathlib import Path
 from modeling_msmaml import MetaTrainingArguments, MSMAMLConfig
 from modeling_msmaml.hub.model_card import markdown_table
 from modeling_msmaml.model.options import default_of, options_of, type_name, types_of
-from msmaml.runs.run_arguments import DataArguments, ModelArguments
+from msmaml.runs.data_arguments import DataArguments
+from msmaml.runs.run_arguments import ModelArguments
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "options.md"
 TEXT = """# All options

@@ -13,7 +13,8 @@ import run_meta
 from modeling_msmaml import FewShotClassifier, MetaTrainingArguments, MSMAMLConfig
 from modeling_msmaml.model.options import options_of
 from msmaml.commands import classify
-from msmaml.runs.run_arguments import DataArguments, parse_arguments
+from msmaml.runs.data_arguments import DataArguments
+from msmaml.runs.run_arguments import parse_arguments
 from scripts import options_page
 
 from .msmaml.test_run_meta import options

@@ -26,8 +26,8 @@ from data_builders import EpisodeDataset, FewShotSplit, encode_split
 from modeling_msmaml import MetaTrainer, MSMAMLConfig, MSMAMLModel
 from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.model.pretrained_encoder import mean_over_filled
-from msmaml.runs.run import load_splits, make_training_episodes
 from msmaml.runs.run_arguments import parse_arguments
+from msmaml.runs.run_data import load_splits, make_training_episodes
 from msmaml.runs.run_model import fit_front_ends, make_model
 
 from ..data import of_classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ import torch
 from modeling_msmaml.model.options import at_least, checked
 
 from ..storage.few_shot_split import FewShotSplit
+from ..storage.padded_rows import of_one_length
 from .augmentation import augment, check_names
+from .episode_order import EpisodeOrder, checked_weights
 from .episode_sampler import EpisodeRows, EpisodeSampler
+from .episode_shape import ShapeRange, shape_ranges
 from .random_bits import RandomBits
 from .task_augmentation import mix
 
@@ -24,14 +27,16 @@ class EpisodeDataset(torch.utils.data.Dataset):
     """N-way K-shot episodes. Episode i is a pure function of `(seed, i)`.
 
     An episode depends neither on the worker or process that draws it, nor on the order of access, nor on a resume. The
-    splits take turns: episode i comes from `splits[i % len(splits)]`.
+    splits take turns: episode i comes from `splits[i % len(splits)]`; with `weights`, each split has its share.
 
     Args:
-        splits: one split per modality, or several splits of a modality if they have the same row shape and vocabulary.
-        n_way: number of classes per episode, at least 2. Like `k_shot` and `n_query`, it is an int, or a dictionary
-            `{modality: int}` with an entry for every modality of `splits`.
+        splits: any number of splits of each modality. Those of one modality have the same row shape, except that
+            shorter rows of token ids are padded, and the same vocabulary.
+        n_way: number of classes per episode, at least 2. Like `k_shot`, it is an integer, a range `[low, high]` from
+            which each episode draws its own (both ends included), or a dictionary of these by modality or by name of
+            the data set, which has an entry for each of `splits`.
         k_shot: number of support samples per class, at least 1.
-        n_query: number of query samples per class, at least 1.
+        n_query: number of query samples per class, at least 1: an integer, or a dictionary of them.
         num_episodes: number of episodes in the data set, at least 1.
         seed: non-negative seed; different seeds give different episodes.
         source_disjoint: whether support and query of an episode come from different recordings or documents. It has no
@@ -40,11 +45,18 @@ class EpisodeDataset(torch.utils.data.Dataset):
         mix_classes: fraction, from 0 to 1, of the episodes in which every class is mixed from two classes (see
             `task_augmentation.mix`), for training; or a dictionary `{modality: fraction}`, in which modalities without
             an entry are not mixed. It needs 2 * n_way classes.
+        shots: how support samples are distributed over the classes of an episode, `"equal"`, `"unequal"` or
+            `"meta_dataset"` (see `ShapeRange`).
+        weights: how often each data set is drawn, by its name; see `EpisodeOrder` and `default_weights`.
+        num_unlabelled: number of samples per class that an episode has besides, without labels, for semi-supervised
+            learning (Ren et al. 2018, arXiv 1803.00676). None of them is a sample or from a source of the query set.
+        num_distractors: number of further classes of which an episode has unlabelled samples only, as many as of its
+            own classes.
 
     Raises:
-        ValueError: an argument is out of range, a dictionary has no entry for a modality, `mix_classes` is used with an
-            evaluation split, or the data cannot fill an episode. In the last case the message names the class, its
-            number of samples and the nearest feasible setting.
+        ValueError: an argument is out of range, a dictionary lacks an entry, `mix_classes` is used with an evaluation
+            split, arguments exclude each other, or the data cannot fill an episode. In the last case the message names
+            the class, its number of samples and the nearest feasible setting.
 
     Warns:
         UserWarning: a class is left out because it cannot fill an episode (see `EpisodeSampler`).
@@ -53,53 +65,74 @@ class EpisodeDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         splits: Sequence[FewShotSplit],
-        n_way: int | Mapping[str, int],
-        k_shot: int | Mapping[str, int],
+        n_way: int | Sequence[int] | Mapping[str, Any],
+        k_shot: int | Sequence[int] | Mapping[str, Any],
         n_query: int | Mapping[str, int],
         num_episodes: int,
         seed: int = 0,
         source_disjoint: bool = True,
         augment: bool | Sequence[str] = False,
         mix_classes: float | Mapping[str, float] = 0.0,
+        shots: str = "equal",
+        weights: Mapping[str, float] | None = None,
+        num_unlabelled: int = 0,
+        num_distractors: int = 0,
     ):
         self.splits = _checked_splits(splits)
-        modalities = [split.modality for split in self.splits]
-        self.n_way = _by_modality("n_way", n_way, modalities, 2)
-        self.k_shot = _by_modality("k_shot", k_shot, modalities, 1)
-        self.n_query = _by_modality("n_query", n_query, modalities, 1)
+        self.shapes = shape_ranges([(split.name, split.modality) for split in splits], n_way, k_shot, n_query, shots)
         self.num_episodes = int(checked("num_episodes", num_episodes, at_least(1)))
         self.seed = int(checked("seed", seed, at_least(0)))
         self.source_disjoint = source_disjoint
         self.augment = augment
         self._changes = (("basic",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
         if not isinstance(augment, bool):
-            check_names(self._changes, modalities)
+            check_names(self._changes, [split.modality for split in self.splits])
         self.mix_classes = _shares(mix_classes, self.splits)
-        self._samplers = [
-            EpisodeSampler(
-                split,
-                self.n_way[split.modality],
-                self.k_shot[split.modality],
-                self.n_query[split.modality],
-                source_disjoint,
-            )
-            for split in self.splits
-        ]
+        self.num_unlabelled = int(checked("num_unlabelled", num_unlabelled, at_least(0)))
+        self.num_distractors = int(checked("num_distractors", num_distractors, at_least(0)))
+        self._check_combinations(shots)
+        self._order = EpisodeOrder(len(self.splits), checked_weights(weights, self.splits), self.seed)
+        self._samplers = [self._sampler(split, shape) for split, shape in zip(self.splits, self.shapes, strict=True)]
         self._pair_samplers = {
-            which: self._pair_sampler(split)
+            which: self._pair_sampler(split, self.shapes[which])
             for which, split in enumerate(self.splits)
             if self.mix_classes[split.modality]
         }
 
-    def _pair_sampler(self, split: FewShotSplit) -> EpisodeSampler:
+    def _check_combinations(self, shots: str) -> None:
+        """Refuses arguments of which one would have no effect or make no sense beside another."""
+        if self.num_distractors and not self.num_unlabelled:
+            raise ValueError(f"num_distractors={self.num_distractors} has no effect without num_unlabelled")
+        if self.num_unlabelled and any(self.mix_classes.values()):
+            raise ValueError(
+                f"mix_classes={self.mix_classes} and num_unlabelled={self.num_unlabelled} exclude each other"
+            )
+        if shots != "equal" and any(self.mix_classes.values()):
+            raise ValueError(f"mix_classes={self.mix_classes} mixes classes of equal size: it needs shots='equal'")
+        if shots == "meta_dataset" and self.num_unlabelled:
+            raise ValueError(
+                f"num_unlabelled={self.num_unlabelled} is a number per class, but shots='meta_dataset' follows the "
+                "sizes of the classes: choose shots='equal' or 'unequal'"
+            )
+
+    def _sampler(self, split: FewShotSplit, shape: ShapeRange, times: int = 1) -> EpisodeSampler:
+        """Returns a sampler of `times` n_way classes and the distractors, with the unlabelled samples."""
+        low, high = (times * number + self.num_distractors for number in shape.n_way)
+        least, most = (number + self.num_unlabelled for number in shape.k_shot)
+        return EpisodeSampler(split, (low, high), (least, most), shape.n_query, self.source_disjoint, shape.shots)
+
+    def _pair_sampler(self, split: FewShotSplit, shape: ShapeRange) -> EpisodeSampler:
         """Returns a sampler of episodes with twice as many classes, without repeating the warnings of the first."""
-        n_way, k_shot, n_query = (values[split.modality] for values in (self.n_way, self.k_shot, self.n_query))
+        if shape.n_way[0] != shape.n_way[1]:
+            raise ValueError(f"mix_classes={self.mix_classes} needs one n_way, not the range {list(shape.n_way)}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             try:
-                return EpisodeSampler(split, 2 * n_way, k_shot, n_query, self.source_disjoint)
+                return self._sampler(split, shape, times=2)
             except ValueError as error:
-                raise ValueError(f"mix_classes draws twice n_way[{split.modality}]={n_way} classes: {error}") from error
+                raise ValueError(
+                    f"mix_classes draws twice n_way[{split.modality}]={shape.n_way[0]} classes: {error}"
+                ) from error
 
     def __len__(self) -> int:
         return self.num_episodes
@@ -108,14 +141,16 @@ class EpisodeDataset(torch.utils.data.Dataset):
         """Returns the episode with this index.
 
         Returns:
-            A dictionary with the following entries. With mixed classes, the ids are those of the first class of each
-            pair, and `second_class_ids`, `second_support_ids` and `second_query_ids` are those of the second.
+            A dictionary with the following entries, for an episode of N classes with S support, Q query and U
+            unlabelled samples. With mixed classes, the ids are those of the first class of each pair, and
+            `second_class_ids`, `second_support_ids` and `second_query_ids` are those of the second.
 
-            - `modality`: a string;
-            - `support` (n_way * k_shot, ...) and `query` (n_way * n_query, ...): raw rows, ordered by label;
-            - `support_labels`, `query_labels`: int64 labels from 0 to n_way - 1;
-            - `class_ids` (n_way,): int64, the class of the split that each label stands for;
-            - `support_ids`, `query_ids`: int64, indices of the rows in the split.
+            - `modality`, `data_set`: strings, the modality and the name of the data set;
+            - `support` (S, ...) and `query` (Q, ...): raw rows, ordered by label;
+            - `support_labels`, `query_labels`: int64 labels from 0 to N - 1;
+            - `class_ids` (N,): int64, the class of the split that each label stands for;
+            - `support_ids`, `query_ids`: int64, indices of the rows in the split;
+            - `unlabelled` (U, ...) and `unlabelled_ids`, with `num_unlabelled` only: raw rows in random order.
 
         Raises:
             IndexError: the index is not in the range -num_episodes to num_episodes - 1.
@@ -123,50 +158,76 @@ class EpisodeDataset(torch.utils.data.Dataset):
         if not -self.num_episodes <= index < self.num_episodes:
             raise IndexError(f"index={index} does not fit a data set of {self.num_episodes} episodes")
         index = int(index) % self.num_episodes
-        which = index % len(self.splits)
+        which = self._order(index)
         split, bits = self.splits[which], RandomBits(self.seed, index)
         share = self.mix_classes[split.modality]
         is_mixed = share > 0 and bits.below(_STEPS) < share * _STEPS
         drawn = (self._pair_samplers if is_mixed else self._samplers)[which].draw(bits)
-        n_way, k_shot, n_query = (values[split.modality] for values in (self.n_way, self.k_shot, self.n_query))
-        first, second = (EpisodeRows(*(ids[part] for ids in drawn)) for part in (slice(n_way), slice(n_way, None)))
-        raw = self._raw(split, first)
+        n_way = (len(drawn.class_ids) - self.num_distractors) // (2 if is_mixed else 1)
+        unlabelled = self._without_labels(drawn, bits)
+        if self.num_unlabelled:
+            drawn = drawn._replace(support=[rows[: -self.num_unlabelled] for rows in drawn.support])
+        first, second = drawn.of(slice(n_way)), drawn.of(slice(n_way, 2 * n_way))
+        raw = self._raw(split, first, unlabelled)
         if is_mixed:
             raw = mix(raw, self._raw(split, second), split.modality)
         if self._changes:
             raw = augment(split.modality, raw, bits, self._changes)
-        labels = torch.arange(n_way)
+        labels, shots = torch.arange(n_way), torch.tensor([len(rows) for rows in first.support])
+        n_support, n_query = int(shots.sum()), sum(map(len, first.query))
         return {
             "modality": split.modality,
-            "support": raw[: n_way * k_shot],
-            "support_labels": labels.repeat_interleave(k_shot),
-            "query": raw[n_way * k_shot :],
-            "query_labels": labels.repeat_interleave(n_query),
+            "data_set": split.name,
+            "support": raw[:n_support],
+            "support_labels": labels.repeat_interleave(shots),
+            "query": raw[n_support : n_support + n_query],
+            "query_labels": labels.repeat_interleave(n_query // n_way),
             **_provenance(first),
             **(_provenance(second, "second_") if is_mixed else {}),
+            **self._unlabelled(raw[n_support + n_query :], unlabelled),
         }
 
-    def splits_read_again(self) -> dict[str, FewShotSplit]:
-        """Maps modalities to splits whose rows the episodes contain unchanged and, on average, more than once each."""
-        if self._changes:
+    def _without_labels(self, drawn: EpisodeRows, bits: RandomBits) -> np.ndarray:
+        """Returns the rows that are to have no label, in random order; none without `num_unlabelled`."""
+        if not self.num_unlabelled:
+            return np.empty(0, np.int64)
+        rows = np.concatenate([own[-self.num_unlabelled :] for own in drawn.support])
+        return rows[bits.permutation(len(rows))]
+
+    def _unlabelled(self, raw: torch.Tensor, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        return {"unlabelled": raw, "unlabelled_ids": torch.from_numpy(rows)} if self.num_unlabelled else {}
+
+    def splits_read_again(self) -> dict[str, list[FewShotSplit]]:
+        """Maps modalities to their splits, if the episodes contain rows of them unchanged and on average repeatedly."""
+        if self._changes or self.num_unlabelled:
             return {}
-        found = {}
-        for split in self.splits:
-            n_way, k_shot, n_query = (values[split.modality] for values in (self.n_way, self.k_shot, self.n_query))
-            samples = n_way * (k_shot + n_query) * (self.num_episodes // len(self.splits))
-            if samples > len(split) and not self.mix_classes[split.modality]:
-                found[split.modality] = split
-        return found
+        found: dict[str, list[FewShotSplit]] = {}
+        samples: dict[str, int] = {}
+        for split, shape, episodes in zip(self.splits, self.shapes, self._order.counts(self.num_episodes), strict=True):
+            found.setdefault(split.modality, []).append(split)
+            size = shape.n_way[0] * (shape.k_shot[0] + shape.n_query)
+            samples[split.modality] = samples.get(split.modality, 0) + size * episodes
+        return {
+            modality: splits
+            for modality, splits in found.items()
+            if samples[modality] > sum(map(len, splits)) and not self.mix_classes[modality]
+        }
 
     @staticmethod
-    def _raw(split: FewShotSplit, rows: EpisodeRows) -> torch.Tensor:
-        return torch.from_numpy(split.rows(np.concatenate([rows.support.reshape(-1), rows.query.reshape(-1)])))
+    def _raw(split: FewShotSplit, rows: EpisodeRows, more: Iterable[int] = ()) -> torch.Tensor:
+        """The raw rows of the support set, of the query set, and more rows after them."""
+        numbers = np.concatenate([*rows.support, *rows.query, np.asarray(more, dtype=np.int64)])
+        return torch.from_numpy(split.rows(numbers))
 
 
 def _provenance(rows: EpisodeRows, prefix: str = "") -> dict[str, torch.Tensor]:
     """Returns the ids of the classes and rows that were drawn, with a prefix to their names."""
-    ids = {"class_ids": rows.class_ids, "support_ids": rows.support, "query_ids": rows.query}
-    return {prefix + name: torch.from_numpy(numbers.reshape(-1)) for name, numbers in ids.items()}
+    ids = {
+        "class_ids": rows.class_ids,
+        "support_ids": np.concatenate(rows.support),
+        "query_ids": np.concatenate(rows.query),
+    }
+    return {prefix + name: torch.from_numpy(numbers) for name, numbers in ids.items()}
 
 
 def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
@@ -174,7 +235,13 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
         raise ValueError(f"splits={splits!r} must be a list of FewShotSplit, which load_few_shot returns")
     if not splits:
         raise ValueError("splits is empty; at least one FewShotSplit is needed")
-    first = {}
+    first, splits = {}, of_one_length(splits)
+    names = [(split.modality, split.name) for split in splits]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(
+            f"several {repeated[0]} splits have the name {repeated[1]!r}, by which results are told apart: give each "
+            "its own, for instance with dataclasses.replace(split, name=...)"
+        )
     for split in splits:
         other = first.setdefault(split.modality, split)
         if other.row_shape != split.row_shape:
@@ -186,23 +253,11 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
             raise ValueError(
                 f"the text splits of {other.name} and {split.name} have different vocabularies, but must have the same"
             )
-    return list(splits)
+    return splits
 
 
 def _vocabulary(split: FewShotSplit) -> dict[str, int] | None:
     return None if split.tokenizer is None else split.tokenizer.get_vocab()
-
-
-def _by_modality(name: str, value: int | Mapping[str, int], modalities: Sequence[str], minimum: int) -> dict[str, int]:
-    values = value if isinstance(value, Mapping) else dict.fromkeys(modalities, value)
-    missing = [modality for modality in dict.fromkeys(modalities) if modality not in values]
-    if missing:
-        raise ValueError(f"{name}={dict(values)} has no entry for modality {', '.join(missing)}")
-    if not isinstance(value, Mapping):
-        checked(name, value, at_least(minimum))
-    return {
-        modality: int(checked(f"{name}[{modality}]", values[modality], at_least(minimum))) for modality in modalities
-    }
 
 
 def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from ..storage.few_shot_split import FewShotSplit
+from .episode_shape import Shape, ShapeRange
 from .random_bits import RandomBits
 from .source_partition import can_fill, divide_sources, nearest_settings
 
@@ -18,15 +19,20 @@ _QUICK_TRIES = 8
 _QUICK_MARGIN = 8  # number of candidates per row that a class needs
 
 
-_Sides = tuple[Int64[np.ndarray, "n_way k_shot"], Int64[np.ndarray, "n_way n_query"]]  # support rows, query rows
+# Support rows and query rows of each class.
+_Sides = tuple[list[Int64[np.ndarray, " shots"]], list[Int64[np.ndarray, " n_query"]]]
 
 
 class EpisodeRows(NamedTuple):
-    """The classes and rows of an episode. The classes are in the order of their labels, 0 to n_way - 1."""
+    """The classes of an episode, in the order of their labels, 0 to n_way - 1, and the rows of each of them."""
 
     class_ids: Int64[np.ndarray, " n_way"]
-    support: Int64[np.ndarray, "n_way k_shot"]
-    query: Int64[np.ndarray, "n_way n_query"]
+    support: list[Int64[np.ndarray, " shots"]]
+    query: list[Int64[np.ndarray, " n_query"]]
+
+    def of(self, classes: slice) -> EpisodeRows:
+        """The same of some of the classes."""
+        return EpisodeRows(self.class_ids[classes], self.support[classes], self.query[classes])
 
 
 class EpisodeSampler:
@@ -40,23 +46,37 @@ class EpisodeSampler:
 
     Args:
         split: the split to draw from.
-        n_way: number of classes per episode, at least 2.
-        k_shot: number of support samples per class, at least 1.
+        n_way: number of classes per episode, at least 2, or a range of two numbers, both inclusive, from which it is
+            drawn for every episode. Like `k_shot`, a range is a tuple.
+        k_shot: number of support samples per class, at least 1, or a range.
         n_query: number of query samples per class, at least 1.
         source_disjoint: whether support and query of an episode come from different recordings or documents. It has no
             effect under the protocol `original`.
+        shots: how support samples are distributed over the classes, see `ShapeRange`.
 
     Raises:
         ValueError: a test class of `class_disjoint` cannot fill an episode, fewer than `n_way` classes can fill one, or
-            no `n_way` of them can fill one together.
+            no `n_way` of them can fill one together. With ranges the largest episode counts, except with
+            `shots="meta_dataset"`, where `n_way` is at most the number of classes and the smallest episode counts.
 
     Warns:
         UserWarning: another class cannot fill an episode and is left out. Under `original` this happens only to a class
             without rows.
     """
 
-    def __init__(self, split: FewShotSplit, n_way: int, k_shot: int, n_query: int, source_disjoint: bool):
-        self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
+    def __init__(
+        self,
+        split: FewShotSplit,
+        n_way: int | tuple[int, int],
+        k_shot: int | tuple[int, int],
+        n_query: int,
+        source_disjoint: bool,
+        shots: str = "equal",
+    ):
+        ways = (n_way, n_way) if isinstance(n_way, int) else n_way
+        self.shape = ShapeRange(ways, (k_shot, k_shot) if isinstance(k_shot, int) else k_shot, n_query, shots)
+        self.k_shot, self.n_query = self.shape.needed
+        n_way = self.n_way = ways[0] if shots == "meta_dataset" else ways[1]
         self._repeats = split.protocol == "original"
         self.source_disjoint = source_disjoint and not self._repeats
         if n_way > len(split.class_names):
@@ -68,7 +88,7 @@ class EpisodeSampler:
         self._rows, self._sources = _rows_and_sources_by_class(split, self.source_disjoint)
         self._usable = self._usable_classes(split)
         self._has_shared_sources = self._find_shared_sources()
-        if self._has_shared_sources[self._usable].any() and self._compatible_classes(self._usable, None) is None:
+        if self._has_shared_sources[self._usable].any() and self._compatible_classes(self._usable, n_way, None) is None:
             raise ValueError(
                 f"no {n_way} classes of split {split.split!r} of {split.name} can fill an episode together with "
                 f"k_shot={k_shot}, n_query={n_query}: they share sources that would be in support and query; a smaller "
@@ -77,85 +97,99 @@ class EpisodeSampler:
 
     def draw(self, bits: RandomBits) -> EpisodeRows:
         """Draws one episode, which is a function of the random numbers."""
+        n_way = self.shape.draw_n_way(bits, len(self._usable))
         order = self._usable[bits.permutation(len(self._usable))]
-        classes = order[: self.n_way]
+        classes = order[:n_way]
+        shape = self.shape.draw(np.asarray([len(self._rows[c]) for c in classes]), bits)
         if self._repeats:
-            return EpisodeRows(classes, *self._draw_as_published(classes, bits))
-        drawn = self._draw_quickly(classes, bits) or self._draw_exactly(classes, bits)
-        if drawn is None:  # These classes share sources that cannot be divided for all of them, so others are taken.
-            compatible = self._compatible_classes(order, bits)
-            drawn = None if compatible is None else self._draw_exactly(compatible, bits)
-            if compatible is None or drawn is None:
-                raise RuntimeError(f"no {self.n_way} classes fit together, although the constructor found some")
-            classes = compatible
-        return EpisodeRows(classes, *drawn)
+            return EpisodeRows(classes, *self._draw_as_published(classes, shape, bits))
+        while True:
+            drawn = self._draw_quickly(classes, shape, bits) or self._draw_exactly(classes, shape, bits)
+            if drawn is not None:
+                return EpisodeRows(classes, *drawn)
+            if self.shape.shots != "meta_dataset" or (shape.shots.max() == self.k_shot and shape.n_query == 1):
+                break
+            # The sources of these classes do not allow this many rows, which follow the sizes of the classes only.
+            shape = Shape(np.maximum(shape.shots // 2, self.k_shot), max(shape.n_query // 2, 1))
+        # These classes share sources that cannot be divided for all of them, so others are taken: with sizes that
+        # follow the classes, perhaps fewer of them.
+        for number in dict.fromkeys((n_way, min(n_way, self.n_way))):
+            compatible = self._compatible_classes(order, number, bits)
+            if compatible is not None:
+                drawn = self._draw_exactly(compatible, Shape(shape.shots[:number], shape.n_query), bits)
+                if drawn is not None:
+                    return EpisodeRows(compatible, *drawn)
+        raise RuntimeError(f"no {n_way} classes fit together, although the constructor found some")
 
-    def _draw_as_published(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides:
+    def _draw_as_published(self, classes: Int64[np.ndarray, " n_way"], shape: Shape, bits: RandomBits) -> _Sides:
         """Draws different rows of a class if it has enough of them; otherwise rows are drawn with replacement."""
-        size = self.k_shot + self.n_query
-        drawn = np.empty((len(classes), size), dtype=np.int64)
-        for label, c in enumerate(classes):
-            n_rows = len(self._rows[c])
+        support, query = [], []
+        for c, k_shot in zip(classes, shape.shots.tolist(), strict=True):
+            n_rows, size = len(self._rows[c]), k_shot + shape.n_query
             places = bits.permutation(n_rows)[:size] if n_rows >= size else [bits.below(n_rows) for _ in range(size)]
-            drawn[label] = self._rows[c][places]
-        return drawn[:, : self.k_shot], drawn[:, self.k_shot :]
+            rows = self._rows[c][places]
+            support.append(rows[:k_shot])
+            query.append(rows[k_shot:])
+        return support, query
 
-    def _draw_quickly(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides | None:
+    def _draw_quickly(self, classes: Int64[np.ndarray, " n_way"], shape: Shape, bits: RandomBits) -> _Sides | None:
         """Takes the first rows of a random order as support, and the next ones from other sources as query.
 
         It returns None if this fails for a class several times.
         """
-        support = np.empty((len(classes), self.k_shot), dtype=np.int64)
-        query = np.empty((len(classes), self.n_query), dtype=np.int64)
+        support, query, n_query = [], [], shape.n_query
         support_sources, query_sources = np.empty(0, np.int64), np.empty(0, np.int64)
-        for label, c in enumerate(classes):
+        for c, k_shot in zip(classes, shape.shots.tolist(), strict=True):
             rows, sources = self._rows[c], self._sources[c]
             may_support = may_query = None
             if self._has_shared_sources[c]:
                 may_support, may_query = ~np.isin(sources, query_sources), ~np.isin(sources, support_sources)
             for _ in range(_QUICK_TRIES):
-                order = bits.prefix(len(rows), _QUICK_MARGIN * (self.k_shot + self.n_query))
-                picked = (order if may_support is None else order[may_support[order]])[: self.k_shot]
+                order = bits.prefix(len(rows), _QUICK_MARGIN * (k_shot + n_query))
+                picked = (order if may_support is None else order[may_support[order]])[:k_shot]
                 rest = order if may_query is None else order[may_query[order]]
                 picked_sources = sources[picked]
                 is_left = (sources[rest][:, None] != picked_sources).all(axis=1)
-                asked = rest[is_left][: self.n_query]
-                if len(picked) == self.k_shot and len(asked) == self.n_query:
+                asked = rest[is_left][:n_query]
+                if len(picked) == k_shot and len(asked) == n_query:
                     break
             else:
                 return None
-            support[label], query[label] = rows[picked], rows[asked]
+            support.append(rows[picked])
+            query.append(rows[asked])
             if self._has_shared_sources[c]:
                 support_sources = np.concatenate([support_sources, picked_sources])
                 query_sources = np.concatenate([query_sources, sources[asked]])
         return support, query
 
-    def _draw_exactly(self, classes: Int64[np.ndarray, " n_way"], bits: RandomBits) -> _Sides | None:
+    def _draw_exactly(self, classes: Int64[np.ndarray, " n_way"], shape: Shape, bits: RandomBits) -> _Sides | None:
         """Divides the sources first and draws rows from each side; returns None if the classes do not fit together."""
-        sides = self._divide(classes, bits)
+        sides = self._divide(classes, int(shape.shots.max()), shape.n_query, bits)
         if sides is None:
             return None
         support, query = [], []
-        for c in classes:
+        for c, k_shot in zip(classes, shape.shots.tolist(), strict=True):
             rows, on_support_side = self._rows[c], np.isin(self._sources[c], sides)
             for target, candidates, size in (
-                (support, rows[on_support_side], self.k_shot),
-                (query, rows[~on_support_side], self.n_query),
+                (support, rows[on_support_side], k_shot),
+                (query, rows[~on_support_side], shape.n_query),
             ):
                 target.append(candidates[bits.permutation(len(candidates))[:size]])
-        return np.stack(support), np.stack(query)
+        return support, query
 
-    def _divide(self, classes: Iterable[int], bits: RandomBits) -> Int64[np.ndarray, " support_sources"] | None:
+    def _divide(
+        self, classes: Iterable[int], k_shot: int, n_query: int, bits: RandomBits
+    ) -> Int64[np.ndarray, " support_sources"] | None:
         """Returns the sources on the support side of an episode, or None if no division serves all the classes."""
         present = np.unique(np.concatenate([self._sources[c] for c in classes]))
         counts = np.stack(
             [np.bincount(np.searchsorted(present, self._sources[c]), minlength=len(present)) for c in classes], axis=1
         )
-        sides = divide_sources(counts, self.k_shot, self.n_query, bits)
+        sides = divide_sources(counts, k_shot, n_query, bits)
         return None if sides is None else present[sides]
 
     def _compatible_classes(
-        self, order: Int64[np.ndarray, " usable"], bits: RandomBits | None
+        self, order: Int64[np.ndarray, " usable"], n_way: int, bits: RandomBits | None
     ) -> Int64[np.ndarray, " n_way"] | None:
         """Returns the first `n_way` classes in this order that fit together, or None if there are none.
 
@@ -165,11 +199,11 @@ class EpisodeSampler:
         bits = bits or RandomBits(0)
 
         def extend(chosen: list[int], start: int) -> list[int] | None:
-            if len(chosen) == self.n_way:
+            if len(chosen) == n_way:
                 return chosen
-            for position in range(start, len(order) - (self.n_way - len(chosen)) + 1):
+            for position in range(start, len(order) - (n_way - len(chosen)) + 1):
                 candidate = [*chosen, order[position]]
-                if self._divide(candidate, bits) is not None:
+                if self._divide(candidate, self.k_shot, self.n_query, bits) is not None:
                     found = extend(candidate, position + 1)
                     if found is not None:
                         return found

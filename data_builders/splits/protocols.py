@@ -47,6 +47,10 @@ ORIGINAL_WARNINGS = {
 _FOLDER = Path(__file__).parent
 
 
+class NoSuchSplit(ValueError):
+    """A data set has no rows for a split under a protocol, such as training classes where all classes are for tests."""
+
+
 def check_protocol(protocol: str, available: Sequence[str] = PROTOCOLS) -> None:
     """Checks a protocol.
 

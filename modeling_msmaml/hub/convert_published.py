@@ -129,7 +129,7 @@ def describe(
         model_id=str(folder),
         config=model.config,
         k_shot=options["num_samples_per_class"],
-        data_sets={DATASET_MODALITIES[name]: DATA_SETS[name] for name in options["multimodal_few_shot"]},
+        data_sets={DATA_SETS[name]: DATASET_MODALITIES[name] for name in options["multimodal_few_shot"]},
         training_steps=found.iteration,
         settings={
             "tasks_per_step": options.get("meta_batch_size"),

@@ -68,6 +68,7 @@ class Accuracy:
     Args:
         split: `"validation"` or `"test"`.
         modality: `"all"` for the mean over the episodes of all modalities.
+        data_set: name of the data set; `None` for the mean over those of the modality.
         value, ci95: mean over episodes, and half-width of its 95 % interval; in [0, 1].
         episodes: their number.
         step: the meta-step after which it was measured.
@@ -79,6 +80,7 @@ class Accuracy:
     ci95: float
     episodes: int
     step: int
+    data_set: str | None = None
 
 
 @dataclass
@@ -90,7 +92,7 @@ class CardContent:
         model_id: repository or folder to load the model from.
         config: the model's config.
         k_shot: support samples per class.
-        data_sets: modality -> data set that it was trained on, as `--datasets` names it.
+        data_sets: each data set that it was trained on, as `--datasets` names it -> its modality.
         training_steps: meta-steps.
         settings: by name, everything else that one must know to make use of an accuracy.
         accuracies: the accuracies that were measured.
@@ -143,7 +145,7 @@ def write_model_card(content: CardContent, folder: Path) -> Path:
 
 def render_model_card(content: CardContent) -> ModelCard:
     """The card, with metadata for the Hub: licence, tags, and the accuracies as a model index."""
-    facts = {modality: data_set_facts(name) for modality, name in content.data_sets.items()}
+    facts = {name: data_set_facts(name) for name in content.data_sets}
     modality = content.example_modality
     license_name = model_license(list(facts.values()))
     if content.started_from is not None and stated_license(content.started_from) == NON_COMMERCIAL:
@@ -156,8 +158,8 @@ def render_model_card(content: CardContent) -> ModelCard:
         **content.settings,
     }
     data = [
-        (modality, f"[{fact.title}]({fact.url})" if fact.url else fact.title, fact.licence)
-        for modality, fact in facts.items()
+        (content.data_sets[name], f"[{fact.title}]({fact.url})" if fact.url else fact.title, fact.licence)
+        for name, fact in facts.items()
     ]
     versions = {name: version for name in FRAMEWORKS if (version := _version(name)) is not None}
     return ModelCard.from_template(
@@ -205,11 +207,12 @@ def accuracy_table(accuracies: list[Accuracy], n_way: int, training_steps: int) 
     """The accuracies as a Markdown table; empty without any. A step is named if it is not the last of the training."""
     if not accuracies:
         return ""
-    header = ("split", "modality", "accuracy, %", "95 % interval", "episodes", "chance, %")
+    header = ("split", "modality", "data set", "accuracy, %", "95 % interval", "episodes", "chance, %")
     rows = [
         (
             row.split if row.step == training_steps else f"{row.split}, step {row.step}",
             row.modality,
+            row.data_set or ("all" if row.modality == "all" else f"all of {row.modality}"),
             f"{100 * row.value:.2f}",
             f"± {100 * row.ci95:.2f}",
             row.episodes,
@@ -217,7 +220,7 @@ def accuracy_table(accuracies: list[Accuracy], n_way: int, training_steps: int) 
         )
         for row in accuracies
     ]
-    return markdown_table(header, rows, numbers=header[2:])
+    return markdown_table(header, rows, numbers=header[3:])
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str] = ()) -> str:
@@ -238,12 +241,12 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], numb
 
 
 def _model_index(content: CardContent) -> dict:
-    """`model_name` and `eval_results` of the metadata: one result for each split and modality."""
+    """`model_name` and `eval_results` of the metadata: one result for each split and data set."""
     results = []
     for row in content.accuracies:
-        if row.modality not in content.data_sets:
-            continue  # the mean over modalities is no result on any data set
-        facts = data_set_facts(content.data_sets[row.modality])
+        if row.data_set is None:
+            continue  # the mean over data sets is not a result on any data set
+        facts = data_set_facts(row.data_set)
         results.append(
             EvalResult(
                 task_type=f"{row.modality}-classification",

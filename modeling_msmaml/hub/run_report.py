@@ -15,7 +15,10 @@ from .provenance import commit
 
 SPLITS = {"eval": "validation", "test": "test"}
 # How training episodes differ from those of the evaluation.
-SHAPES_OF_TRAINING = ("train_n_way", "train_k_shot", "train_n_query", "augment", "new_classes", "mix_classes")
+SHAPES_OF_TRAINING = (
+    *("train_n_way", "train_k_shot", "train_n_query", "train_shots", "augment", "new_classes", "mix_classes"),
+)
+UNLABELLED = ("num_unlabelled", "num_distractors")
 # What a run that only evaluates takes over from the run that trained its checkpoint.
 OF_TRAINING = ("training_steps", "best_step", "tasks_per_step", "seed")
 
@@ -27,7 +30,7 @@ class RunReport:
     Args:
         trainer: the run's trainer.
         data: the data arguments of the run (`datasets`, `protocol`, `source_disjoint`, `eval_seed`).
-        data_sets: modality -> name of the data set that its episodes come from.
+        data_sets: name of each data set of the run -> its modality.
         command: the run's command line, without secrets.
         started_from: the checkpoint that the run started from.
         warnings: what to say beside every accuracy on these data.
@@ -66,10 +69,11 @@ class RunReport:
             "protocol": self.data.protocol,
             # Protocol `original` draws support and query from the same sources, whatever is asked for.
             "source_disjoint": self.data.source_disjoint and self.data.protocol != "original",
-            "datasets": self.data.datasets,
+            **self._data_sets(),
             "n_way": args.n_way,
             "k_shot": args.k_shot,
             "n_query": args.n_query,
+            **{name: getattr(args, name) for name in UNLABELLED if getattr(args, name)},
             **self._of_training(),
             **{name: getattr(args, name) for name in SHAPES_OF_TRAINING if args.do_train and getattr(args, name)},
             "eval_seed": self.data.eval_seed,
@@ -81,6 +85,13 @@ class RunReport:
             "commit": self.commit,
             **({"warnings": self.warnings} if self.warnings else {}),
         }
+
+    def _data_sets(self) -> dict:
+        """The data sets, by split if these differ, and how often each was drawn if that was asked for."""
+        by_split = {f"{split}_datasets": self.data.names(split) for split in ("train", "validation", "test")}
+        differ = len({tuple(names) for names in by_split.values()}) > 1
+        weights = {"dataset_weights": self.data.dataset_weights} if self.data.dataset_weights else {}
+        return {"datasets": self.data.names(), **(by_split if differ else {}), **weights}
 
     def _of_training(self) -> dict:
         """How the model was trained: here, or as its checkpoint tells (`None` for what that does not)."""
@@ -98,14 +109,21 @@ class RunReport:
         metrics, measured = self.validation
         measured_at = {"eval": step if "eval_accuracy" in self.results else measured, "test": step}
         metrics = {**metrics, **self.results}
+        # A modality with one data set has no line of its own.
+        modalities = list(self.data_sets.values())
+        groups = [
+            *((name, modality, name) for name, modality in self.data_sets.items()),
+            *((name, name, None) for name in dict.fromkeys(modalities) if modalities.count(name) > 1),
+            *([(None, "all", None)] if len(modalities) > 1 else []),
+        ]
         rows = []
         for prefix, split in SPLITS.items():
-            for modality in (*self.trainer.model.config.modalities, None):
-                name = f"{prefix}_{modality}" if modality else prefix
+            for key, modality, data_set in groups:
+                name = f"{prefix}_{key}" if key else prefix
                 if f"{name}_accuracy" in metrics:
                     value, ci95 = metrics[f"{name}_accuracy"], metrics[f"{name}_accuracy_ci95"]
                     episodes = int(metrics[f"{name}_episodes"])
-                    rows.append(Accuracy(split, modality or "all", value, ci95, episodes, measured_at[prefix]))
+                    rows.append(Accuracy(split, modality, value, ci95, episodes, measured_at[prefix], data_set))
         return rows
 
     def table(self) -> str:
@@ -116,12 +134,13 @@ class RunReport:
     def card(self) -> CardContent:
         """What the model card says of this run."""
         args, model = self.trainer.args, self.trainer.model
+        trained_on = self.data.names("train") if args.do_train else self.data_sets
         shown_elsewhere = ("n_way", "k_shot", "training_steps", "transductive", "commit", "datasets")
         return CardContent(
             model_id=self.trainer.hub_model_id or str(args.output_dir),
             config=model.config,
             k_shot=args.k_shot,
-            data_sets=self.data_sets,
+            data_sets={name: m for name, m in self.data_sets.items() if name in trained_on},
             training_steps=self._of_training()["training_steps"] or 0,
             settings={name: value for name, value in self.settings().items() if name not in shown_elsewhere},
             accuracies=self.accuracies(),

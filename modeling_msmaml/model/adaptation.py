@@ -14,6 +14,7 @@ from .inner_optimizers import InnerOptimizer
 from .losses import task_losses
 from .norms import NormStatistics
 from .samples import Samples, differentiable
+from .soft_kmeans import refined_prototypes
 from .task_network import TaskNetwork
 
 Modulation = tuple[Float[Tensor, "T size"], ...]
@@ -70,6 +71,7 @@ def adapt_tasks(
     *,
     first_order: bool,
     every_step: bool,
+    unlabelled: Samples | None = None,
 ) -> Adaptation:
     """
     Modulates and adapts the task network to T support sets.
@@ -79,9 +81,12 @@ def adapt_tasks(
         optimizer: of the inner loop.
         labels: of the support samples, from 0 to `n_way - 1`.
         first_order, every_step: see `inner_loop.adapt`.
+        unlabelled: samples that refine the prototypes, in `config.soft_kmeans_steps` steps.
     """
     modulation = () if encoder is None else encode_tasks(encoder, network, modality, support, labels, n_way)
     start, state = start_of_tasks(network, modality, support, labels, n_way, modulation)
+    if unlabelled is not None:
+        start |= _refined_classifier(network, modality, start, state, labels, modulation, unlabelled, config)
     loss, moving, others = support_loss_of(network, modality, labels, start, state, modulation)
     path, losses = adapt(
         loss,
@@ -131,6 +136,24 @@ def start_of_tasks(
         features = network.features(start, state, modality, modulation)
         start |= network.prototype_classifier(features, labels, n_way)
     return start, state
+
+
+def _refined_classifier(
+    network: TaskNetwork,
+    modality: str,
+    start: Parameters,
+    state: tuple[Tensor, ...],
+    labels: Int[Tensor, "T S"],
+    modulation: Modulation,
+    unlabelled: Samples,
+    config: MSMAMLConfig,
+) -> Parameters:
+    """The prototypes as the unlabelled samples refine them."""
+    others = _prepare(network, start, unlabelled, modality, modulation)
+    support, more = (network.features(start, samples, modality, modulation) for samples in (state, others))
+    scale = start["cosine_scale.value"][:, None, None]
+    weight = start["classifier.weight"]
+    return {"classifier.weight": refined_prototypes(weight, support, labels, more, scale, config.soft_kmeans_steps)}
 
 
 def support_loss_of(

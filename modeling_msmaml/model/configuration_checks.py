@@ -63,6 +63,8 @@ def check_combinations(config: "MSMAMLConfig") -> None:
             f"descriptor_whitening={config.descriptor_whitening!r} needs a descriptor: give descriptor_size, or "
             "leave it"
         )
+    if config.soft_kmeans_steps and config.head != "prototype":
+        raise ValueError(f"soft_kmeans_steps={config.soft_kmeans_steps} has no effect with head={config.head!r}")
     if config.cosine_scale != 10.0 and config.head != "prototype":
         raise ValueError(f"cosine_scale={config.cosine_scale} has no effect with head={config.head!r}")
     if config.inner_rates != "fixed" and not config.num_inner_steps:

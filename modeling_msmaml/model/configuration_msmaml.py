@@ -204,6 +204,12 @@ class MSMAMLConfig(PreTrainedConfig):
     cosine_scale: float = option(
         10.0, "What the cosine is multiplied with at first; it is trained. Only with `head='prototype'`.", positive
     )
+    soft_kmeans_steps: int = option(
+        0,
+        "The number of steps in which the unlabelled samples of an episode, if it has any, refine the prototypes (soft "
+        "k-means, arXiv 1803.00676). Only with `head='prototype'`.",
+        at_least(0),
+    )
     adapted_parameters: Literal["all", "upper", "head"] = option(
         "all",
         "What the inner loop adapts of the task network: 'all' (as published); 'upper', everything above the "

@@ -14,7 +14,9 @@ from .configuration_msmaml import MSMAMLConfig
 
 class MetaBatch(TypedDict, total=False):
     """
-    The T tasks of one modality, as [`MSMAMLModel.forward`] takes them; without `query_labels` there is no loss.
+    T tasks of one modality and shape, as [`MSMAMLModel.forward`] takes them; without `query_labels` there is no loss.
+
+    All tasks have N classes, each with at least one support sample; the classes may have different numbers of them.
 
     Raw inputs, which are `support` and `query`: audio int16 or float (.., samples) at 16 kHz; text integer token ids
     (.., tokens), 0 = padding; image uint8 or float in [0, 1] (.., 3, H, W). Labels are int64, from 0 to N - 1.
@@ -27,8 +29,22 @@ class MetaBatch(TypedDict, total=False):
     support_labels: Required[Int[Tensor, "T S"]]
     query: Required[Shaped[Tensor, "T Q ..."]]
     query_labels: Int[Tensor, "T Q"]
+    unlabelled: Shaped[Tensor, "T U ..."]  # raw inputs without labels; only with `soft_kmeans_steps`
     class_ids: Int[Tensor, "T N"]  # the training class behind each label; only with `auxiliary_classes`
     n_way: int
+
+
+_SEPARATOR = "#"
+
+
+def group_name(modality: str, number: int) -> str:
+    """The key of a meta-batch in `episodes`: the modality, and a number if there are several shapes of its tasks."""
+    return f"{modality}{_SEPARATOR}{number}" if number else modality
+
+
+def modality_of_group(name: str) -> str:
+    """The modality of a meta-batch by its key in `episodes`: that of `"image#2"` is `"image"`."""
+    return name.partition(_SEPARATOR)[0]
 
 
 @dataclass
@@ -74,20 +90,20 @@ class ChunkResult:
 
 
 def chunks(episodes: dict[str, MetaBatch], tasks_per_chunk: int | None) -> Iterator[tuple[str, MetaBatch]]:
-    """(modality, meta-batch without `n_way`) of at most `tasks_per_chunk` tasks each; `None` divides nothing."""
-    for modality, batch in episodes.items():
+    """(group, meta-batch without `n_way`) of at most `tasks_per_chunk` tasks each; `None` divides nothing."""
+    for group, batch in episodes.items():
         tasks = len(batch["support"])
         step = tasks_per_chunk or tasks
         for start in range(0, tasks, step):
             tensors = cast(dict[str, Tensor], {name: value for name, value in batch.items() if name != "n_way"})
             part = {name: tensor[start : start + step] for name, tensor in tensors.items()}
-            yield modality, cast(MetaBatch, part)
+            yield group, cast(MetaBatch, part)
 
 
-def joined(modalities: list[str], results: list[ChunkResult]) -> MSMAMLOutput:
-    """The outputs of all chunks, given the modality of each, as one meta-batch per modality; without the loss."""
-    parts = {name: [] for name in modalities}
-    for name, result in zip(modalities, results, strict=True):
+def joined(groups: list[str], results: list[ChunkResult]) -> MSMAMLOutput:
+    """The outputs of all chunks, given the group of each, as one meta-batch per group; without the loss."""
+    parts = {name: [] for name in groups}
+    for name, result in zip(groups, results, strict=True):
         parts[name].append(result)
     return MSMAMLOutput(
         logits={name: torch.cat([part.logits for part in group]) for name, group in parts.items()},
@@ -121,33 +137,38 @@ def check_episodes(episodes: dict[str, MetaBatch], config: MSMAMLConfig, trainin
         training: whether the model is in training mode, where auxiliary classes need `class_ids`.
 
     Returns:
-        The number of classes of each modality's tasks.
+        The number of classes of each meta-batch's tasks.
 
     Raises:
-        `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `n_way`.
+        `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `n_way`, a
+        task that lacks a class.
     """
     n_ways = {}
     if not episodes:
         raise ValueError("episodes is empty: give at least one modality's meta-batch")
-    for modality, batch in episodes.items():
+    for name, batch in episodes.items():
+        modality = modality_of_group(name)
         if modality not in config.modalities:
-            raise ValueError(f"episodes has modality {modality!r}, but this model has {config.modalities}")
+            raise ValueError(f"episodes has modality {name!r}, but this model has {config.modalities}")
         for part in ("support", "query", "support_labels"):
             if part not in batch:
-                raise ValueError(f"episodes[{modality!r}] lacks {part!r}; it has {sorted(batch)}")
-        known = MetaBatch.__annotations__.keys() - (set() if config.auxiliary_classes else {"class_ids"})
+                raise ValueError(f"episodes[{name!r}] lacks {part!r}; it has {sorted(batch)}")
+        unread = {"class_ids": config.auxiliary_classes, "unlabelled": config.soft_kmeans_steps}
+        known = MetaBatch.__annotations__.keys() - {key for key, option in unread.items() if not option}
         if unknown := batch.keys() - known:
-            raise ValueError(f"episodes[{modality!r}] has {sorted(unknown)}, of which the model knows nothing")
-        n_ways[modality] = classes_of(batch["support_labels"], config, batch.get("n_way"))
+            hint = "; soft_kmeans_steps makes use of unlabelled samples" if "unlabelled" in unknown else ""
+            raise ValueError(f"episodes[{name!r}] has {sorted(unknown)}, of which the model knows nothing{hint}")
+        n_ways[name] = classes_of(batch["support_labels"], config, batch.get("n_way"))
         if "n_way" in batch:
-            name = f"episodes[{modality!r}]['n_way']"
-            _check_n_way(name, batch["n_way"], batch["support_labels"].shape[-1], n_ways[modality])
+            _check_n_way(
+                f"episodes[{name!r}]['n_way']", batch["n_way"], batch["support_labels"].shape[-1], n_ways[name]
+            )
         if not len(batch["support"]):
-            raise ValueError(f"episodes[{modality!r}] holds no task: leave the modality out")
+            raise ValueError(f"episodes[{name!r}] holds no task: leave the modality out")
         needs_ids = training and "query_labels" in batch and modality in (config.auxiliary_classes or {})
         if needs_ids and "class_ids" not in batch:
-            raise ValueError(f"episodes[{modality!r}] lacks 'class_ids', which auxiliary_classes needs in training")
-        _check_shapes(modality, batch, n_ways[modality])
+            raise ValueError(f"episodes[{name!r}] lacks 'class_ids', which auxiliary_classes needs in training")
+        _check_shapes(name, batch, n_ways[name])
     return n_ways
 
 
@@ -179,19 +200,30 @@ def check_query(query: Shaped[Tensor, "T Q ..."], tasks: int) -> None:
         raise ValueError(f"query has shape {tuple(query.shape)}, expected ({tasks}, samples, ...): tasks first")
 
 
-def _check_shapes(modality: str, batch: MetaBatch, n_way: int) -> None:
+def check_unlabelled(unlabelled: Shaped[Tensor, "T U ..."], tasks: int, config: MSMAMLConfig) -> None:
+    """Raises `ValueError` unless these are unlabelled samples of that many tasks, of which the model makes use."""
+    if not config.soft_kmeans_steps:
+        raise ValueError("unlabelled samples have no effect on this model, whose soft_kmeans_steps=0")
+    if unlabelled.dim() < 2 or len(unlabelled) != tasks or not unlabelled.shape[1]:
+        raise ValueError(f"unlabelled has shape {tuple(unlabelled.shape)}, expected ({tasks}, samples, ...)")
+
+
+def _check_shapes(group: str, batch: MetaBatch, n_way: int) -> None:
     tasks = len(batch["support"])
     for name, tensor in cast(dict[str, Tensor], batch).items():
         if name in ("class_ids", "n_way"):
             continue
-        samples = batch["query" if name.startswith("query") else "support"].shape[1]
+        whole = {"q": "query", "u": "unlabelled"}.get(name[0], "support")
+        samples = cast(dict[str, Tensor], batch)[whole].shape[1]
         if tuple(tensor.shape[:2]) != (tasks, samples):
             raise ValueError(
-                f"episodes[{modality!r}][{name!r}] has shape {tuple(tensor.shape)}, expected "
+                f"episodes[{group!r}][{name!r}] has shape {tuple(tensor.shape)}, expected "
                 f"({tasks}, {samples}, ...): tasks first, then samples"
             )
         if name.endswith("labels"):
-            _check_labels(f"episodes[{modality!r}][{name!r}]", tensor, n_way)
+            _check_labels(f"episodes[{group!r}][{name!r}]", tensor, n_way)
+        if name == "support_labels":
+            _check_classes(f"episodes[{group!r}][{name!r}]", tensor, n_way)
 
 
 def _check_n_way(name: str, given: int, support_samples: int, n_way: int) -> None:
@@ -201,6 +233,20 @@ def _check_n_way(name: str, given: int, support_samples: int, n_way: int) -> Non
         )
     if given != n_way:
         raise ValueError(f"{name} is {given}, but the labels or a linear classifier have {n_way} classes")
+
+
+def _check_classes(name: str, labels: Int[Tensor, "T S"], n_way: int) -> None:
+    """A task with fewer classes than the others would get logits for classes that it does not have."""
+    if labels.device.type != "cpu":  # it would stall the queue; `collate_episodes` never makes such a meta-batch
+        return
+    numbers = nn.functional.one_hot(labels, n_way).any(dim=1).sum(dim=1)
+    if (numbers < n_way).any():
+        task = int((numbers < n_way).nonzero()[0])
+        raise ValueError(
+            f"{name} has {int(numbers[task])} classes in task {task}, but the tasks have {n_way}, as the labels or "
+            "a linear classifier: give tasks of another number of classes as a meta-batch of their own, "
+            f"under a key such as {group_name('image', 1)!r}"
+        )
 
 
 def _check_labels(name: str, labels: Tensor, n_way: int) -> None:

@@ -25,9 +25,11 @@ from .meta_batch import (
     check_episodes,
     check_query,
     check_support,
+    check_unlabelled,
     chunks,
     classes_of,
     joined,
+    modality_of_group,
 )
 from .modalities import ModalityEmbedding, build_descriptors, build_frontends
 from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows, read_samples
@@ -115,8 +117,9 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         differentiated, and only once. In evaluation mode every output can be, any number of times.
 
         Args:
-            episodes: modality -> its tasks, see [`MetaBatch`]; T, S and Q may differ by modality. Without
-                `"query_labels"` there is no loss.
+            episodes: modality -> its tasks, see [`MetaBatch`]; T, S and Q may differ by modality. Tasks of one modality
+                that differ in shape are under `"image"`, `"image#1"` and so on. Without `"query_labels"` there is no
+                loss.
 
         Raises:
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `"n_way"`.
@@ -130,7 +133,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         results = map_chunks(
             partial(self._solve, tasks=tasks, n_ways=n_ways, trained=trained if eagerly else None), parts, self.device
         )
-        output = joined([modality for modality, _ in parts], results)
+        output = joined([group for group, _ in parts], results)
         if not has_labels:
             return output
         loss = torch.stack([result.loss for result in results if result.loss is not None]).sum()
@@ -147,11 +150,13 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     ) -> ChunkResult:
         """
         One chunk: its outputs, its share of the loss over all `tasks`, and with `trained`, that share's gradient with
-        respect to each of these parameters in place of a graph. `n_ways`: classes of each modality's tasks.
+        respect to each of these parameters in place of a graph. `n_ways`: classes of each meta-batch's tasks.
         """
-        modality, batch = chunk
+        group, batch = chunk
+        modality = modality_of_group(group)
         dropout = self.config.dropout if self.training else 0.0
-        adaptation = self._adapt(modality, batch["support"], batch["support_labels"], n_ways[modality], dropout)
+        support, labels = batch["support"], batch["support_labels"]
+        adaptation = self._adapt(modality, support, labels, n_ways[group], batch.get("unlabelled"), dropout)
         query = self._read(modality, batch["query"], dropout)
         logits = classify_samples(self.task_network, adaptation.adapted, query)
         result = ChunkResult(logits, adaptation.adapted.support_loss, adaptation.adapted.modulation)
@@ -189,6 +194,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         support: Shaped[Tensor, "T S ..."],
         support_labels: Int[Tensor, "T S"],
         n_way: int | None = None,
+        unlabelled: Shaped[Tensor, "T U ..."] | None = None,
     ) -> AdaptedTasks:
         """
         Modulates and adapts the task network to T support sets of one modality, as one.
@@ -203,16 +209,25 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 another number than `config.n_way` the row of every class in a linear classifier starts from the mean of
                 the trained rows (weight and bias): a symmetric new start, that gives the trained rows' average logit to
                 every class until the inner loop tells them apart.
+            unlabelled: raw inputs that refine the prototypes; only with `config.soft_kmeans_steps`.
 
         Raises:
             `ValueError`: a modality that the model lacks, `n_way` below 2, misshapen tensors, labels out of range.
         """
         n_way = classes_of(support_labels, self.config) if n_way is None else n_way
         check_support(modality, support, support_labels, n_way, self.config)
-        return self._adapt(modality, support, support_labels, n_way).adapted
+        if unlabelled is not None:
+            check_unlabelled(unlabelled, len(support), self.config)
+        return self._adapt(modality, support, support_labels, n_way, unlabelled).adapted
 
     def _adapt(
-        self, modality: str, support: Tensor, support_labels: Tensor, n_way: int, dropout: float = 0.0
+        self,
+        modality: str,
+        support: Tensor,
+        support_labels: Tensor,
+        n_way: int,
+        unlabelled: Tensor | None = None,
+        dropout: float = 0.0,
     ) -> Adaptation:
         graph = torch.is_grad_enabled()
         # The inner loop differentiates, which inference mode does not allow.
@@ -229,6 +244,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 n_way,
                 first_order=self.config.first_order or self.first_order_for_now,
                 every_step=self.training and bool(self.multi_step_weights),
+                unlabelled=None if unlabelled is None else self._read(modality, differentiable(unlabelled), dropout),
             )
 
     def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
@@ -340,5 +356,6 @@ from .norms import group_norm as _group_norm  # noqa: E402, F401
 from .options import option as _option  # noqa: E402, F401
 from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
+from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
 
 __all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

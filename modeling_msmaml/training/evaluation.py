@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..model.meta_batch import MSMAMLOutput
+from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
+from .collator import group_names
 from .metrics import FewShotAccuracy
 from .trainer_hooks import TrainerHooks, loader_options
 
@@ -30,6 +31,7 @@ class EpisodeResult:
     """What evaluation keeps of one episode."""
 
     modality: str
+    data_set: str
     predictions: list[int]
     labels: list[int]
     loss: float
@@ -39,21 +41,27 @@ class EpisodeResult:
 class EvaluationCollator:
     """
     What `collate` makes of episodes, with row numbers for raw inputs of the modalities in `read_once` (modality ->
-    split), and the order in which the episodes' modalities came, which a meta-batch does not keep.
+    its splits, whose rows are numbered through), and of each episode its group and its data set, in their order, which
+    a meta-batch does not keep.
     """
 
     collate: Callable[[list[dict]], dict]
-    read_once: dict[str, object]
+    read_once: dict[str, list]
 
     def __call__(self, episodes: list[dict]) -> dict:
-        modalities = [episode["modality"] for episode in episodes]
         numbered = [
-            {**episode, "support": episode["support_ids"], "query": episode["query_ids"]}
-            if episode["modality"] in self.read_once
-            else episode
-            for episode in episodes
+            self._numbered(episode) if episode["modality"] in self.read_once else episode for episode in episodes
         ]
-        return {**self.collate(numbered), "modalities": modalities}
+        data_sets = [episode.get("data_set", episode["modality"]) for episode in episodes]
+        return {**self.collate(numbered), "groups": group_names(numbered), "data_sets": data_sets}
+
+    def _numbered(self, episode: dict) -> dict:
+        first = 0
+        for split in self.read_once[episode["modality"]]:
+            if split.name == episode["data_set"]:
+                break
+            first += len(split)
+        return {**episode, "support": first + episode["support_ids"], "query": first + episode["query_ids"]}
 
 
 def evaluation_dataloader(trainer: TrainerHooks, dataset: Dataset) -> DataLoader:
@@ -77,15 +85,15 @@ def evaluation_dataloader(trainer: TrainerHooks, dataset: Dataset) -> DataLoader
     )
 
 
-def splits_to_read_once(model: MSMAMLModel, dataset: Dataset) -> dict[str, object]:
-    """Modality -> split, where reading every row once for all episodes spares time and takes little memory."""
+def splits_to_read_once(model: MSMAMLModel, dataset: Dataset) -> dict[str, list]:
+    """Modality -> its splits, where reading every row once for all episodes spares time and takes little memory."""
     again = getattr(dataset, "splits_read_again", dict)() if model.can_read_rows_once else {}
     found = {}
-    for modality, split in again.items():
-        first = torch.from_numpy(split.rows(np.arange(1)))
+    for modality, splits in again.items():
+        first, rows = torch.from_numpy(splits[0].rows(np.arange(1))), sum(map(len, splits))
         # Features may not be finite, which the message that says so must find in the episodes.
-        if not first.is_floating_point() and len(split) * model.bytes_of_row_read(modality, first) <= READ_BYTES:
-            found[modality] = split
+        if not first.is_floating_point() and rows * model.bytes_of_row_read(modality, first) <= READ_BYTES:
+            found[modality] = splits
     return found
 
 
@@ -104,16 +112,16 @@ def evaluated_episodes(trainer: TrainerHooks, dataloader: DataLoader, descriptio
     trainer.callback_handler.eval_dataloader = dataloader  # pyright: ignore[reportAttributeAccessIssue]
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     read_once = getattr(dataloader.collate_fn, "read_once", {})
-    rows = {modality: in_parts(split) for modality, split in read_once.items()}
+    rows = {modality: in_parts(splits) for modality, splits in read_once.items()}
     results = []
     with torch.no_grad(), trainer.accelerator.autocast(), model.rows_read(rows):
         for batch in dataloader:
-            modalities = batch.pop("modalities")
+            groups, data_sets = batch.pop("groups"), batch.pop("data_sets")
             episodes: Any = trainer._prepare_inputs(batch)["episodes"]
             output = model(episodes)
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(explain_not_finite(trainer, output, episodes, f"in {description.lower()}"))
-            results += in_order(episode_results(output, episodes), modalities)
+            results += episode_results(output, episodes, groups, data_sets)
             trainer.control = trainer.callback_handler.on_prediction_step(trainer.args, trainer.state, trainer.control)
     return gather_object(results)
 
@@ -137,19 +145,13 @@ def explain_not_finite(trainer: TrainerHooks, output: MSMAMLOutput, episodes: di
     )
 
 
-def in_parts(split) -> list[Callable[[], Tensor]]:
-    """Functions that return the raw rows of a split, `READ_ROWS` at a time."""
+def in_parts(splits: list) -> list[Callable[[], Tensor]]:
+    """Functions that return the raw rows of some splits, one after the other, at most `READ_ROWS` at a time."""
 
-    def part(start: int) -> Tensor:
+    def part(split: Any, start: int) -> Tensor:
         return torch.from_numpy(split.rows(np.arange(start, min(start + READ_ROWS, len(split)))))
 
-    return [partial(part, start) for start in range(0, len(split), READ_ROWS)]
-
-
-def in_order(results: list[EpisodeResult], modalities: list[str]) -> list[EpisodeResult]:
-    """Results that are grouped by modality, in the order in which the episodes' modalities came."""
-    groups = {modality: iter([r for r in results if r.modality == modality]) for modality in set(modalities)}
-    return [next(groups[modality]) for modality in modalities]
+    return [partial(part, split, start) for split in splits for start in range(0, len(split), READ_ROWS)]
 
 
 @contextmanager
@@ -165,26 +167,36 @@ def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
 
 def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:
     """Modality -> the query accuracy of each of its tasks, in [0, 1]."""
-    return {
-        modality: (logits.detach().argmax(dim=-1) == episodes[modality]["query_labels"]).float().mean(dim=1)
-        for modality, logits in output.logits.items()
-    }
+    found: dict[str, list[Tensor]] = {}
+    for group, logits in output.logits.items():
+        right = logits.detach().argmax(dim=-1) == episodes[group]["query_labels"]
+        found.setdefault(modality_of_group(group), []).append(right.float().mean(dim=1))
+    return {modality: torch.cat(parts) for modality, parts in found.items()}
 
 
-def episode_results(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> list[EpisodeResult]:
-    """The results of the episodes of a meta-batch, grouped by modality."""
-    results = []
-    for modality, logits in output.logits.items():
-        labels = episodes[modality]["query_labels"]
+def episode_results(
+    output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]], groups: list[str], data_sets: list[str]
+) -> list[EpisodeResult]:
+    """
+    The results of the episodes of a meta-batch, in their order.
+
+    Args:
+        groups, data_sets: the group of each episode (see `collate_episodes`), and the name of its data set.
+    """
+    rows: dict[str, Iterator[tuple]] = {}
+    for group, logits in output.logits.items():
+        labels = episodes[group]["query_labels"]
         losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none").mean(dim=1)
-        rows = zip(logits.argmax(dim=-1).tolist(), labels.tolist(), losses.tolist(), strict=True)
-        results += [EpisodeResult(modality, *row) for row in rows]
-    return results
+        rows[group] = zip(logits.argmax(dim=-1).tolist(), labels.tolist(), losses.tolist(), strict=True)
+    return [
+        EpisodeResult(modality_of_group(group), data_set, *next(rows[group]))
+        for group, data_set in zip(groups, data_sets, strict=True)
+    ]
 
 
 def summarise(results: list[EpisodeResult]) -> dict[str, float]:
     """
-    Accuracies with intervals and mean losses, over all episodes and for each modality.
+    Accuracies with intervals and mean losses, over all episodes, for each modality and for each data set.
 
     Raises:
         `ValueError`: there is no result.
@@ -195,10 +207,11 @@ def summarise(results: list[EpisodeResult]) -> dict[str, float]:
         predictions=[result.predictions for result in results],
         references=[result.labels for result in results],
         modalities=[result.modality for result in results],
+        data_sets=[result.data_set for result in results],
     )
     metrics = cast("dict[str, float]", accuracies)  # `None` only where `evaluate` itself runs in several processes
-    metrics["loss"] = math.fsum(result.loss for result in results) / len(results)
-    for modality in {result.modality for result in results}:
-        losses = [result.loss for result in results if result.modality == modality]
-        metrics[f"{modality}_loss"] = math.fsum(losses) / len(losses)
-    return metrics
+    losses: dict[str, list[float]] = {}
+    for result in results:
+        for name in {"loss", f"{result.modality}_loss", f"{result.data_set}_loss"}:
+            losses.setdefault(name, []).append(result.loss)
+    return metrics | {name: math.fsum(values) / len(values) for name, values in sorted(losses.items())}

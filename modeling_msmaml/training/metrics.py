@@ -2,13 +2,15 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import datasets
 import evaluate
 
 _DESCRIPTION = """
-Mean accuracy over episodes with the half-width of its 95 % interval, over all episodes and for each modality.
+Mean accuracy over episodes with the half-width of its 95 % interval, over all episodes, for each modality and for each
+data set. The intervals are stratified by data set: that one data set is harder than another is no uncertainty.
 """
 
 _INPUTS_DESCRIPTION = """
@@ -16,9 +18,10 @@ Args:
     predictions: one sequence of predicted labels per episode.
     references: one sequence of true labels per episode, as long as its predictions.
     modalities: the modality of each episode.
+    data_sets: the name of the data set of each episode; by default each modality has one.
 Returns:
-    `accuracy`, `accuracy_ci95`, `episodes`, and for each modality m `<m>_accuracy`, `<m>_accuracy_ci95`,
-    `<m>_episodes`. Accuracies lie in [0, 1].
+    `accuracy`, `accuracy_ci95`, `episodes`, and the same for each modality m and data set d as `<m>_accuracy`,
+    `<d>_accuracy` and so on. Accuracies lie in [0, 1].
 """
 
 
@@ -38,27 +41,61 @@ class FewShotAccuracy(evaluate.Metric):
                     "predictions": datasets.Sequence(datasets.Value("int64")),
                     "references": datasets.Sequence(datasets.Value("int64")),
                     "modalities": datasets.Value("string"),
+                    "data_sets": datasets.Value("string"),
                 }
             ),
         )
 
+    def compute(self, **inputs: Any) -> dict[str, float] | None:
+        """As `evaluate.Metric.compute`; `data_sets` may be left out."""
+        if inputs.get("modalities") is not None:
+            inputs.setdefault("data_sets", inputs["modalities"])
+        return super().compute(**inputs)
+
     def _compute(
-        self, predictions: list[list[int]], references: list[list[int]], modalities: list[str]
+        self,
+        predictions: list[list[int]],
+        references: list[list[int]],
+        modalities: list[str],
+        data_sets: list[str],
     ) -> dict[str, float]:
-        accuracies = defaultdict(list)
-        for predicted, reference, modality in zip(predictions, references, modalities, strict=True):
+        strata: dict[tuple[str, str], list[float]] = defaultdict(list)  # (modality, data set) -> accuracies
+        data_sets = modalities if data_sets is None else data_sets
+        for predicted, reference, modality, name in zip(predictions, references, modalities, data_sets, strict=True):
             if len(predicted) != len(reference) or not len(reference):
                 raise ValueError(
                     f"an episode of modality {modality!r} has {len(predicted)} predictions for {len(reference)} labels"
                 )
-            accuracies[modality].append(sum(p == r for p, r in zip(predicted, reference, strict=True)) / len(reference))
-        everything = [accuracy for values in accuracies.values() for accuracy in values]
-        accuracy, ci95 = mean_and_ci95(everything)
-        result: dict[str, float] = {"accuracy": accuracy, "accuracy_ci95": ci95, "episodes": len(everything)}
-        for modality, values in sorted(accuracies.items()):
-            result[f"{modality}_accuracy"], result[f"{modality}_accuracy_ci95"] = mean_and_ci95(values)
-            result[f"{modality}_episodes"] = len(values)
+            accuracy = sum(p == r for p, r in zip(predicted, reference, strict=True)) / len(reference)
+            strata[modality, name].append(accuracy)
+        result = _entries("", list(strata.values()))
+        for place in (1, 0):  # the data sets, then the modalities
+            for name in sorted({key[place] for key in strata}):
+                result |= _entries(f"{name}_", [values for key, values in strata.items() if key[place] == name])
         return result
+
+
+def _entries(prefix: str, strata: list[list[float]]) -> dict[str, float]:
+    mean, ci95 = stratified_mean_and_ci95(strata)
+    return {f"{prefix}accuracy": mean, f"{prefix}accuracy_ci95": ci95, f"{prefix}episodes": sum(map(len, strata))}
+
+
+def stratified_mean_and_ci95(strata: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """
+    The mean over the values of all strata, and the half-width of its 95 % interval.
+
+    The strata, here data sets, are fixed and not drawn, so that only the variance within each of them is uncertainty
+    (Cochran, Sampling Techniques, 1977, section 5.4). With W_h the share of stratum h in the values, s_h its sample
+    standard deviation and n_h its number of values, the half-width is 1.96 sqrt(sum_h W_h^2 s_h^2 / n_h). It is
+    infinite if a stratum has one value.
+
+    Raises:
+        `ValueError`: there is no value.
+    """
+    values = [value for stratum in strata for value in stratum]
+    mean, _ = mean_and_ci95(values)
+    halves = [len(stratum) / len(values) * mean_and_ci95(stratum)[1] for stratum in strata]
+    return mean, math.sqrt(math.fsum(half**2 for half in halves))
 
 
 def mean_and_ci95(values: Iterable[float]) -> tuple[float, float]:

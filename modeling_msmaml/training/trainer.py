@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..model.meta_batch import MSMAMLOutput
+from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
 from .callbacks import InnerLoopAnnealing, OuterGradientRules, check_annealing
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
@@ -43,8 +43,8 @@ class MetaTrainer(TrainerHooks):
     `transformers.Trainer` for an [`MSMAMLModel`] and data sets of episodes (`data_builders.EpisodeDataset`).
 
     Evaluation adapts to every episode, keeps no outer graph, and reports means and 95 % intervals over episodes:
-    `eval_accuracy`, `eval_accuracy_ci95`, `eval_loss`, `eval_episodes`, and for each modality
-    `eval_<modality>_accuracy`, `eval_<modality>_accuracy_ci95`, `eval_<modality>_loss`, `eval_<modality>_episodes`.
+    `eval_accuracy`, `eval_accuracy_ci95`, `eval_loss`, `eval_episodes`, and the same for each modality and each data
+    set: `eval_<modality>_accuracy`, `eval_<data set>_accuracy` and so on.
 
     Args:
         model: the model to train; its config takes over the inner-loop settings that `args` gives.
@@ -217,7 +217,8 @@ class MetaTrainer(TrainerHooks):
 
     def _record_adaptation(self, output: MSMAMLOutput, episodes: dict) -> None:
         """Records the support losses before each inner step, and the accuracy of the network before it is adapted."""
-        for modality, losses in output.support_loss.items():
+        for group, losses in output.support_loss.items():
+            modality = modality_of_group(group)
             for step, column in enumerate(losses.detach().float().unbind(dim=1), start=1):
                 self._record.add(f"{modality}_support_loss_step{step}", column.sum(), len(column))
         model = self.accelerator.unwrap_model(self.model)

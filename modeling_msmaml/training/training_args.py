@@ -48,6 +48,13 @@ def _counts(value: Any) -> None:
         raise ValueError("must be a positive integer, or one for each modality")
 
 
+def _counts_or_ranges(value: Any) -> None:
+    for single in value.values() if isinstance(value, dict) else [value]:
+        ends = single if isinstance(single, list) else [single]
+        if not 1 <= len(ends) <= 2 or any(type(end) is not int or end < 1 for end in ends) or sorted(ends) != ends:
+            raise ValueError("must be a positive integer, a range such as [3, 10], or one of these for each modality")
+
+
 def _shares(value: Any) -> None:
     for single in value.values() if isinstance(value, dict) else [value]:
         if isinstance(single, bool) or not isinstance(single, (int, float)) or not 0 <= single <= 1:
@@ -77,21 +84,23 @@ class MetaTrainingArguments(TrainingArguments):
     # Texts are what HfArgumentParser takes from a command line; once parsed, these are integers or dicts.
     n_query: str = option(
         "15",
-        'The number of query samples per class: an integer, or one per modality as in \'{"audio": 3, "text": 15}\'.',
+        "The number of query samples per class: an integer, or one per modality or data set as in "
+        '\'{"audio": 3, "text": 15}\'.',
         _counts,
         typed=False,
     )
     train_n_way: str | None = option(
         None,
-        "The number of classes in a training episode, an integer or one per modality; more than n_way train a model "
-        "with prototypes better (ProtoNet, arXiv 1703.05175, section 3). Default: n_way.",
-        _counts,
+        "The number of classes in a training episode: an integer, a range '[3, 10]' from which each episode draws its "
+        "own, or one of these per modality or data set; more than n_way train a model with prototypes better "
+        "(ProtoNet, arXiv 1703.05175, section 3). Default: n_way.",
+        _counts_or_ranges,
         typed=False,
     )
     train_k_shot: str | None = option(
         None,
         "The number of support samples per class in training, as train_n_way. Default: k_shot.",
-        _counts,
+        _counts_or_ranges,
         typed=False,
     )
     train_n_query: str | None = option(
@@ -99,6 +108,20 @@ class MetaTrainingArguments(TrainingArguments):
         "The number of query samples per class in training, as train_n_way. Default: n_query.",
         _counts,
         typed=False,
+    )
+    train_shots: Literal["equal", "unequal", "meta_dataset"] = option(
+        "equal",
+        "Whether the classes of a training episode have equally many support samples, each its own number from "
+        "train_k_shot, or numbers that follow the sizes of the classes (Meta-Dataset, arXiv 1903.03096).",
+    )
+    num_unlabelled: int = option(
+        0,
+        "The number of samples per class that an episode has besides, without labels (semi-supervised, arXiv "
+        "1803.00676); the model makes use of them with soft_kmeans_steps.",
+        at_least(0),
+    )
+    num_distractors: int = option(
+        0, "The number of further classes of which an episode has unlabelled samples only.", at_least(0)
     )
     # True, False or names once parsed.
     augment: list[str] | None = option(

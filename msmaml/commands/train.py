@@ -11,12 +11,16 @@ import sys
 
 import transformers
 
+from ..runs.leave_one_out import run_leave_one_out
 from ..runs.run import check_what_to_do, run
 from ..runs.run_arguments import parse_arguments
 
 
-def main(argv: list[str] | None = None, command: str = "train") -> dict[str, float]:
-    """Runs what the options ask for, called by a command of this name; returns what `all_results.json` holds."""
+def main(argv: list[str] | None = None, command: str = "train") -> dict:
+    """Runs what the options ask for, called by a command of this name; returns what `all_results.json` holds.
+
+    With `--leave_one_out` it is what `leave_one_out.json` holds.
+    """
     argv = sys.argv[1:] if argv is None else argv
     arguments, data, args = parse_arguments(argv, command)
     try:
@@ -25,4 +29,6 @@ def main(argv: list[str] | None = None, command: str = "train") -> dict[str, flo
         sys.exit(f"{command}: {error}")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
+    if data.leave_one_out:
+        return run_leave_one_out(data, args, argv, command)
     return run(arguments, data, args, argv)

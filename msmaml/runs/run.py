@@ -1,11 +1,10 @@
 """A run makes the data and the model that its options ask for, then trains and evaluates the model."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from transformers import set_seed
 
-from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, load_few_shot
 from modeling_msmaml import (
     MetaTrainer,
     MetaTrainingArguments,
@@ -16,71 +15,10 @@ from modeling_msmaml import (
 )
 from modeling_msmaml.hub.provenance import command_line
 
-from .run_arguments import DataArguments, ModelArguments
+from .data_arguments import DataArguments
+from .run_arguments import ModelArguments
+from .run_data import make_datasets, splits_of, splits_to_fit_to
 from .run_model import fit_front_ends, groups_to_whiten_by, make_model, make_processor, store_features
-
-
-def load_splits(data: DataArguments, split: str) -> list[FewShotSplit]:
-    """Returns the named split of every data set.
-
-    Raises:
-        ValueError: two data sets have the same modality.
-    """
-    splits = [
-        load_few_shot(name, split, data.protocol, data.data_dir, data.cache_dir, **data.options_of_data_set(name))
-        for name in data.datasets
-    ]
-    modalities = [split.modality for split in splits]
-    if len(set(modalities)) != len(modalities):
-        raise ValueError(f"datasets={data.datasets} have the modalities {modalities}: give one data set per modality")
-    return splits
-
-
-def episode_shape(args: MetaTrainingArguments, training: bool = False) -> dict[str, Any]:
-    """Returns n_way, k_shot and n_query of an episode; for training, train_n_way and so on where they are given."""
-    names = ("n_way", "k_shot", "n_query")
-    shape = {name: getattr(args, name) for name in names}
-    if training:
-        shape |= {name: value for name in names if (value := getattr(args, f"train_{name}")) is not None}
-    return shape
-
-
-def make_episodes(
-    splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments, num_episodes: int, seed: int
-) -> EpisodeDataset:
-    """Returns episodes for evaluation."""
-    return EpisodeDataset(
-        splits, **episode_shape(args), num_episodes=num_episodes, seed=seed, source_disjoint=data.source_disjoint
-    )
-
-
-def make_training_episodes(
-    splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments
-) -> EpisodeDataset:
-    """Returns exactly as many episodes as the meta-steps need."""
-    return EpisodeDataset(
-        add_new_classes(splits, args.new_classes or []),
-        **episode_shape(args, training=True),
-        num_episodes=args.max_steps * args.tasks_per_step,
-        seed=args.seed,
-        source_disjoint=data.source_disjoint,
-        augment=args.augment or (),
-        mix_classes=cast("float | dict[str, float]", args.mix_classes or 0.0),  # a string has been parsed
-    )
-
-
-def make_datasets(data: DataArguments, args: MetaTrainingArguments) -> dict[str, EpisodeDataset]:
-    """Returns the episodes of each split that this run needs."""
-    datasets = {}
-    if args.do_train:
-        datasets["train"] = make_training_episodes(load_splits(data, "train"), data, args)
-    if args.do_eval or (args.do_train and args.eval_strategy != "no"):
-        splits = load_splits(data, "validation")
-        datasets["validation"] = make_episodes(splits, data, args, data.num_eval_episodes * len(splits), data.eval_seed)
-    if args.do_predict:
-        splits = load_splits(data, "test")
-        datasets["test"] = make_episodes(splits, data, args, data.num_test_episodes * len(splits), data.eval_seed)
-    return datasets
 
 
 def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> None:
@@ -91,6 +29,11 @@ def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> 
         raise ValueError(
             f"mix_classes={args.mix_classes} makes classes that are none of the training classes, among which "
             "auxiliary classifies: leave out one of the two options"
+        )
+    if bool(args.num_unlabelled) != bool(arguments.soft_kmeans_steps) and arguments.model_name_or_path is None:
+        raise ValueError(
+            f"num_unlabelled={args.num_unlabelled} and soft_kmeans_steps={arguments.soft_kmeans_steps or 0}: "
+            "unlabelled samples refine prototypes in these steps, so that one has no effect without the other"
         )
     if not args.do_train and arguments.model_name_or_path is None:
         raise ValueError("there is no model to evaluate: give --model_name_or_path, or --do_train to make one")
@@ -121,15 +64,14 @@ def run(
     check_what_to_do(arguments, args)
     datasets = make_datasets(data, args)
     set_seed(args.seed)
-    splits = next(iter(datasets.values())).splits
-    model = make_model(arguments, args, splits)
-    if arguments.model_name_or_path is None:
-        groups_to_whiten_by(model.config, splits)  # if this fails, it fails before features are computed
+    model = make_model(arguments, args, splits_of(datasets))
+    if arguments.model_name_or_path is None:  # if this fails, it fails before features are computed
+        groups_to_whiten_by(model.config, splits_to_fit_to(datasets, data))
     if data.cache_features:
         datasets = store_features(datasets, model, data, args.device)
-    splits = next(iter(datasets.values())).splits
     if arguments.model_name_or_path is None:
-        fit_front_ends(model, splits, args.seed)
+        fit_front_ends(model, splits_to_fit_to(datasets, data), args.seed)
+    splits = splits_of(datasets)
     trainer = MetaTrainer(
         model=model,
         args=args,
@@ -140,7 +82,7 @@ def run(
     report = RunReport(
         trainer,
         data,
-        data_sets={split.modality: split.name for split in splits},
+        data_sets={split.name: split.modality for split in splits},
         command=command_line(argv, args.world_size, args.device.type),
         started_from=arguments.model_name_or_path,
         warnings=sorted({split.warning for dataset in datasets.values() for split in dataset.splits} - {""}),

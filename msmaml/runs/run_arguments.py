@@ -12,7 +12,9 @@ from transformers import HfArgumentParser
 
 from modeling_msmaml import MetaTrainingArguments, MSMAMLConfig
 from modeling_msmaml.model.configuration_msmaml import WHITENINGS
-from modeling_msmaml.model.options import at_least, check_options, option, options_of, parse_json, types_of
+from modeling_msmaml.model.options import option, options_of, parse_json, types_of
+
+from .data_arguments import DataArguments
 
 # The options of `MSMAMLConfig` that a command line gives as JSON, each with an example.
 _EXAMPLES = {
@@ -79,53 +81,6 @@ class ModelArguments(_config_options()):
         if values.get("inner_grad_clip") == 0:
             values["inner_grad_clip"] = None  # a command line cannot give None
         return values
-
-
-@dataclass
-class DataArguments:
-    """Options that say which episodes to train and evaluate on."""
-
-    datasets: list[str] = option(
-        ["esc50", "brown", "cifar100"],
-        "The data sets, one per modality: esc50, brown, cifar100, synthetic:audio|text|image, folder, hub:REPOSITORY, "
-        "or a registered one.",
-    )
-    data_dir: str | None = option(
-        None, "The folder with the data sets' archives. Without it, the official archives are downloaded."
-    )
-    # A dict after parsing; the command line gives a string.
-    dataset_options: dict[str, dict[str, Any]] | str | None = option(
-        None, 'Options per data set, as JSON: \'{"brown": {"unit": "document"}}\'.', typed=False
-    )
-    cache_dir: str | None = option(None, "The folder in which built data sets are stored. Default: HF_DATASETS_CACHE.")
-    cache_features: bool = option(False, "Compute the features of pretrained encoders once and store them.")
-    protocol: str = option("class_disjoint", "The protocol by which classes and samples are split.")
-    source_disjoint: bool = option(
-        True, "Whether the support and query sets of an episode share no recording or document."
-    )
-    num_eval_episodes: int = option(
-        1000, "The number of validation episodes per modality; at least 2, for an interval to exist.", at_least(2)
-    )
-    num_test_episodes: int = option(
-        1000, "The number of test episodes per modality; at least 2, for an interval to exist.", at_least(2)
-    )
-    eval_seed: int = option(0, "The seed of validation and test episodes, apart from --seed.")
-
-    def __post_init__(self) -> None:
-        if isinstance(self.datasets, str):  # a YAML file may give a single name without brackets
-            self.datasets = [self.datasets]
-        expected = 'not JSON such as {"brown": {"unit": "document"}}'
-        options = parse_json("dataset_options", self.dataset_options, expected) or {}
-        if not isinstance(options, dict):
-            raise ValueError(f"dataset_options={self.dataset_options!r} is {expected}")
-        if unknown := sorted(options.keys() - set(self.datasets)):
-            raise ValueError(f"dataset_options is for {', '.join(unknown)}, but datasets={self.datasets}")
-        self.dataset_options = cast(Any, options)
-        check_options(self)
-
-    def options_of_data_set(self, name: str) -> dict[str, Any]:
-        """Returns the options of one data set, which may be none."""
-        return cast(dict, self.dataset_options).get(name, {})
 
 
 def parse_arguments(

@@ -14,13 +14,14 @@ from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
 from modeling_msmaml.model.modeling_msmaml import MSMAMLModel
 from modeling_msmaml.training.training_args import MetaTrainingArguments
 
-from .run_arguments import DataArguments, ModelArguments
+from .data_arguments import DataArguments
+from .run_arguments import ModelArguments
 
 ROWS_TO_FIT_TO = 3_000
 # The options that may differ from those of a checkpoint: they concern training alone, or change no result.
 CHANGEABLE = (
     *("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"),
-    *("task_chunk_size", "inner_loop_checkpointing"),
+    *("task_chunk_size", "inner_loop_checkpointing", "soft_kmeans_steps"),
 )
 # Options of a modality, and the front ends with which they have an effect.
 READ_BY = {
@@ -66,17 +67,18 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
     text = next((split for split in splits if split.modality == "text"), None)
     given = arguments.given()
     options = {
-        "modalities": [split.modality for split in splits],
+        "modalities": list(by_modality(splits)),
         "n_way": args.n_way,
         **given,
         **args.model_overrides(),
     }
     if arguments.auxiliary:
+        refuse_auxiliary_of_several(splits)
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
     image = next((split for split in splits if split.modality == "image"), None)
     if image is not None:
         options["image_channels"], options["image_size"] = image.row_shape[0], image.row_shape[-1]
-    if sorted(options["modalities"]) != sorted(split.modality for split in splits):
+    if sorted(options["modalities"]) != sorted(by_modality(splits)):
         raise ValueError(
             f"modalities={options['modalities']} are not the modalities of the data sets "
             f"{', '.join(f'{split.name} ({split.modality})' for split in splits)}: leave the option out"
@@ -100,6 +102,16 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
                 "option out, or prepare the data accordingly"
             )
     return model
+
+
+def refuse_auxiliary_of_several(splits: list[FewShotSplit]) -> None:
+    """Raises `ValueError` if a modality has several data sets, whose classes would be taken for the same ones."""
+    for modality, own in by_modality(splits).items():
+        if len(own) > 1:
+            raise ValueError(
+                f"auxiliary classifies among the classes of one data set per modality, but {modality} has "
+                f"{', '.join(split.name for split in own)}: leave the option out"
+            )
 
 
 def check_effect(given: dict[str, Any], config: MSMAMLConfig) -> None:
@@ -145,10 +157,18 @@ def store_features(
     return datasets
 
 
-def rows_to_fit_to(split: FewShotSplit) -> np.ndarray:
-    """Returns the numbers of at most `ROWS_TO_FIT_TO` rows, evenly spaced in a training split as it was loaded."""
+def rows_to_fit_to(split: FewShotSplit, most: int = ROWS_TO_FIT_TO) -> np.ndarray:
+    """Returns the numbers of at most `most` rows, evenly spaced in a training split as it was loaded."""
     loaded = plain_rows(split)
-    return np.linspace(0, loaded - 1, min(loaded, ROWS_TO_FIT_TO)).astype(np.int64)
+    return np.linspace(0, loaded - 1, min(loaded, most)).astype(np.int64)
+
+
+def by_modality(splits: list[FewShotSplit]) -> dict[str, list[FewShotSplit]]:
+    """Returns the splits of each modality."""
+    found: dict[str, list[FewShotSplit]] = {}
+    for split in splits:
+        found.setdefault(split.modality, []).append(split)
+    return found
 
 
 def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dict[str, torch.Tensor]:
@@ -160,25 +180,36 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
         ValueError: no two rows share their source or class.
     """
     groups = {}
-    for split in splits:
-        whitening = config.descriptor_whitenings[split.modality]
+    for modality, own in by_modality(splits).items():
+        whitening = config.descriptor_whitenings[modality]
         if whitening == "total":
             continue
-        names = (split.source_ids if whitening == "source" else split.labels)[rows_to_fit_to(split)]
+        names = []
+        for split in own:
+            of_rows = (split.source_ids if whitening == "source" else split.labels)[_rows_of(split, own)]
+            names += of_rows.tolist() if len(own) == 1 else [f"{split.name}/{name}" for name in of_rows]
         found, numbers = np.unique(names, return_inverse=True)
         if len(found) == len(names):
             raise ValueError(
-                f"descriptor_whitening={whitening!r} of {split.modality}: no two of {len(names)} training samples of "
-                f"{split.name} share their {whitening}; take another whitening for {split.modality}"
+                f"descriptor_whitening={whitening!r} of {modality}: no two of {len(names)} training samples of "
+                f"{', '.join(split.name for split in own)} share their {whitening}; take another whitening for "
+                f"{modality}"
             )
-        groups[split.modality] = torch.from_numpy(numbers)
+        groups[modality] = torch.from_numpy(numbers)
     return groups
 
 
 def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
-    """Fits the front ends of a model to training splits."""
-    rows = {split.modality: torch.from_numpy(split.rows(rows_to_fit_to(split))) for split in splits}
+    """Fits the front ends of a model to training splits, to equally many rows of each split of a modality."""
+    rows = {
+        modality: torch.from_numpy(np.concatenate([split.rows(_rows_of(split, own)) for split in own]))
+        for modality, own in by_modality(splits).items()
+    }
     model.fit_front_ends(rows, seed, groups_to_whiten_by(model.config, splits))
+
+
+def _rows_of(split: FewShotSplit, of_modality: list[FewShotSplit]) -> np.ndarray:
+    return rows_to_fit_to(split, max(1, ROWS_TO_FIT_TO // len(of_modality)))
 
 
 def load_model(

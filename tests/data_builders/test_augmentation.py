@@ -164,7 +164,7 @@ def test_ways_and_shots_by_modality():
         assert batch[modality]["class_ids"].shape == (2, ways)
         assert torch.equal(batch[modality]["class_ids"][0], dataset[i]["class_ids"])
     assert "class_ids" not in collate_episodes([dataset[0]])["episodes"]["audio"]
-    with pytest.raises(ValueError, match=r"k_shot=\{'audio': 1\} has no entry for modality text, image"):
+    with pytest.raises(ValueError, match=r"k_shot=\{'audio': 1\} has no entry for modality text or data set arrays"):
         EpisodeDataset(tiny_splits(), 2, {"audio": 1}, 2, num_episodes=3)
     with pytest.raises(ValueError, match=r"n_way\[image\]=1"):
         EpisodeDataset(tiny_splits(), {"audio": 2, "text": 2, "image": 1}, 1, 2, num_episodes=3)

@@ -334,9 +334,11 @@ def test_index_out_of_range():
 
 
 def test_splits_of_one_modality_must_agree():
-    other = FewShotSplit.from_arrays(np.zeros((45, 2), np.int32), np.arange(45) % 5)
+    other = FewShotSplit.from_arrays(np.zeros((45, 2), np.int32), np.arange(45) % 5, name="other")
     with pytest.raises(ValueError, match="differ in row shape"):
         EpisodeDataset([spread(5, 9), other], 5, 1, 3, 10)
+    with pytest.raises(ValueError, match="several image splits have the name 'arrays'"):
+        EpisodeDataset([spread(5, 9), spread(5, 9)], 5, 1, 3, 10)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint8])
@@ -364,8 +366,9 @@ def test_collate_can_say_the_number_of_classes():
 
 
 def test_collate_refuses_what_it_cannot_stack():
-    short, long = (EpisodeDataset([spread(5, 9)], 5, 1, n_query, 1)[0] for n_query in (2, 3))
-    with pytest.raises(ValueError, match="differ in the shape of 'query'"):
-        collate_episodes([short, long])
+    episode = EpisodeDataset([spread(5, 9)], 5, 1, 2, 1)[0]
+    wider = {name: value.repeat(1, 2) if name in ("support", "query") else value for name, value in episode.items()}
+    with pytest.raises(ValueError, match=r"samples of modality 'image' differ in shape: \[\(1,\), \(2,\)\]"):
+        collate_episodes([episode, wider])
     with pytest.raises(ValueError, match="no episodes"):
         collate_episodes([])

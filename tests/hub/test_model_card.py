@@ -27,7 +27,7 @@ from modeling_msmaml.hub.provenance import command_line
 from ..fake_hub import card_errors
 from ..toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
 
-REAL_DATA = {"audio": "esc50", "text": "brown", "image": "cifar100"}
+REAL_DATA = {"esc50": "audio", "brown": "text", "cifar100": "image"}
 PARTS = {
     "audio": ("feature_extractor", MSMAMLFeatureExtractor),
     "text": ("tokenizer", lambda: word_level_tokenizer(["[PAD]", "[UNK]", "a", "text"], max_length=600)),
@@ -44,9 +44,9 @@ def content(**changes) -> CardContent:
         "training_steps": 300,
         "settings": {"protocol": "class_disjoint", "n_query": {"audio": 3, "text": 15}, "seed": 0},
         "accuracies": [
-            Accuracy("test", "audio", 0.4321, 0.0123, 1000, step=300),
-            Accuracy("validation", "text", 0.5, 0.02, 100, step=200),
-            Accuracy("test", "all", 0.41, 0.01, 3000, step=300),
+            Accuracy("test", "audio", 0.4321, 0.0123, 1000, 300, "esc50"),
+            Accuracy("validation", "text", 0.5, 0.02, 100, 200, "brown"),
+            Accuracy("test", "all", 0.41, 0.01, 3000, 300),
         ],
         "command": "python run_meta.py configs/audio_text_image.yaml",
         "commit": "c0ffee",
@@ -75,8 +75,8 @@ def test_card_reads_back_with_its_results(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "| test | audio | 43.21 | ± 1.23 | 1000 | 20.0 |",
-        "| validation, step 200 | text | 50.00 | ± 2.00 | 100 | 20.0 |",
+        "| test | audio | esc50 | 43.21 | ± 1.23 | 1000 | 20.0 |",
+        "| validation, step 200 | text | brown | 50.00 | ± 2.00 | 100 | 20.0 |",
         "| n_way | 5 |",
         "| k_shot | 1 |",
         "| training steps | 300 |",
@@ -101,7 +101,7 @@ def test_card_has_no_gaps():
         {"accuracies": []},
         {"command": None},
         {"processed": []},
-        {"data_sets": {"audio": "my_sounds"}},
+        {"data_sets": {"my_sounds": "audio"}},
     ):
         text = str(render_model_card(content(**changes)))
         assert not any(trace in text for trace in ("None |", "`None`", "{{", "{%"))
@@ -118,9 +118,9 @@ def test_support_statistics_and_other_protocols_are_told_apart():
 @pytest.mark.parametrize(
     ("data_sets", "expected"),
     [
-        ({"audio": "esc50"}, "cc-by-nc-4.0"),
-        ({"text": "brown"}, "cc-by-nc-4.0"),
-        ({"image": "cifar100", "audio": "synthetic:audio"}, "apache-2.0"),
+        ({"esc50": "audio"}, "cc-by-nc-4.0"),
+        ({"brown": "text"}, "cc-by-nc-4.0"),
+        ({"cifar100": "image", "synthetic:audio": "audio"}, "apache-2.0"),
     ],
 )
 def test_licence_follows_the_data(data_sets, expected):
@@ -129,7 +129,7 @@ def test_licence_follows_the_data(data_sets, expected):
 
 def test_licence_of_the_start_holds_on(tmp_path):
     write_model_card(content(), tmp_path)
-    card = render_model_card(content(data_sets={"audio": "synthetic"}, started_from=str(tmp_path)))
+    card = render_model_card(content(data_sets={"synthetic": "audio"}, started_from=str(tmp_path)))
     assert card.data.license == "cc-by-nc-4.0"
     assert "Its training started from" in str(card)
 
@@ -152,7 +152,11 @@ def test_code_of_the_card_runs(modality, tmp_path):
 
 
 class Data:
-    protocol, source_disjoint, eval_seed, datasets = "class_disjoint", True, 0, ["arrays"]
+    protocol, source_disjoint, eval_seed, dataset_weights = "class_disjoint", True, 0, None
+
+    @staticmethod
+    def names(split: str | None = None) -> list[str]:
+        return ["arrays"]
 
 
 def reported_trainer(folder: Path, **changes) -> tuple[MetaTrainer, RunReport]:
@@ -164,7 +168,7 @@ def reported_trainer(folder: Path, **changes) -> tuple[MetaTrainer, RunReport]:
     trainer = MetaTrainer(
         model=tiny_model(torch.float32), args=args, train_dataset=tiny_dataset(24), eval_dataset=tiny_dataset(6)
     )
-    report = RunReport(trainer, Data(), {"audio": "synthetic:audio"}, "python x.py")
+    report = RunReport(trainer, Data(), {"arrays": "audio"}, "python x.py")
     trainer.add_callback(ModelCardCallback(report))
     return trainer, report
 
@@ -178,8 +182,8 @@ def test_card_follows_every_checkpoint(tmp_path):
         assert card_errors(card) == []
     assert "No accuracy was measured" in cards[1]
     accuracy = next(entry["eval_audio_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry)
-    assert f"| validation | audio | {100 * accuracy:.2f} |" in cards[2]
-    assert f"| validation, step 2 | audio | {100 * accuracy:.2f} |" in cards[3]
+    assert f"| validation | audio | arrays | {100 * accuracy:.2f} |" in cards[2]
+    assert f"| validation, step 2 | audio | arrays | {100 * accuracy:.2f} |" in cards[3]
     assert (tmp_path / "README.md").read_text() == cards[4]
     trainer.create_model_card(tags="mine")
     assert "mine" in ModelCard.load(tmp_path / "README.md").data.tags

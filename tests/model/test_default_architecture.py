@@ -598,10 +598,20 @@ def test_co_training_of_some_modalities_takes_the_classes_of_all():
     assert torch.isfinite(model(episodes(class_ids=True)).loss)
 
 
-def test_tasks_of_one_meta_batch_have_as_many_classes_as_the_largest():
+def test_a_meta_batch_whose_tasks_differ_in_their_number_of_classes_is_refused():
     model, batch = small_model().eval(), episodes(["text"])
-    batch["text"]["support_labels"][0][batch["text"]["support_labels"][0] == N_WAY - 1] = 0
-    assert model(batch).logits["text"].shape == (2, N_WAY * N_QUERY, N_WAY)
+    batch["text"]["support_labels"][1][batch["text"]["support_labels"][1] == N_WAY - 1] = 0
+    with pytest.raises(ValueError, match=f"has {N_WAY - 1} classes in task 1, but the tasks have {N_WAY}"):
+        model(batch)
+
+
+def test_tasks_of_several_shapes_are_solved_as_each_shape_alone():
+    model = small_model().eval()
+    first, second = episodes(["text"])["text"], episodes(["text"], n_way=4)["text"]
+    together = model({"text": first, "text#1": second})
+    for name, alone in (("text", first), ("text#1", second)):
+        torch.testing.assert_close(together.logits[name], model({"text": alone}).logits["text"])
+    assert together.logits["text#1"].shape[-1] == 4
 
 
 def test_adapting_takes_the_number_of_classes_from_the_labels():

@@ -67,7 +67,7 @@ def test_results_are_those_of_raw_rows(changes, tmp_path, monkeypatch):
     assert counts["audio"] == ROWS + 1 + EPISODES // 3 * N_WAY * 5
     assert once.predictions == again.predictions and once.label_ids == again.label_ids
     losses = {name: value for name, value in once.metrics.items() if name.endswith("loss")}
-    assert len(losses) == 4 and losses == pytest.approx({name: again.metrics[name] for name in losses}, rel=1e-9)
+    assert len(losses) == 5 and losses == pytest.approx({name: again.metrics[name] for name in losses}, rel=1e-9)
 
 
 @pytest.mark.parametrize("changes", [{"adapted_parameters": "all"}, {"share_embeddings": False}])

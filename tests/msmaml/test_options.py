@@ -9,7 +9,8 @@ from transformers import HfArgumentParser
 
 from modeling_msmaml import MetaTrainingArguments, MSMAMLConfig
 from modeling_msmaml.model.options import options_of
-from msmaml.runs.run_arguments import DataArguments, ModelArguments, parse_arguments
+from msmaml.runs.data_arguments import DataArguments
+from msmaml.runs.run_arguments import ModelArguments, parse_arguments
 from msmaml.runs.run_model import READ_BY, check_effect
 
 OPTIONS = {field.name: field for field in options_of(MSMAMLConfig)}
