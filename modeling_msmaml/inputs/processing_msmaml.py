@@ -14,7 +14,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.image_processing_base import ImageProcessingMixin
 
 from .kinds import KINDS
-from .notes import Notes
+from .notes import Notes, UnreadableInput
 from .read_audio import read_audio
 from .read_image import read_image
 from .read_text import encode_texts
@@ -52,6 +52,7 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
 
         Args:
             audio: a sound, or a list of sounds: paths, contents of files, waveforms, and whatever `read_audio` takes.
+                Of a sound, only the first `duration` seconds are decoded and checked.
             sampling_rate: sampling rate of waveforms, Hz, for which it is required. Files have their own.
             return_tensors: `"np"` (default) or `"pt"`.
 
@@ -63,7 +64,13 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
             FileNotFoundError: there is no such file.
         """
         sounds, notes = audio if isinstance(audio, (list, tuple)) else [audio], Notes()
-        rows = [self.row(sound, sampling_rate, notes=notes) for sound in sounds]
+        rows = []
+        for number, sound in enumerate(sounds):
+            notes.prefix = f"audio[{number}]: " if len(sounds) > 1 else ""
+            try:
+                rows.append(self.row(sound, sampling_rate, notes=notes))
+            except UnreadableInput as error:
+                raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()
         return BatchFeature({"input_values": np.stack(rows)}, tensor_type=return_tensors or "np")
 
