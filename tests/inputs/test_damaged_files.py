@@ -96,8 +96,8 @@ def mutations(number: int) -> Iterator[tuple[str, bytes]]:
 
 def reading_path(folder: Path) -> Reader:
     """
-    Returns what reads a file as what its name says it is. It passes over documented errors, but not where
-    the file is intact. Sounds and pictures are given as paths and as contents in turn.
+    Returns what reads a file as what its name says it is. It passes over documented errors that name the file, but not
+    where the file is intact. Sounds and pictures are given as paths and as contents in turn.
     """
     import torch
 
@@ -126,9 +126,11 @@ def reading_path(folder: Path) -> Reader:
         documented = (UnreadableInput,) if modality is not None else (ValueError, FileNotFoundError)
         try:
             rows[modality](content if as_content else path)
-        except documented:
+        except documented as error:
             if number == INTACT:
                 raise
+            if not as_content and (str(folder) if modality is None else seed) not in str(error):
+                raise AssertionError(f"the error does not name the file: {error}") from error
         finally:
             path.unlink()
 
