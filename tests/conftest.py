@@ -24,6 +24,7 @@ SLOW = {
         "test_a_name_loads_what_it_needs",
         "test_auto_classes_load_with_the_package",
         "test_auto_classes_load_without_the_package",
+        "test_damaged_files",
         "test_import_loads_nothing_before_it_is_used",
         "test_import_takes_little_longer_than_that_of_transformers",
         "test_killed_command_is_resumed",
@@ -34,6 +35,7 @@ SLOW = {
         "test_run_that_early_stopping_ended_does_not_go_on",
         "test_two_processes_train_the_default_architecture_like_one",
         "test_with_checkpointing_memory_does_not_grow_with_the_number_of_inner_steps",
+        "test_what_goes_wrong_is_stopped_and_named",
         "test_without_a_model_the_page_says_what_to_run",
     ),
     "it trains for a while": (
