@@ -480,7 +480,7 @@ def test_round_trip_without_the_examples(either_dir, tmp_path, modality):
 
 
 @pytest.mark.parametrize(
-    "names", [["b", "a"], [3, 1], [True, False], [0.5, 0.1], [("a", (1, None)), ("b", (2.5, True))]]
+    "names", [["b", "a"], [3, 1], [True, False], [0.5, 0.1], [("a", (1, "x")), ("b", (2.5, True))]]
 )
 def test_classes_keep_their_type(model_dir, tmp_path, names):
     items, labels = examples("image", (2, 2))
