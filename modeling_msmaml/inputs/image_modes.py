@@ -75,6 +75,7 @@ def picture_of_image(image: Image.Image, transparency: Any, name: str, notes: No
     """
     width, height = image.size
     if not (image.mode.startswith("I") or image.mode == "F"):
+        # A copy of each part, since a file that is asked for its further frames drops the image.
         return Picture(width, height, lambda box: _rgb(image.crop(box), transparency))
     found = [_extremes(np.asarray(image.crop(box))) for box in boxes(width, height)]
     lowest, highest = np.min(found), np.max(found)  # not a number where a value is not
@@ -164,7 +165,7 @@ def _channels_last(pixels: np.ndarray) -> np.ndarray:
 
 
 def _rgb(image: Image.Image, transparency: Any) -> Image.Image:
-    """RGB of at most 8 bits per value, as a viewer shows it on white; the image is changed."""
+    """RGB of at most 8 bits per value, as a viewer shows it on white; a `transparency` is written into the image."""
     if transparency is not None:
         image.info["transparency"] = transparency
     if image.mode == "La":
