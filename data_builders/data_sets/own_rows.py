@@ -163,7 +163,7 @@ def _image(training: LabelledInputs, cache_dir: str | os.PathLike | None, image_
     return Encoding(
         preprocessor=processor,
         row_shape=(3, image_size, image_size),
-        encode=lambda image, name, notes: processor.row(image, name)[None],
+        encode=lambda image, name, notes: processor.row(image, name, notes)[None],
         key=processor.to_json_string(),
         fields={},
     )

@@ -104,23 +104,30 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
 
         Args:
             images: an image, or a list of images: paths, contents of files, and whatever `read_image` takes. An array
-                of four dimensions holds several images.
+                or tensor of four dimensions holds several images.
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
             A batch with `pixel_values`, uint8 (images, 3, size, size).
 
         Raises:
-            ValueError: an image cannot be read.
+            ValueError: an image cannot be read; of several, its position is named.
             FileNotFoundError: there is no such file.
         """
-        is_batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
-        rows = [self.row(image) for image in (images if is_batch else [images])]
+        is_batch = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
+        rows, notes = [], Notes()
+        for number, image in enumerate(images if is_batch else [images]):
+            notes.prefix = f"images[{number}]: " if is_batch else ""
+            try:
+                rows.append(self.row(image, notes=notes))
+            except UnreadableInput as error:
+                raise UnreadableInput(f"{notes.prefix}{error}") from error
+        notes.warn()
         return BatchFeature({"pixel_values": np.stack(rows)}, tensor_type=return_tensors or "np")
 
-    def row(self, image: Any, name: str | None = None) -> UInt8[np.ndarray, "3 size size"]:
+    def row(self, image: Any, name: str | None = None, notes: Notes | None = None) -> UInt8[np.ndarray, "3 size size"]:
         """Encodes one image, see `read_image`."""
-        return read_image(image, self.size, name)
+        return read_image(image, self.size, name, notes)
 
 
 class _PresentParts:

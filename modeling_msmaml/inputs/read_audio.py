@@ -167,7 +167,7 @@ def _decode(
             raise UnreadableInput(f"cannot decode the sound in {name}: it is a folder, a pipe or a device, not a file")
         raise FileNotFoundError(f"no sound file at {name}")
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        with soundfile.SoundFile(_openable(source)) as file:
             rate, channels = checked_rate(file.samplerate), file.channels
             if channels > MOST_CHANNELS:
                 raise ValueError(f"it has {channels} channels, more than {MOST_CHANNELS}")
@@ -199,6 +199,13 @@ def _decode(
     return blocks, rate, _Length(length / rate, missing, is_ogg and _has_more_streams(source))
 
 
+def _openable(source: str | os.PathLike | bytes) -> Any:
+    """A sound as soundfile takes it, which refuses names that are not UTF-8, unless they are given as bytes."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return os.fsencode(source) if os.name == "posix" else source
+
+
 def _has_more_streams(source: str | os.PathLike | bytes) -> bool:
     """Whether a stream begins in an Ogg file after the pages of another, as in files that were joined."""
     if isinstance(source, bytes):
@@ -215,7 +222,7 @@ def is_sound(path: str | os.PathLike) -> bool:
     if not os.path.isfile(path):
         return False
     try:
-        with soundfile.SoundFile(path):
+        with soundfile.SoundFile(_openable(path)):
             return True
     except Exception:  # whatever it stumbles over, it is none
         return False

@@ -239,7 +239,7 @@ def _reader(modality: str, processor: ProcessorMixin | None, sampling_rate: int 
         return lambda item, notes: read_text(item)
     if modality == "audio":
         return lambda item, notes: part.row(item, sampling_rate, notes=notes)
-    return lambda item, notes: part.row(item)
+    return lambda item, notes: part.row(item, notes=notes)
 
 
 def _stacked(rows: list[np.ndarray], name: str) -> Shaped[np.ndarray, "inputs ..."]:

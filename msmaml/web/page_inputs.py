@@ -117,7 +117,7 @@ def _read_row(
         if modality == "audio" and processor.feature_extractor is not None:
             return processor.feature_extractor.row(item, name=given.name, notes=notes)
         if modality == "image" and processor.image_processor is not None:
-            return processor.image_processor.row(item, given.name)
+            return processor.image_processor.row(item, given.name, notes)
         text = read_text(item, given.name)
         check_length(text, given.name)
         return text

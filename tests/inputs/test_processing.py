@@ -194,8 +194,8 @@ def test_image_errors(tmp_path):
         read_image(tmp_path / "nothing.png", 32)
     for array, message in (
         (np.zeros((4, 4, 2), np.uint8), "shape"),
-        (np.full((4, 4, 3), 2.0), r"in \[0, 1\]"),
-        (np.zeros((4, 4, 3), np.int64), "int64"),
+        (np.full((5, 5, 3), 2.0), r"in \[0, 1\]"),
+        (np.zeros((5, 5, 3), np.int64), "int64"),
     ):
         with pytest.raises(ValueError, match=message):
             read_image(array, 4)
