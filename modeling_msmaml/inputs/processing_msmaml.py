@@ -4,8 +4,7 @@ model takes.
 The data builders call the same functions, so that a file gives the same row in training and in use.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -168,7 +167,7 @@ class MSMAMLProcessor(ProcessorMixin):
     def __call__(
         self,
         images: Any = None,
-        text: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+        text: Any = None,
         audio: Any = None,
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
@@ -177,7 +176,8 @@ class MSMAMLProcessor(ProcessorMixin):
 
         Args:
             images: images, see `MSMAMLImageProcessor.__call__`.
-            text: a text or a list of texts: strings, or the `pathlib.Path` of text files.
+            text: a text, or a list or column of texts: strings, or the `pathlib.Path` of text files. A string is a text even
+                if it names a file, which is said in a warning.
             audio: sounds, see `MSMAMLFeatureExtractor.__call__`.
             sampling_rate: sampling rate of waveforms in `audio`, Hz.
             return_tensors: `"np"` (default) or `"pt"`.
