@@ -176,8 +176,8 @@ class MSMAMLProcessor(ProcessorMixin):
 
         Args:
             images: images, see `MSMAMLImageProcessor.__call__`.
-            text: a text, or a list or column of texts: strings, or the `pathlib.Path` of text files. A string is a text even
-                if it names a file, which is said in a warning.
+            text: a text, or a list or column of texts: strings, or the `pathlib.Path` of text files. A string is a text
+                even if it names a file, which is said in a warning.
             audio: sounds, see `MSMAMLFeatureExtractor.__call__`.
             sampling_rate: sampling rate of waveforms in `audio`, Hz.
             return_tensors: `"np"` (default) or `"pt"`.
