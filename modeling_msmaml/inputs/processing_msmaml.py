@@ -4,7 +4,7 @@ model takes.
 The data builders call the same functions, so that a file gives the same row in training and in use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from .kinds import KINDS
 from .notes import Notes, UnreadableInput
 from .read_audio import read_audio
 from .read_image import read_image
-from .read_text import encode_texts
+from .read_text import encode_texts, read_texts
 
 Part = TypeVar("Part")
 
@@ -181,7 +181,7 @@ class MSMAMLProcessor(ProcessorMixin):
     def __call__(
         self,
         images: Any = None,
-        text: str | Sequence[str] | None = None,
+        text: Any = None,
         audio: Any = None,
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
@@ -190,7 +190,8 @@ class MSMAMLProcessor(ProcessorMixin):
 
         Args:
             images: images, see `MSMAMLImageProcessor.__call__`.
-            text: a string or a list of strings.
+            text: a text, or a list or column of texts: strings, or the `pathlib.Path` of text files. A string is a text
+                even if it names a file, which is said in a warning.
             audio: sounds, see `MSMAMLFeatureExtractor.__call__`.
             sampling_rate: sampling rate of waveforms in `audio`, Hz.
             return_tensors: `"np"` (default) or `"pt"`.
@@ -212,9 +213,9 @@ class MSMAMLProcessor(ProcessorMixin):
         if image_processor is not None:
             encoded.update(image_processor(images))
         if tokenizer is not None and text is not None:
-            texts = [text] if isinstance(text, str) else list(text)
             notes = Notes()
-            encoded["input_ids"] = encode_texts(tokenizer, texts, tokenizer.model_max_length, notes=notes)
+            names, texts = zip(*read_texts(text, "text", notes).items(), strict=True)
+            encoded["input_ids"] = encode_texts(tokenizer, texts, tokenizer.model_max_length, names, notes)
             notes.warn()
         if feature_extractor is not None:
             encoded.update(feature_extractor(audio, sampling_rate=sampling_rate))

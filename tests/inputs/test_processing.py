@@ -218,7 +218,6 @@ def test_own_text_goes_the_way_of_the_corpus(parts):
     assert rows.dtype == np.int32 and rows.tolist() == [[2, 4, 3, 4, 6, 0]] * 3
     assert split_words("Don’t, stop.") == ["don", "'", "t", ",", "stop", "."]
     assert processor(text="a dog the " + "cat " * 9)["input_ids"].tolist() == [[1, 1, 2, 3, 3, 3]]
-    assert processor(text="")["input_ids"].tolist() == [[0] * 6]
 
 
 def test_a_vocabulary_starts_with_padding():
