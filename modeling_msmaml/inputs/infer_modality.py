@@ -1,9 +1,8 @@
 """Infers the modality of inputs that are handed in one by one."""
 
-import io
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -140,7 +139,7 @@ def _modality_of_path(path: str | os.PathLike) -> str:
 def _modality_of_bytes(content: bytes) -> str:
     if is_picture(content):
         return "image"
-    if is_sound(cast(Any, io.BytesIO(content))):
+    if is_sound(content):
         return "audio"
     raise UnreadableInput(
         f"its {len(content)} bytes are neither a sound nor a picture that can be decoded here; decode a text to a str"

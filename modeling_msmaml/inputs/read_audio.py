@@ -217,12 +217,12 @@ def _has_more_streams(source: str | os.PathLike | bytes) -> bool:
     return later_page >= 0 and content.find(b"OggS\0\2", later_page) >= 0
 
 
-def is_sound(path: str | os.PathLike) -> bool:
-    """Whether libsndfile can open a file as a sound. A pipe is none, since opening it may wait forever."""
-    if not os.path.isfile(path):
+def is_sound(source: str | os.PathLike | bytes) -> bool:
+    """Whether libsndfile can open a file, or its content, as a sound. A pipe may wait forever and is none."""
+    if not isinstance(source, bytes) and not os.path.isfile(source):
         return False
     try:
-        with soundfile.SoundFile(_openable(path)):
+        with soundfile.SoundFile(_openable(source)):
             return True
     except Exception:  # whatever it stumbles over, it is none
         return False

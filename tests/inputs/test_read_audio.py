@@ -106,7 +106,7 @@ REFUSED = {
     "ragged": ([[0.1, 0.2], [0.3]], "a list, is not an array of numbers"),
     "a number": (0.5, "is a float, of shape"),
     "nothing": (None, "is a NoneType, of shape"),
-    "open file": (io.BytesIO(b"RIFF"), "is a BytesIO"),
+    "open file": (io.BytesIO(b"RIFF"), "cannot decode the sound in 4 bytes"),
 }
 NOTED = {
     "cast to integers": (np.sign(WAVE).astype(np.int16), "none is beyond 1 .*a waveform"),

@@ -241,7 +241,7 @@ def test_types_that_stand_for_another_are_that(tmp_path):
         ({"path": 5}, "'path' of a dict is a path, not a int"),
         ({"bytes": "text"}, "'bytes' of a dict is a bytes, not a str"),
         (Decimal("sNaN"), "of type Decimal"),
-        (object(), "of type object"),
+        (..., "of type ellipsis"),
     ],
     ids=repr,
 )
