@@ -39,11 +39,12 @@ class TextLevels:
 
     def __init__(self, device: str):
         torch.manual_seed(0)
-        sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
-        self.model = BertModel(BertConfig(vocab_size=VOCABULARY, **sizes)).to(device).eval()
+        config = BertConfig(vocab_size=VOCABULARY, hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
+        self.device, self.model = device, BertModel(config).eval()
+        self.model.to(torch.device(device))
 
     def levels(self, rows: Tensor) -> dict[str, Tensor]:
-        ids = rows.to(self.model.device).long()
+        ids = rows.to(self.device).long()
         mask = ids != 0
         states = self.model(ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
         weights = mask / mask.sum(dim=1, keepdim=True)
@@ -133,7 +134,7 @@ def case(encoder: LevelEncoder, n_rows: int, rounds: int, batch_size: int) -> li
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command_line(__doc__, page=False, rows=512, rounds=5, batch_size=32, device="cpu")
+    parser = command_line(__doc__ or "", page=False, rows=512, rounds=5, batch_size=32, device="cpu")
     arguments = parser.parse_args(argv)
     datasets.disable_progress_bars()
     encoders = (TextLevels(arguments.device), ImageLevels(arguments.device))

@@ -227,9 +227,10 @@ class EncodedRows:
         for name, features in levels.items():
             half = features.to(torch.float16).cpu()
             if not half.isfinite().all():
+                wrong = numbers[~half.reshape(len(rows), -1).isfinite().all(dim=1).numpy()]
                 raise ValueError(
-                    f"features of rows {numbers.min()} to {numbers.max()} of {self.split!r} are not finite in float16 "
-                    f"(level {name}), so that the features of this encoder cannot be stored"
+                    f"features of {len(wrong)} rows of {self.split!r}, among them row {wrong[0]}, are not finite in "
+                    f"float16 (level {name}), so that the features of this encoder cannot be stored"
                 )
             arrays[name] = half.numpy()
         return arrays
