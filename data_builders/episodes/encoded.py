@@ -229,8 +229,8 @@ class EncodedRows:
             if not half.isfinite().all():
                 wrong = numbers[~half.reshape(len(rows), -1).isfinite().all(dim=1).numpy()]
                 raise ValueError(
-                    f"features of {len(wrong)} rows of {self.split!r}, among them row {wrong[0]}, are not finite in "
-                    f"float16 (level {name}), so that the features of this encoder cannot be stored"
+                    f"the features of {len(wrong)} of {len(rows)} rows of {self.split!r}, among them row {wrong[0]}, "
+                    f"are not finite in float16 (level {name}), so that the features of this encoder cannot be stored"
                 )
             arrays[name] = half.numpy()
         return arrays

@@ -33,7 +33,7 @@ class LevelEncoder(Protocol):
     batch_size: int
 
     def levels(self, rows: Tensor) -> dict[str, Tensor]:
-        """Computes all levels of some rows.
+        """Computes all levels of some rows. It is called without gradients.
 
         Args:
             rows: (batch, *row_shape) raw rows on the CPU: int16 samples, int32 token ids or uint8 pixels. Texts are cut

@@ -119,7 +119,7 @@ def test_misuse_is_refused(tmp_path):
     [
         (
             lambda levels: levels["grid"][1].fill_(1e6),
-            r"features of 1 rows of .*, among them row \d, .*not finite .*level grid",
+            r"features of 1 of 4 rows of .*, among them row \d, .*not finite .*level grid",
         ),
         (lambda levels: levels.pop("ends"), "declared levels .*ends.* but gives"),
         (lambda levels: levels.update(sum=levels["sum"][:, None]), r"declared .*gives .*'sum': \(4, 1\)"),
