@@ -75,7 +75,7 @@ def encode_split(
     if not isinstance(encoder, LevelEncoder):
         raise TypeError(
             f"frontend is a {type(frontend).__name__}, but a pretrained encoder is needed: a frontend of a "
-            "model, or an object as data_builders/episodes/level_encoder.py describes it"
+            "model, or any other data_builders.LevelEncoder"
         )
     if encoder.modality != split.modality:
         raise ValueError(f"the encoder reads {encoder.modality}, but {split!r} is {split.modality}")
