@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .episodes.encoded import encode_episodes, encode_split
     from .episodes.episode_dataset import EpisodeDataset
     from .episodes.episode_sampler import EpisodeSampler
+    from .episodes.level_encoder import LevelEncoder, weights_fingerprint
     from .episodes.task_augmentation import NEW_CLASSES, add_new_classes, plain_rows
     from .load import load_few_shot, register_data_set
     from .splits.protocols import PROTOCOLS
@@ -26,6 +27,7 @@ _PLACES = {
     "EpisodeSampler": "data_builders.episodes.episode_sampler",
     "FewShotBuilder": "data_builders.storage.builder",
     "FewShotSplit": "data_builders.storage.few_shot_split",
+    "LevelEncoder": "data_builders.episodes.level_encoder",
     "NEW_CLASSES": "data_builders.episodes.task_augmentation",
     "PROTOCOLS": "data_builders.splits.protocols",
     "add_new_classes": "data_builders.episodes.task_augmentation",
@@ -39,6 +41,7 @@ _PLACES = {
     "row_features": "data_builders.storage.builder",
     "shared_with_test": "data_builders.audit",
     "split_of_builder": "data_builders.storage.few_shot_split",
+    "weights_fingerprint": "data_builders.episodes.level_encoder",
 }
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "EpisodeSampler",
     "FewShotBuilder",
     "FewShotSplit",
+    "LevelEncoder",
     "NEW_CLASSES",
     "PROTOCOLS",
     "add_new_classes",
@@ -59,6 +63,7 @@ __all__ = [
     "row_features",
     "shared_with_test",
     "split_of_builder",
+    "weights_fingerprint",
 ]
 
 

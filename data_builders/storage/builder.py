@@ -7,7 +7,9 @@ import importlib.util
 import inspect
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +17,14 @@ from typing import Any, cast
 
 import datasets
 import numpy as np
+from datasets import config as settings
 from datasets.exceptions import DatasetGenerationError
 
 from modeling_msmaml.inputs.fingerprints import files_fingerprint, text_hash
 from modeling_msmaml.inputs.kinds import KINDS
 
 from ..splits import protocols
+from . import sealed
 from .archives import Official, Store, find_store
 from .downloads import fetch
 
@@ -124,7 +128,14 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
         data_dir = None if data_dir is None else str(Path(data_dir).expanduser().absolute())
         code = [inspect.getsource(module) for module in self.code_modules()]
         content_hash = text_hash(*code, self.input_fingerprint(data_dir))
-        super().__init__(cache_dir=cache_dir, data_dir=data_dir, hash=content_hash, **config)
+        # `datasets` writes a lock file into the root of its cache here, which fails if the cache is read-only. Nothing
+        # here needs that lock, since only `build`, which has one of its own, looks into the cache.
+        with tempfile.TemporaryDirectory() as elsewhere:
+            super().__init__(cache_dir=elsewhere, data_dir=data_dir, hash=content_hash, **config)
+        self._cache_dir_root = cache_dir or str(Path(settings.HF_DATASETS_CACHE).expanduser())
+        downloads = Path(cache_dir, "downloads") if cache_dir else settings.DOWNLOADED_DATASETS_PATH
+        self._cache_downloaded_dir = str(Path(downloads).expanduser())
+        self._cache_dir = self._output_dir = self._build_cache_dir()
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
@@ -153,11 +164,29 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
                 raise error.__cause__ from None
             raise
 
+    def _save_info(self) -> None:
+        """Seals the files, as the last step before `datasets` gives their folder its name."""
+        super()._save_info()
+        sealed.seal(Path(self._output_dir))
+
     def build(self) -> datasets.Dataset:
-        """Builds the data set if its cache does not exist yet, and opens it as a memory map."""
-        self.download_and_prepare()
+        """Opens the data set as a memory map, after building it if its cache does not exist yet or is damaged.
+
+        Raises:
+            sealed.CacheError: the cache is missing or damaged and cannot be built here.
+
+        Warns:
+            UserWarning: the cache is damaged and is built again.
+        """
+        sealed.make_whole(Path(self._cache_dir), self.dataset_name, self._build_anew)
+        self.info = self._load_info()
         # `as_dataset` returns a `Dataset`, and not a dictionary, for one split.
         return cast(datasets.Dataset, self.as_dataset(split=self.STORED_SPLIT))
+
+    def _build_anew(self) -> None:
+        # What a killed process has left is removed, since `datasets` would keep files in it that it does not overwrite.
+        shutil.rmtree(f"{self._cache_dir}.incomplete", ignore_errors=True)
+        self.download_and_prepare(download_mode=datasets.DownloadMode.REUSE_CACHE_IF_EXISTS)
 
     def flat(self, row: np.ndarray) -> np.ndarray:
         """Returns the row as it is stored, after checking its shape and dtype."""
