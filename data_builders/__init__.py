@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from .audit import audit_episodes, shared_with_test
     from .episodes.encoded import encode_episodes, encode_split
     from .episodes.episode_dataset import EpisodeDataset
+    from .episodes.episode_order import default_weights
     from .episodes.episode_sampler import EpisodeSampler
     from .episodes.level_encoder import LevelEncoder, weights_fingerprint
     from .episodes.task_augmentation import NEW_CLASSES, add_new_classes, plain_rows
     from .load import load_few_shot, register_data_set
-    from .splits.protocols import PROTOCOLS
+    from .splits.protocols import PROTOCOLS, NoSuchSplit
     from .storage.builder import FewShotBuilder, row_features
     from .storage.few_shot_split import FewShotSplit, split_of_builder
 
@@ -29,10 +30,12 @@ _PLACES = {
     "FewShotSplit": "data_builders.storage.few_shot_split",
     "LevelEncoder": "data_builders.episodes.level_encoder",
     "NEW_CLASSES": "data_builders.episodes.task_augmentation",
+    "NoSuchSplit": "data_builders.splits.protocols",
     "PROTOCOLS": "data_builders.splits.protocols",
     "add_new_classes": "data_builders.episodes.task_augmentation",
     "audit_episodes": "data_builders.audit",
     "collate_episodes": "modeling_msmaml.training.collator",
+    "default_weights": "data_builders.episodes.episode_order",
     "encode_episodes": "data_builders.episodes.encoded",
     "encode_split": "data_builders.episodes.encoded",
     "load_few_shot": "data_builders.load",
@@ -51,10 +54,12 @@ __all__ = [
     "FewShotSplit",
     "LevelEncoder",
     "NEW_CLASSES",
+    "NoSuchSplit",
     "PROTOCOLS",
     "add_new_classes",
     "audit_episodes",
     "collate_episodes",
+    "default_weights",
     "encode_episodes",
     "encode_split",
     "load_few_shot",

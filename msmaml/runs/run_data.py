@@ -4,9 +4,14 @@ import dataclasses
 import logging
 from typing import Any, cast
 
-from data_builders import EpisodeDataset, FewShotSplit, add_new_classes, load_few_shot
-from data_builders.episodes.episode_order import default_weights
-from data_builders.splits.protocols import NoSuchSplit
+from data_builders import (
+    EpisodeDataset,
+    FewShotSplit,
+    NoSuchSplit,
+    add_new_classes,
+    default_weights,
+    load_few_shot,
+)
 from modeling_msmaml import MetaTrainingArguments
 
 from .data_arguments import DataArguments
