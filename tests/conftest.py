@@ -24,6 +24,7 @@ SLOW = {
         "test_a_name_loads_what_it_needs",
         "test_auto_classes_load_with_the_package",
         "test_auto_classes_load_without_the_package",
+        "test_damaged_files",
         "test_import_loads_nothing_before_it_is_used",
         "test_import_takes_little_longer_than_that_of_transformers",
         "test_killed_command_is_resumed",
@@ -31,9 +32,11 @@ SLOW = {
         "test_package_and_help_load_nothing_and_take_no_time",
         "test_pipeline_and_auto_classes_are_known_at_once",
         "test_published_repository_loads_over_http",
+        "test_the_largest_pictures_take_less_than_half_a_gigabyte",
         "test_run_that_early_stopping_ended_does_not_go_on",
         "test_two_processes_train_the_default_architecture_like_one",
         "test_with_checkpointing_memory_does_not_grow_with_the_number_of_inner_steps",
+        "test_what_goes_wrong_is_stopped_and_named",
         "test_without_a_model_the_page_says_what_to_run",
     ),
     "it trains for a while": (
@@ -58,6 +61,7 @@ SLOW = {
         "test_settings_are_compared_on_classes_that_training_has_not_seen",
         "test_where_time_goes_reports_kinds_and_limits",
     ),
+    "it resamples sounds of many rates": ("test_every_odd_rate_is_quick_and_small",),
     "it goes through many architectures, in float64 or on the meta device": (
         "test_checkpointing_changes_no_result",
         "test_default_architecture_never_waits_for_the_device",

@@ -6,13 +6,13 @@ any depth:
     data_dir/bittern/1.wav, data_dir/bittern/2.wav, data_dir/wren/a.flac, ...
 
 The sub-folders of the classes may also lie in folders named `train`, `validation` and `test`. Any of the three may be
-left out, but nothing else may lie beside them:
+left out, but nothing else may lie beside them, and what looks like a split under another name is refused:
 
     data_dir/train/wren/a.flac, data_dir/test/bittern/1.wav, ...
 
 A file `metadata.csv` in `data_dir` may list the files of the data set. It has the columns `file_name` (relative to
 `data_dir`), `label` (the class) and `source` (the recording or document that the file comes from). Without the column
-`label`, the sub-folder is the class. Without the column `source`, every file is its own source.
+`label`, the sub-folder is the class. Without the column `source`, or a value in it, a file is its own source.
 
 The option `modality` chooses one modality if the folder has files of several. `own_data.py` describes all other options
 and how the data are split.

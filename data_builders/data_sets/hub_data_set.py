@@ -7,7 +7,8 @@ Options:
     repo: name of the data set on the Hub or path of a local folder, which is what follows `hub:`.
     label_column: name of the column of classes, whose values are class labels, strings or integers; by default `label`.
     input_column: name of the column of inputs, which are audio, images or strings; by default the only such column.
-    source_column: name of the column of recordings or documents; by default every row is its own source.
+    source_column: name of the column of recordings or documents; by default every row is its own source, and
+        so is a row without a value there.
     config_name, revision: arguments of `datasets.load_dataset`.
     keep_splits: whether the train, validation and test splits of the data set are kept.
 """

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from modeling_msmaml.inputs.fingerprints import text_hash
+from modeling_msmaml.inputs.label_values import printable
 from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
 from modeling_msmaml.inputs.notes import Notes
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
@@ -100,7 +101,7 @@ class OwnRows(FewShotBuilder):
             try:
                 rows = self.encoding.encode(self.collection.read(number), name, notes)
             except (ValueError, OSError) as error:
-                unreadable.append(f"{name} ({error})")
+                unreadable.append(f"{name} ({printable(str(error))})")
                 continue
             common = {"label": self.collection.labels[number], "source_id": self.collection.sources[number]}
             for position, row in enumerate(rows):
@@ -162,7 +163,7 @@ def _image(training: LabelledInputs, cache_dir: str | os.PathLike | None, image_
     return Encoding(
         preprocessor=processor,
         row_shape=(3, image_size, image_size),
-        encode=lambda image, name, notes: processor.row(image, name)[None],
+        encode=lambda image, name, notes: processor.row(image, name, notes)[None],
         key=processor.to_json_string(),
         fields={},
     )
