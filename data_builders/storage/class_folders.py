@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeling_msmaml.inputs.fingerprints import files_fingerprint, text_hash
+from modeling_msmaml.inputs.folder_walk import walk
 from modeling_msmaml.inputs.kinds import listed_suffixes, modality_of_file
-from modeling_msmaml.inputs.labelled_files import names_below
+from modeling_msmaml.inputs.label_values import printable
 from modeling_msmaml.inputs.labelled_inputs import SPLIT_OF_NAME, LabelledInputs, few
 from modeling_msmaml.model.options import at_least, checked
 
@@ -73,8 +74,9 @@ def list_class_folders(
 
     Raises:
         FileNotFoundError: `data_dir` is None or no folder, or it holds none of the classes.
-        ValueError: folders of classes are missing or there twice, a class has too few samples (see `check_counts`), or
-            `source_of` cannot tell the source of a file.
+        ValueError: folders of classes are missing, there twice or the same by a link, a class has too few samples (see
+            `check_counts`), or `source_of` cannot tell the source of a file.
+        OSError: a folder must not be read.
     """
     if data_dir is None:
         raise FileNotFoundError(f"{layout.title} is not downloaded: {layout.remedy}")
@@ -88,10 +90,14 @@ def list_class_folders(
     _check_folders(layout, found, names)
     paths, labels, sources = [], [], []
     for name in names:
-        inside = [file for file in names_below(found[name][0]) if modality_of_file(file) == layout.modality]
+        first: dict[str, str] = {}  # by its real path, so that a file counts once, however many links lead to it
+        for file in walk(found[name][0]).files:
+            if modality_of_file(file.name) == layout.modality:
+                first.setdefault(file.real, file.name)
+        inside = list(first.values())
         paths += [found[name][0] / file for file in inside]
         labels += [name] * len(inside)
-        sources += [f"{name}/{file}" for file in inside]
+        sources += [printable(f"{name}/{file}") for file in inside]
     if source_of is not None:
         sources = [source_of(path) for path in sources]
     counts = Counter(labels)
@@ -99,7 +105,7 @@ def list_class_folders(
     return LabelledInputs(
         name=layout.title,
         modality=layout.modality,
-        names=[str(path) for path in paths],
+        names=[printable(str(path)) for path in paths],
         labels=labels,
         sources=sources,
         splits=None,
@@ -168,12 +174,19 @@ def _class_folders(root: Path, names: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _check_folders(layout: ClassFolders, found: Mapping[str, Sequence[Path]], names: Sequence[str]) -> None:
-    """Raises an error if a class has no folder or several ones."""
+    """Raises an error if a class has no folder, several ones, or that of another class."""
     for name, folders in found.items():
         if len(folders) > 1:
             raise ValueError(
                 f"class {name} of {layout.title} is there twice, in {folders[0]} and in {folders[1]}: keep one of the "
                 "two, or pass as data_dir the folder that holds the right ones"
+            )
+    first: dict[str, str] = {}
+    for name, folders in found.items():
+        if (other := first.setdefault(os.path.realpath(folders[0]), name)) != name:
+            raise ValueError(
+                f"the classes {other} and {name} of {layout.title} in {folders[0].parent} are the same folder by a "
+                "link: remove the link, and fetch the class again"
             )
     if missing := [name for name in names if name not in found]:
         place = next(iter(found.values()))[0].parent

@@ -202,6 +202,22 @@ def test_errors_name_the_class(change, options, message, tmp_path, short):
         load("miniimagenet", tmp_path / "data", **{"min_samples": 1, **options})
 
 
+def test_links(tmp_path, short):
+    """Folders may be links, a file counts once, and no two classes are one folder."""
+    first, second = short_lists("cub200")["test"]
+    write_folder(tmp_path, image_files("cub200", "elsewhere"))
+    (tmp_path / "data").mkdir()
+    for folder in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "data" / folder.name).symlink_to(folder)
+    (tmp_path / "elsewhere" / first / "c.png").symlink_to("b.png")
+    linked = load("cub200", tmp_path / "data", min_samples=1)
+    assert sorted(linked.source_ids) == [f"{label}/{file}" for label in (first, second) for file in NAMES]
+    (tmp_path / "data" / second).unlink()
+    (tmp_path / "data" / second).symlink_to(tmp_path / "data" / first)
+    with pytest.raises(ValueError, match=f"classes {first} and {second} .* the same folder"):
+        load("cub200", tmp_path / "data", min_samples=1)
+
+
 def test_unreadable_files_can_be_skipped(tmp_path, short):
     first, second = short_lists("cub200")["test"]
     write_folder(tmp_path, image_files("cub200", "data") | {f"data/{first}/a.png": b"nonsense"})
