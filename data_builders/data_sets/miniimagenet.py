@@ -2,7 +2,7 @@
 Larochelle (2017) into 64, 16 and 20 classes.
 
 `data_dir` holds the class folders, which are named by WordNet ids, side by side or in `train`, `val` and `test`. The
-lists name 600 images of every class, which a copy of miniImageNet consists of; the folders of the whole ImageNet hold
+published lists name 600 images of every class, which a copy of miniImageNet consists of; the folders of the whole ImageNet hold
 1,300, which gives a warning. The licence of ImageNet rules out a download by this project. `listed_classes.py`
 describes the options.
 """
@@ -29,8 +29,8 @@ LAYOUT = ClassFolders(
     ),
     example="n01532829",
     origin=(
-        "https://www.image-net.org (the images) and https://github.com/twitter-research/meta-learning-lstm (the lists "
-        "of the 600 images of each class)"
+        "https://www.image-net.org (the images) and https://github.com/renmengye/few-shot-ssl-public (the lists of the "
+        "600 images of each class, in fewshot/data/mini_imagenet_split/Ravi)"
     ),
     counts=(600, 600),
 )
