@@ -2,9 +2,9 @@
 Larochelle (2017) into 64, 16 and 20 classes.
 
 `data_dir` holds the class folders, which are named by WordNet ids, side by side or in `train`, `val` and `test`. The
-published lists name 600 images of every class, which a copy of miniImageNet consists of; the folders of the whole ImageNet hold
-1,300, which gives a warning. The licence of ImageNet rules out a download by this project. `listed_classes.py`
-describes the options.
+published lists name 600 images of every class, which a copy of miniImageNet consists of; the folders of the whole
+ImageNet hold up to 1,300, which gives a warning. The licence of ImageNet rules out a download by this project.
+`listed_classes.py` describes the options.
 """
 
 from __future__ import annotations
