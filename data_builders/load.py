@@ -24,6 +24,7 @@ class DataSet(NamedTuple):
 # module defines `load`, `OPTIONS` and `PROTOCOLS`, and also `OPTION_IN_NAME` if the name may have a suffix.
 _DATA_SETS: dict[str, DataSet | str] = {
     **{name: name for name in ("esc50", "brown", "cifar100", "synthetic", "folder")},
+    **{name: name for name in ("miniimagenet", "tieredimagenet", "cifar_fs", "cub200", "speech_commands")},
     "hub": "hub_data_set",
 }
 
@@ -83,17 +84,19 @@ def load_few_shot(
     """Loads one split of a data set. The first call builds the Arrow cache, and later calls open it.
 
     Args:
-        name: name of the data set: `esc50`, `brown`, `cifar100`, `synthetic` (`"synthetic:audio"` is short for
-            `modality="audio"`), `folder` for your own files in `data_dir`, or `"hub:<repo>"` for any data set on the
-            Hub or in a local folder that `datasets.load_dataset` can read.
+        name: name of the data set: `esc50`, `brown`, `cifar100`, `miniimagenet`, `tieredimagenet`, `cifar_fs`,
+            `cub200`, `speech_commands` (`"speech_commands:digits"` is short for `task="digits"`), `synthetic`
+            (`"synthetic:audio"` is short for `modality="audio"`), `folder` for your own files in `data_dir`, or
+            `"hub:<repo>"` for any data set on the Hub or in a local folder that `datasets.load_dataset` can read.
         split: `train`, `validation` or `test`.
         protocol: `class_disjoint` (test classes are never seen in training), `sample_disjoint` or `original`.
         data_dir: folder with the official archive or its extracted content; if it is left out, the archive is
             downloaded. For `folder` it is the folder with your files. `synthetic` and `hub` do not use it.
         cache_dir: folder for the Arrow files; by default the cache of `datasets`.
         **options: options of the data set. `brown` has `unit`, `passage_length`, `min_count` and `tokenizer`;
-            `synthetic` has `modality` and `seed`. The options of `folder` and `hub` are described in
-            `data_sets/folder.py`, `data_sets/hub_data_set.py` and `data_sets/own_data.py`.
+            `cifar100` has `image_size`; `synthetic` has `modality` and `seed`. The options of the data sets in class
+            folders are described in `data_sets/listed_classes.py` and `data_sets/speech_commands.py`, those of `folder`
+            and `hub` in `data_sets/folder.py`, `data_sets/hub_data_set.py` and `data_sets/own_data.py`.
 
     Warns:
         UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.

@@ -1,6 +1,7 @@
 """Which rows belong to which split, computed by pure functions of labels, source ids and class names.
 
 The class lists, fractions and seeds are in `splits/<data set>.json`, where they can be read without running anything.
+Its `"source"` says where published lists come from.
 The description of a split has one of these forms:
 
 - `{"classes": [...]}` takes every row of these classes;
@@ -48,7 +49,7 @@ _FOLDER = Path(__file__).parent
 
 
 class NoSuchSplit(ValueError):
-    """A data set has no rows for a split under a protocol, such as training classes where all classes are for tests."""
+    """Raised for a split that a data set does not have under a protocol, such as `train` of a set made for tests."""
 
 
 def check_protocol(protocol: str, available: Sequence[str] = PROTOCOLS) -> None:
@@ -77,7 +78,8 @@ def check_split(split: str) -> None:
 
 def read_protocols(name: str) -> dict[str, dict[str, dict]]:
     """Reads the protocols of a data set: it maps each protocol to its splits, and each split to its description."""
-    return json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    content = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return {protocol: splits for protocol, splits in content.items() if protocol != "source"}
 
 
 def select_rows(

@@ -57,6 +57,29 @@ _KNOWN = {
         DataSetFacts(
             "cifar100", "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; see its page"
         ),
+        DataSetFacts(
+            "miniimagenet",
+            "miniImageNet",
+            "https://www.image-net.org",
+            "terms of ImageNet: non-commercial research and education",
+            is_commercial_use_excluded=True,
+        ),
+        DataSetFacts(
+            "tieredimagenet",
+            "tieredImageNet",
+            "https://github.com/renmengye/few-shot-ssl-public",
+            "terms of ImageNet: non-commercial research and education",
+            is_commercial_use_excluded=True,
+        ),
+        DataSetFacts("cifar_fs", "CIFAR-FS", "https://github.com/bertinetto/r2d2", "none stated; images of CIFAR-100"),
+        DataSetFacts(
+            "cub200",
+            "CUB-200-2011",
+            "https://www.vision.caltech.edu/datasets/cub_200_2011",
+            "non-commercial research and education",
+            is_commercial_use_excluded=True,
+        ),
+        DataSetFacts("speech_commands", "Speech Commands v2", "https://arxiv.org/abs/1804.03209", "CC BY 4.0"),
         DataSetFacts("synthetic", "synthetic tasks of this project", None, "Apache-2.0"),
     )
 }

@@ -14,6 +14,7 @@ from data_builders import FewShotSplit, load_few_shot, register_data_set
 from data_builders import load as load_module
 from data_builders.data_sets.brown import Brown, BrownVocabulary
 from data_builders.data_sets.cifar100 import Cifar100
+from data_builders.data_sets.cifar_fs import CifarFs
 from data_builders.data_sets.esc50 import Esc50
 from data_builders.data_sets.own_rows import OwnRows, OwnVocabulary
 from data_builders.data_sets.synthetic import Synthetic
@@ -21,7 +22,7 @@ from data_builders.data_sets.synthetic import Synthetic
 from ..test_imports import in_new_process
 
 REPOSITORY = Path(__file__).parents[2]
-BUILDERS = (Esc50, Brown, BrownVocabulary, Cifar100, Synthetic, OwnRows, OwnVocabulary)
+BUILDERS = (Esc50, Brown, BrownVocabulary, Cifar100, CifarFs, Synthetic, OwnRows, OwnVocabulary)
 
 # A person's own builder: the ways to import what makes rows that no builder of the package uses.
 OWN_BUILDER = """
