@@ -95,7 +95,7 @@ class Banking77Reader(ShortTextReader):
                     raise self._damaged(file, f"has a row at line {table.line_num} without exactly two columns")
                 texts.append(ShortText(row["text"], row["category"], f"{part}/{number}"))
         except csv.Error as error:
-            raise self._damaged(file, f"is no CSV file at line {table.line_num} ({error})") from error
+            raise self._damaged(file, f"is no CSV file after line {table.line_num} ({error})") from error
         return texts
 
     def _decoded(self, file: str) -> str:
