@@ -26,11 +26,12 @@ from typing import Any
 from modeling_msmaml.inputs.labelled_files import labelled_files
 
 from ..storage.few_shot_split import FewShotSplit
+from ..storage.text_rows import TrainingTexts
 from . import own_data
-from .own_data import load_collection
+from .own_data import load_collection, training_lines
 from .own_rows import PROTOCOLS
 
-__all__ = ["OPTIONS", "PROTOCOLS", "load"]
+__all__ = ["OPTIONS", "PROTOCOLS", "load", "training_texts"]
 OPTION_IN_NAME = "modality"
 OPTIONS = ("modality", *own_data.OPTIONS)
 
@@ -55,3 +56,14 @@ def load(
         ValueError: see `labelled_files` and `load_collection`.
     """
     return load_collection(labelled_files(data_dir, modality), split, protocol, cache_dir, **options)
+
+
+def training_texts(
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    modality: str | None = None,
+    **options: Any,
+) -> TrainingTexts:
+    """Returns the lines of the training texts; see `load` for the arguments, and `training_lines`."""
+    return training_lines(labelled_files(data_dir, modality), protocol, **options)

@@ -143,9 +143,14 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
         builders = [base for base in cls.__mro__ if issubclass(base, FewShotBuilder)]
         return row_code(*(sys.modules[builder.__module__] for builder in builders))
 
-    def protocols(self) -> dict[str, dict[str, dict]]:
-        """Maps each protocol to its splits and each split to its description, as in `splits/protocols.py`."""
-        return protocols.read_protocols(self.name)
+    @classmethod
+    def protocols(cls) -> dict[str, dict[str, dict]]:
+        """Maps each protocol to its splits and each split to its description, as in `splits/protocols.py`.
+
+        They are in the file of `splits` that has the name of the builder's module. A builder outside this package
+        overrides the method, for instance with `read_protocols` of a file of its own.
+        """
+        return protocols.read_protocols(cls.__module__.rpartition(".")[2])
 
     @classmethod
     def input_fingerprint(cls, data_dir: str | None) -> str:
@@ -199,13 +204,13 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
 
 class ArchiveBuilder(FewShotBuilder):
-    """A builder that reads an official archive or its extracted folder from `data_dir`.
+    """A builder that reads an official data set from `data_dir`: its archives, their extracted folders, or its files.
 
-    Without `data_dir` it downloads the archive.
+    Without `data_dir` it downloads them.
 
     Attributes:
-        OFFICIAL: description of the archive to look for or to download.
-        store: the files to read; it exists only while the data set is built.
+        OFFICIAL: description of what to look for or to download.
+        store: the files to read; it exists only while they are read.
     """
 
     OFFICIAL: Official
@@ -220,9 +225,9 @@ class ArchiveBuilder(FewShotBuilder):
         Raises:
             FileNotFoundError: the data are not in the folder (see `find_store`).
         """
-        splits = json.dumps(protocols.read_protocols(cls.__module__.rpartition(".")[2]))
+        splits = json.dumps(cls.protocols())
         if data_dir is None:
-            return text_hash(cls.OFFICIAL.source, cls.OFFICIAL.md5, splits)
+            return text_hash(*(part for piece in cls.OFFICIAL.pieces for part in (piece.source, piece.md5)), splits)
         return text_hash(files_fingerprint(find_store(cls.OFFICIAL, data_dir).files()), splits)
 
     def class_names(self) -> list[str]:
@@ -230,7 +235,22 @@ class ArchiveBuilder(FewShotBuilder):
         splits = self.protocols()["class_disjoint"].values()
         return sorted({name for split in splits for name in split["classes"]})
 
+    def open_store(self, downloads: datasets.DownloadManager | None = None) -> Store:
+        """Returns the files to read, from `data_dir` or else from the download cache, after fetching what is not there.
+
+        Args:
+            downloads: download manager; by default one with the cache of this builder.
+
+        Raises:
+            FileNotFoundError, ConnectionError, ValueError: see `find_store` and `fetch`.
+        """
+        if self.config.data_dir is not None:
+            return find_store(self.OFFICIAL, self.config.data_dir)
+        if downloads is None:
+            config = datasets.DownloadConfig(cache_dir=self._cache_downloaded_dir, use_etag=False)
+            downloads = datasets.DownloadManager(dataset_name=self.dataset_name, download_config=config)
+        return fetch(self.OFFICIAL, downloads)
+
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        data_dir = self.config.data_dir
-        self.store = fetch(self.OFFICIAL, dl_manager) if data_dir is None else find_store(self.OFFICIAL, data_dir)
+        self.store = self.open_store(dl_manager)
         return super()._split_generators(dl_manager)

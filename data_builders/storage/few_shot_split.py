@@ -12,7 +12,7 @@ import xxhash
 from jaxtyping import Float32, Int64
 from transformers import PreTrainedTokenizerFast
 
-from ..splits.protocols import ORIGINAL_WARNINGS, select_rows
+from ..splits.protocols import ORIGINAL_WARNINGS, NoSuchSplit, described_split, select_rows
 from .builder import FewShotBuilder
 from .rows import ArrayRows, ArrowRows, LevelRows, Rows
 
@@ -181,7 +181,11 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
 
     Warns:
         UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.
+
+    Raises:
+        NoSuchSplit: the data set has no such split under the protocol, or the split has no rows.
     """
+    description = described_split(builder.protocols(), protocol, split, builder.dataset_name)
     if protocol == "original":
         fields["warning"] = ORIGINAL_WARNINGS[builder.modality]
         warnings.warn(f"{builder.dataset_name}: {fields['warning']}", UserWarning, stacklevel=4)
@@ -189,7 +193,12 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
     labels = stored.data.column("label").to_numpy().astype(np.int64)
     source_ids = stored.data.column("source_id").to_numpy()
     all_names = stored.features["label"].names
-    row_numbers, class_names = select_rows(builder.protocols()[protocol][split], labels, source_ids, all_names)
+    row_numbers, class_names = select_rows(description, labels, source_ids, all_names)
+    if not len(row_numbers):
+        raise NoSuchSplit(
+            f"the {split} split of {builder.dataset_name} has no rows under protocol={protocol!r}: the data have "
+            f"{len(labels)} rows from {len(set(source_ids))} sources, of which none falls into it"
+        )
     position = np.full(len(all_names), -1)
     position[[all_names.index(class_name) for class_name in class_names]] = np.arange(len(class_names))
     return FewShotSplit(
