@@ -54,6 +54,13 @@ SLOW = {
         "test_run_with_stored_features_gives_the_results_of_one_without",
         "test_the_default_architecture_with_either_norm_reports_transduction",
     ),
+    "it builds several data sets": (
+        "test_a_damaged_piece_is_refused_and_fetched_anew",
+        "test_all_pieces_are_fetched_once",
+        "test_cache_follows_the_texts",
+        "test_every_layout_gives_the_same_rows",
+        "test_training_texts_are_those_of_the_training_rows",
+    ),
     "it loads the model that comes with the code": ("test_own_inputs_are_classified",),
     "it runs a benchmark": (
         "test_meta_step_checks_gradients_and_reports_every_contender",

@@ -250,8 +250,8 @@ def load_model(
         if vocabulary(MSMAMLProcessor.from_pretrained(path).tokenizer) != vocabulary(split.tokenizer):
             raise ValueError(
                 f"the checkpoint {path} was trained with another vocabulary than that of data set {split.name!r} "
-                f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training or, on other "
-                f'data, with its own vocabulary: dataset_options={{"{split.name}": {{"tokenizer": "{path}"}}}}'
+                f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training or, on "
+                f'other data, with its own vocabulary: dataset_options={{"{split.name}": {{"tokenizer": "{path}"}}}}'
             )
     return model
 

@@ -114,7 +114,7 @@ def folder_of_texts(root, words):
     for c, word in enumerate(words):
         folder = root / f"class_{c}"
         folder.mkdir(parents=True)
-        for number in range(8):
+        for number in range(24):
             (folder / f"{number}.txt").write_text(f"{word} {words[(c + number) % len(words)]} {word} number {number}")
 
 
