@@ -140,3 +140,24 @@ def test_several_sets_of_texts_share_a_vocabulary_of_their_training_texts(tmp_pa
     for name, value in again.items():
         if name.endswith("accuracy"):
             assert value == results[name], name
+
+
+def test_seven_sets_of_real_data_at_once(data_dir, cache_dir, tmp_path):
+    """Each is trained on, except the one without training classes, and each has its line in the table."""
+    results = run_meta.main(
+        [
+            "configs/seven_sets.yaml",
+            *options(output_dir=tmp_path, data_dir=data_dir, cache_dir=cache_dir, max_steps=4, num_test_episodes=2),
+            *("--warmup_steps", "1"),
+        ]
+    )
+    card = (tmp_path / "README.md").read_text()
+    for modality, names in {
+        "audio": ["esc50", "fsdd"],
+        "text": ["clinc150", "banking77", "brown"],
+        "image": ["cifar100", "omniglot"],
+    }.items():
+        assert results[f"test_{modality}_episodes"] == 2 * len(names)
+        for name in names:
+            assert results[f"test_{name}_episodes"] == 2
+            assert f"| test | {modality} | {name} |" in card
