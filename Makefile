@@ -20,9 +20,9 @@ test: $(VENV)/installed lint browser
 fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
 
-# Damaged sounds, pictures, texts and tables, more of them than the suite reads.
+# Damaged sounds, pictures, texts and tables, more of them than the suite reads; it says which took most.
 fuzz: $(VENV)/installed
-	MSMAML_MUTATIONS=20000 $(BIN)/python -m pytest tests/inputs/test_damaged_files.py --timeout 3000
+	MSMAML_MUTATIONS=20000 $(BIN)/python -m pytest tests/inputs/test_damaged_files.py --timeout 3000 -rP
 
 # Style, who may import whom, and types.
 lint: $(VENV)/installed

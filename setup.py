@@ -31,6 +31,8 @@ INSTALL_REQUIRES = [
     "pandas>=2.2",  # tables with labels and sources
     "pillow>=10.0",  # decodes pictures
     "pyarrow>=21.0",  # rows as datasets stores them
+    "xxhash>=3.4",  # checksums of caches, which datasets needs too
+    "filelock>=3.12",  # two processes build a cache once; datasets needs it too
     "fsspec[http]>=2023.1",  # downloads that resume, over aiohttp
 ]
 

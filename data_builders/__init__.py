@@ -9,56 +9,80 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modeling_msmaml.hub.model_card import DataSetFacts
     from modeling_msmaml.training.collator import collate_episodes
 
     from .audit import audit_episodes, shared_with_test
     from .episodes.encoded import encode_episodes, encode_split
     from .episodes.episode_dataset import EpisodeDataset
+    from .episodes.episode_order import default_weights
     from .episodes.episode_sampler import EpisodeSampler
+    from .episodes.level_encoder import LevelEncoder, weights_fingerprint
     from .episodes.task_augmentation import NEW_CLASSES, add_new_classes, plain_rows
-    from .load import load_few_shot, register_data_set
-    from .splits.protocols import PROTOCOLS
-    from .storage.builder import FewShotBuilder, row_features
+    from .load import load_few_shot, register_data_set, shared_vocabulary, training_texts
+    from .splits.protocols import PROTOCOLS, NoSuchSplit, read_protocols
+    from .storage.archives import Official
+    from .storage.builder import ArchiveBuilder, FewShotBuilder, row_features
     from .storage.few_shot_split import FewShotSplit, split_of_builder
 
 _PLACES = {
+    "ArchiveBuilder": "data_builders.storage.builder",
+    "DataSetFacts": "modeling_msmaml.hub.model_card",
     "EpisodeDataset": "data_builders.episodes.episode_dataset",
     "EpisodeSampler": "data_builders.episodes.episode_sampler",
     "FewShotBuilder": "data_builders.storage.builder",
     "FewShotSplit": "data_builders.storage.few_shot_split",
+    "LevelEncoder": "data_builders.episodes.level_encoder",
     "NEW_CLASSES": "data_builders.episodes.task_augmentation",
+    "NoSuchSplit": "data_builders.splits.protocols",
+    "Official": "data_builders.storage.archives",
     "PROTOCOLS": "data_builders.splits.protocols",
     "add_new_classes": "data_builders.episodes.task_augmentation",
     "audit_episodes": "data_builders.audit",
     "collate_episodes": "modeling_msmaml.training.collator",
+    "default_weights": "data_builders.episodes.episode_order",
     "encode_episodes": "data_builders.episodes.encoded",
     "encode_split": "data_builders.episodes.encoded",
     "load_few_shot": "data_builders.load",
     "plain_rows": "data_builders.episodes.task_augmentation",
+    "read_protocols": "data_builders.splits.protocols",
     "register_data_set": "data_builders.load",
     "row_features": "data_builders.storage.builder",
+    "shared_vocabulary": "data_builders.load",
     "shared_with_test": "data_builders.audit",
     "split_of_builder": "data_builders.storage.few_shot_split",
+    "training_texts": "data_builders.load",
+    "weights_fingerprint": "data_builders.episodes.level_encoder",
 }
 
 __all__ = [
+    "ArchiveBuilder",
+    "DataSetFacts",
     "EpisodeDataset",
     "EpisodeSampler",
     "FewShotBuilder",
     "FewShotSplit",
+    "LevelEncoder",
     "NEW_CLASSES",
+    "NoSuchSplit",
+    "Official",
     "PROTOCOLS",
     "add_new_classes",
     "audit_episodes",
     "collate_episodes",
+    "default_weights",
     "encode_episodes",
     "encode_split",
     "load_few_shot",
     "plain_rows",
+    "read_protocols",
     "register_data_set",
     "row_features",
+    "shared_vocabulary",
     "shared_with_test",
     "split_of_builder",
+    "training_texts",
+    "weights_fingerprint",
 ]
 
 

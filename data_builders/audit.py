@@ -4,7 +4,8 @@
         --data_dir DATA
 
 The command accepts any name that `load_few_shot` accepts, and the options of the data set as JSON, for instance
-`--options '{"unit": "document"}'`. Its exit status is 1 if no split can fill an episode.
+`--options '{"unit": "document"}'`. With `--same_source`, support and query may share a source, as with
+`source_disjoint=False`. The exit status is 1 if no split can fill an episode.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from data_builders.splits.protocols import PROTOCOLS
+from data_builders.splits.protocols import PROTOCOLS, NoSuchSplit
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 from .episodes.episode_dataset import EpisodeDataset
@@ -79,17 +80,25 @@ def audit(
     n_query: int,
     episodes: int,
     seed: int = 0,
+    source_disjoint: bool = True,
     **load_options: Any,
 ) -> tuple[str, bool]:
     """Returns the report as Markdown, and whether any split can fill an episode.
 
     Args:
         name, protocol, **load_options: arguments of `load_few_shot`.
-        n_way, k_shot, n_query, seed: arguments of `EpisodeDataset`.
+        n_way, k_shot, n_query, seed, source_disjoint: arguments of `EpisodeDataset`.
         episodes: number of episodes per split.
     """
-    splits = {split: load_few_shot(name, split, protocol, **load_options) for split in SPLITS}
+    splits, remarks = {}, []
+    for split in SPLITS:
+        try:
+            splits[split] = load_few_shot(name, split, protocol, **load_options)
+        except NoSuchSplit as error:
+            remarks.append(str(error))
+    test = splits.get("test")
     setting = f"{n_way}-way {k_shot}-shot, {n_query} queries per class, {episodes} episodes per split"
+    setting += "" if source_disjoint else ", support and query may share a source"
     lines = [
         f"{name}, protocol {protocol}: {setting}",
         "",
@@ -97,12 +106,12 @@ def audit(
         "| support/query pairs | of one sample | of one source | episodes with such pairs |",
         "| --- " + "| ---: " * 10 + "|",
     ]
-    remarks, is_possible = [], False
+    is_possible = False
     for name_of_split, split in splits.items():
-        in_test = shared_with_test(split, splits["test"]) if name_of_split != "test" else ("", "")
+        in_test = shared_with_test(split, test) if test is not None and split is not test else ("", "")
         cells = [name_of_split, len(split.class_names), len(split), len(set(split.source_ids)), *in_test]
         try:
-            dataset = EpisodeDataset([split], n_way, k_shot, n_query, episodes, seed)
+            dataset = EpisodeDataset([split], n_way, k_shot, n_query, episodes, seed, source_disjoint)
         except ValueError as error:
             remarks.append(f"{name_of_split}: {error}")
             cells += ["not possible"] + [""] * 4
@@ -112,7 +121,7 @@ def audit(
             share = f"{found.leaking_episodes} ({found.leaking_episodes / found.episodes:.1%})"
             cells += [found.repeated_samples, found.pairs, found.same_sample, found.same_source, share]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    remarks += [splits["test"].warning] if splits["test"].warning else []
+    remarks += [test.warning] if test is not None and test.warning else []
     return "\n".join([*lines, *(f"\n{remark}" for remark in remarks)]), is_possible
 
 
@@ -129,6 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data_dir", help="folder with the data; by default the official archives are downloaded")
     parser.add_argument("--cache_dir", help="folder for the built data; by default the cache of datasets")
     parser.add_argument("--options", type=json.loads, default={}, help="options of the data set, as JSON")
+    parser.add_argument(
+        "--same_source", dest="source_disjoint", action="store_false", help="let support and query share a source"
+    )
     arguments = vars(parser.parse_args(argv))
     report, is_possible = audit(**arguments.pop("options"), **arguments)
     print(report)

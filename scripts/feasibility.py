@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_builders import PROTOCOLS, EpisodeSampler, FewShotSplit, load_few_shot
+from data_builders import EpisodeSampler, FewShotSplit, NoSuchSplit, load_few_shot, read_protocols
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 
 README = Path(__file__).resolve().parents[1] / "data_builders" / "README.md"
@@ -28,6 +28,10 @@ DATA_SETS: tuple[tuple[str, dict], ...] = (
     ("brown", {"unit": "passage"}),
     ("brown", {"unit": "document"}),
     ("cifar100", {}),
+    ("clinc150", {}),
+    ("banking77", {}),
+    ("fsdd", {}),
+    ("omniglot", {"part": "small1"}),
 )
 
 
@@ -72,13 +76,16 @@ def table(data_dir: str | None, cache_dir: str | None = None) -> Iterator[str]:
     yield "| --- | --- | --- " + "| ---: " * 8 + "|"
     for name, options in DATA_SETS:
         title = " ".join([name, *options.values()])
-        for protocol in PROTOCOLS:
+        for protocol in read_protocols(name):
             if protocol == "original" and options.get("unit") == "passage":  # published with documents only
                 continue
             for split_name in SPLITS:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)
-                    split = load_few_shot(name, split_name, protocol, data_dir, cache_dir, **options)
+                    try:
+                        split = load_few_shot(name, split_name, protocol, data_dir, cache_dir, **options)
+                    except NoSuchSplit:
+                        continue
                 counts = np.bincount(split.labels, minlength=len(split.class_names))
                 sizes = f"{counts.min()} to {counts.max()}" if counts.min() != counts.max() else str(counts.min())
                 cells = [title, protocol, split_name, len(counts), len(split), len(set(split.source_ids)), sizes]

@@ -20,8 +20,8 @@ from transformers import set_seed
 from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import MetaTrainer
 from modeling_msmaml.hub.provenance import commit
-from msmaml.runs.run import make_training_episodes
 from msmaml.runs.run_arguments import parse_arguments
+from msmaml.runs.run_data import make_training_episodes
 from msmaml.runs.run_model import fit_front_ends, make_model
 
 from ..data import DATA_SETS

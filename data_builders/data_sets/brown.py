@@ -13,22 +13,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from modeling_msmaml.inputs.fingerprints import text_hash
 from modeling_msmaml.inputs.labelled_inputs import few
-from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import read_protocols, select_rows
 from ..storage import text_rows
 from ..storage.archives import Official, Store
-from ..storage.builder import ArchiveBuilder, row_features
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
-from ..storage.text_rows import VocabularyBuilder, VocabularyConfig
+from ..storage.text_archives import ArchiveVocabulary, TextArchive, TextArchiveConfig, text_builder
+from ..storage.text_rows import TrainingTexts
 
 OPTIONS = ("unit", "passage_length", "min_count", "tokenizer")
 PROTOCOLS = tuple(read_protocols("brown"))
@@ -97,19 +94,10 @@ def strip_tags(tagged: str, name: str = "text") -> list[str]:
     return sentences
 
 
-@dataclass
-class BrownVocabularyConfig(VocabularyConfig):
-    """Says which protocol's training documents are used, besides how often a word must occur in them."""
-
-    protocol: str = "class_disjoint"
-
-
-class BrownVocabulary(VocabularyBuilder, ArchiveBuilder):
+class BrownVocabulary(ArchiveVocabulary):
     """Builds the vocabulary of the training documents of a protocol."""
 
-    BUILDER_CONFIG_CLASS = BrownVocabularyConfig
     OFFICIAL = _OFFICIAL
-    config: BrownVocabularyConfig
 
     def training_sentences(self) -> Iterator[str]:
         documents = training_documents(read_documents(self.store), self.config.protocol)
@@ -132,48 +120,26 @@ def training_documents(documents: list[Document], protocol: str) -> list[Documen
 
 
 @dataclass
-class BrownConfig(BrownVocabularyConfig):
-    """Says what a sample is, besides the options of the vocabulary.
+class BrownConfig(TextArchiveConfig):
+    """Says what a sample is, besides the options of the vocabulary and the length of a row.
 
     Attributes:
         unit: `"passage"` (windows of `length` tokens) or `"document"` (the first `length` tokens of each document).
-        length: number of tokens in a row.
-        tokenizer: folder or name of a tokenizer that is used in place of the vocabulary.
-        tokenizer_hash: hash of that tokenizer, which gives every tokenizer its own cache.
     """
 
     unit: str = "passage"
-    length: int = text_rows.PASSAGE_LENGTH
-    tokenizer: str | None = None
-    tokenizer_hash: str | None = None
 
 
-class Brown(ArchiveBuilder):
+class Brown(TextArchive):
     """Builds passages or documents as int32 token ids with zeros after their end, one document after the other."""
 
     BUILDER_CONFIG_CLASS = BrownConfig
     OFFICIAL = _OFFICIAL
+    VOCABULARY = BrownVocabulary
     config: BrownConfig
-    modality = "text"
-
-    def _info(self) -> datasets.DatasetInfo:
-        self.row_shape = (self.config.length,)
-        return datasets.DatasetInfo(features=row_features(self.modality, self.config.length, _category_names()))
-
-    def vocabulary(self) -> BrownVocabulary:
-        """Returns the builder of the vocabulary that defines the token ids of these rows."""
-        return BrownVocabulary(
-            cache_dir=self._cache_dir_root,
-            data_dir=self.config.data_dir,
-            protocol=self.config.protocol,
-            min_count=self.config.min_count,
-        )
 
     def _generate_examples(self) -> Iterator[tuple[str, dict]]:
-        if self.config.tokenizer is None:
-            tokenizer = self.vocabulary().tokenizer(self.config.length)
-        else:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(self.config.tokenizer)
+        tokenizer = self.row_tokenizer()
         for document in read_documents(self.store):
             text = "\n".join(document.sentences)
             rows = text_rows.document_rows(tokenizer, text, self.config.unit, self.config.length)
@@ -190,7 +156,7 @@ def load(
     unit: str | None = None,
     passage_length: int | None = None,
     min_count: int | None = None,
-    tokenizer: str | os.PathLike | None = None,
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike | None = None,
 ) -> FewShotSplit:
     """Loads one split of the Brown Corpus, for `load_few_shot`.
 
@@ -198,68 +164,38 @@ def load(
         split, protocol, data_dir, cache_dir: arguments of `load_few_shot`.
         unit: `"passage"` or `"document"`. The default is `"passage"`, or `"document"` under the protocol `original`, as
             in the published experiments.
-        passage_length: number of tokens in a passage, at least 1. The default is 600, or the maximum of `tokenizer` if
-            it has one. Documents have 3,000 tokens.
+        passage_length: number of tokens in a passage, at least 1. The default is 600, or the maximum of the tokenizer
+            that a name in `tokenizer` stands for, if it has one. Documents have 3,000 tokens.
         min_count: least number of occurrences of a word, at least 1 and by default 5. Rarer words become `[UNK]`.
-        tokenizer: folder or name of a checkpoint or of a pretrained encoder, whose tokenizer makes the rows in place of
-            a vocabulary of the training documents. The split then has no word vectors.
+        tokenizer: tokenizer that makes the rows in place of a vocabulary of the training documents, or the folder or
+            name of a checkpoint or of a pretrained encoder that has one. The split then has no word vectors.
 
     Raises:
         ValueError: the unit does not exist, a number is out of range, `passage_length` is given for documents,
             `min_count` is given together with `tokenizer`, or the tokenizer does not pad with the id 0.
     """
     unit = unit or ("document" if protocol == "original" else "passage")
-    if tokenizer is not None:
-        return _load_with_tokenizer(split, protocol, data_dir, cache_dir, unit, passage_length, min_count, tokenizer)
+    if isinstance(tokenizer, (str, os.PathLike)):
+        tokenizer = text_rows.given_tokenizer(tokenizer, min_count)
+        if unit == "passage" and passage_length is None:
+            passage_length = text_rows.longest(tokenizer)
     length = text_rows.row_length(unit, passage_length)
-    min_count = checked("min_count", text_rows.MIN_COUNT if min_count is None else min_count, at_least(1))
-    builder = Brown(
-        cache_dir=cache_dir, data_dir=data_dir, protocol=protocol, min_count=min_count, unit=unit, length=length
+    builder, fields = text_builder(
+        Brown, data_dir, cache_dir, length, min_count, tokenizer, protocol=protocol, unit=unit
     )
-    words = builder.vocabulary()
-    word_tokenizer = words.tokenizer(length)
-    return split_of_builder(
-        builder,
-        split,
-        protocol,
-        tokenizer=word_tokenizer,
-        preprocessor=word_tokenizer,
-        word_vectors=words.word_vectors(),
-    )
+    return split_of_builder(builder, split, protocol, **fields)
 
 
-def _load_with_tokenizer(
-    split: str,
-    protocol: str,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
-    unit: str,
-    passage_length: int | None,
-    min_count: int | None,
-    tokenizer: str | os.PathLike,
-) -> FewShotSplit:
-    if min_count is not None:
-        raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}: leave it out")
-    words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
-    if words.pad_token_id != 0:
-        raise ValueError(
-            f"tokenizer={str(tokenizer)!r} pads with {words.pad_token_id}, but 0 is padding in text rows: "
-            "choose a tokenizer that pads with 0"
-        )
-    if passage_length is None and unit == "passage" and words.model_max_length <= 1_000_000:
-        passage_length = words.model_max_length
-    length = text_rows.row_length(unit, passage_length)
-    builder = Brown(
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        protocol=protocol,
-        unit=unit,
-        length=length,
-        tokenizer=str(tokenizer),
-        tokenizer_hash=text_hash(words.backend_tokenizer.to_str()),
-    )
-    words.model_max_length = length
-    return split_of_builder(builder, split, protocol, tokenizer=words, preprocessor=words)
+def training_texts(
+    protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None, **options: Any
+) -> TrainingTexts:
+    """Returns the sentences of the training documents, for a vocabulary of several data sets.
+
+    Args:
+        protocol, data_dir, cache_dir: arguments of `load_few_shot`.
+        **options: options of `load`, none of which changes the texts.
+    """
+    return BrownVocabulary(cache_dir=cache_dir, data_dir=data_dir, protocol=protocol).training_texts()
 
 
 def _category_names() -> list[str]:

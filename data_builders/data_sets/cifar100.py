@@ -4,13 +4,14 @@
 and test images are pooled. Every image is its own source.
 
 `data_dir` holds `cifar-100-binary.tar.gz` or its extracted folder `cifar-100-binary`. Without `data_dir` the official
-archive is downloaded.
+archive is downloaded. The option `image_size` (pixels) scales the images.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -18,13 +19,14 @@ from jaxtyping import UInt8
 
 from modeling_msmaml.inputs.labelled_inputs import few
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLImageProcessor
+from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import read_protocols
 from ..storage.archives import Official
 from ..storage.builder import ArchiveBuilder, row_features
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
 
-OPTIONS = ()
+OPTIONS = ("image_size",)
 PROTOCOLS = tuple(read_protocols("cifar100"))
 
 IMAGE_SIZE = 32  # pixels
@@ -33,8 +35,15 @@ _IMAGES = {"train": "train.bin", "test": "test.bin"}
 _FINE_NAMES, _COARSE_NAMES = "fine_label_names.txt", "coarse_label_names.txt"
 
 
+@dataclass
+class Cifar100Config(datasets.BuilderConfig):
+    """Says to which height and width (pixels) the images are scaled."""
+
+    image_size: int = IMAGE_SIZE
+
+
 class Cifar100(ArchiveBuilder):
-    """Builds the images as uint8 (3, 32, 32), with the official train images first.
+    """Builds the images as uint8 (3, image_size, image_size), with the official train images first.
 
     Raises:
         ValueError: from `build`, a file is missing, or its size, labels or names do not fit the format. The message
@@ -49,11 +58,19 @@ class Cifar100(ArchiveBuilder):
         source="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
         md5="03b5dce01913d631647c71ecec9e9cb8",
     )
+    BUILDER_CONFIG_CLASS = Cifar100Config
+    config: Cifar100Config
     modality = "image"
-    row_shape = (3, IMAGE_SIZE, IMAGE_SIZE)
+
+    @property
+    def preprocessor(self) -> MSMAMLImageProcessor:
+        """The image processor that makes such rows."""
+        return MSMAMLImageProcessor(self.config.image_size)
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=row_features(self.modality, _RECORD - 2, self.class_names()))
+        size = checked("image_size", self.config.image_size, at_least(1))
+        self.row_shape = (3, size, size)
+        return datasets.DatasetInfo(features=row_features(self.modality, 3 * size * size, self.class_names()))
 
     def _generate_examples(self) -> Iterator[tuple[str, dict]]:
         files = dict(self.store.read([*_IMAGES.values(), _FINE_NAMES, _COARSE_NAMES]))
@@ -67,7 +84,7 @@ class Cifar100(ArchiveBuilder):
         for part, file in _IMAGES.items():
             for number, record in enumerate(self._records(files[file], file, n_coarse, len(fine_names))):
                 source = f"{part}/{number}"
-                row = self.flat(record[2:].reshape(self.row_shape))
+                row = self.flat(self.preprocessor.row(record[2:].reshape(3, IMAGE_SIZE, IMAGE_SIZE), source))
                 yield source, {self.modality: row, "label": fine_names[record[1]], "source_id": source}
 
     def _names(self, files: dict[str, bytes], file: str, expected: int) -> list[str]:
@@ -97,8 +114,12 @@ class Cifar100(ArchiveBuilder):
 
 
 def load(
-    split: str, protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None
+    split: str,
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    image_size: int = IMAGE_SIZE,
 ) -> FewShotSplit:
     """Loads one split of CIFAR-100, for `load_few_shot`."""
-    builder = Cifar100(cache_dir=cache_dir, data_dir=data_dir)
-    return split_of_builder(builder, split, protocol, preprocessor=MSMAMLImageProcessor(IMAGE_SIZE))
+    builder = Cifar100(cache_dir=cache_dir, data_dir=data_dir, image_size=image_size)
+    return split_of_builder(builder, split, protocol, preprocessor=builder.preprocessor)

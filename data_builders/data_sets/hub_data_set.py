@@ -7,7 +7,8 @@ Options:
     repo: name of the data set on the Hub or path of a local folder, which is what follows `hub:`.
     label_column: name of the column of classes, whose values are class labels, strings or integers; by default `label`.
     input_column: name of the column of inputs, which are audio, images or strings; by default the only such column.
-    source_column: name of the column of recordings or documents; by default every row is its own source.
+    source_column: name of the column of recordings or documents; by default every row is its own source, and
+        so is a row without a value there.
     config_name, revision: arguments of `datasets.load_dataset`.
     keep_splits: whether the train, validation and test splits of the data set are kept.
 """
@@ -19,14 +20,16 @@ from typing import Any
 
 import datasets
 
+from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
 from modeling_msmaml.inputs.labelled_tables import labelled_tables
 
 from ..storage.few_shot_split import FewShotSplit
+from ..storage.text_rows import TrainingTexts
 from . import own_data
-from .own_data import load_collection
+from .own_data import load_collection, training_lines
 from .own_rows import PROTOCOLS
 
-__all__ = ["OPTIONS", "PROTOCOLS", "load"]
+__all__ = ["OPTIONS", "PROTOCOLS", "load", "training_texts"]
 OPTION_IN_NAME = "repo"
 OPTIONS = (
     *("repo", "label_column", "input_column", "source_column", "config_name", "revision", "keep_splits"),
@@ -35,18 +38,7 @@ OPTIONS = (
 
 
 def load(
-    split: str,
-    protocol: str,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
-    repo: str | None = None,
-    label_column: str = "label",
-    input_column: str | None = None,
-    source_column: str | None = None,
-    config_name: str | None = None,
-    revision: str | None = None,
-    keep_splits: bool = False,
-    **options: Any,
+    split: str, protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None, **options: Any
 ) -> FewShotSplit:
     """Loads one split of a data set of the Hub, for `load_few_shot`.
 
@@ -56,10 +48,33 @@ def load(
     Raises:
         ValueError: `repo` is missing; for other causes see `labelled_tables` and `load_collection`.
     """
+    collection, others = _collection(cache_dir, **options)
+    return load_collection(collection, split, protocol, cache_dir, **others)
+
+
+def training_texts(
+    protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None, **options: Any
+) -> TrainingTexts:
+    """Returns the lines of the training texts; see `load` for the arguments, and `training_lines`."""
+    collection, others = _collection(cache_dir, **options)
+    return training_lines(collection, protocol, **others)
+
+
+def _collection(
+    cache_dir: str | os.PathLike | None,
+    repo: str | None = None,
+    label_column: str = "label",
+    input_column: str | None = None,
+    source_column: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    keep_splits: bool = False,
+    **options: Any,
+) -> tuple[LabelledInputs, dict[str, Any]]:
+    """Returns the rows of a data set of the Hub, and the options that say how they are divided and encoded."""
     if not repo:
         raise ValueError("name='hub' needs the name of a data set: 'hub:<repo>', for instance 'hub:mteb/banking77'")
     cache = None if cache_dir is None else str(cache_dir)
     loaded = datasets.load_dataset(repo, config_name, revision=revision, cache_dir=cache)
     tables = {str(name): table for name, table in loaded.items()}
-    collection = labelled_tables(tables, f"hub:{repo}", label_column, input_column, source_column, keep_splits)
-    return load_collection(collection, split, protocol, cache_dir, **options)
+    return labelled_tables(tables, f"hub:{repo}", label_column, input_column, source_column, keep_splits), options

@@ -14,7 +14,7 @@ Options of both data sets:
     sampling_rate, duration: sampling rate (Hz) and duration (s) of audio samples; by default 16,000 and 5.
     image_size: height and width of images in pixels; by default 32.
     unit, passage_length, min_count: options of text, as for `brown`.
-    tokenizer: folder or name of a checkpoint, whose vocabulary is used for text in place of a new one.
+    tokenizer: tokenizer, or folder or name of a checkpoint that has one, for text in place of a new vocabulary.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import select_rows
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
-from .own_rows import ENCODINGS, MODALITY_OPTIONS, OwnRows
+from ..storage.text_rows import TrainingTexts
+from .own_rows import ENCODINGS, MODALITY_OPTIONS, OwnRows, readable_lines
 
 OPTIONS = ("shares", "seed", "skip_unreadable", *(name for names in MODALITY_OPTIONS.values() for name in names))
 _DEFAULT_SHARES = {"class_disjoint": (0.6, 0.2, 0.2), "sample_disjoint": (0.7, 0.15, 0.15)}
@@ -62,18 +63,12 @@ def load_collection(
     if foreign:
         works = ", ".join(MODALITY_OPTIONS[collection.modality])
         raise ValueError(f"option {', '.join(foreign)} has no effect on {collection.modality}; its options: {works}")
-    if collection.splits is not None:
-        if shares is not None:
-            raise ValueError(
-                f"shares={shares!r} has no effect, because {collection.name} has its own splits: leave it out"
-            )
-        members = _given_splits(collection, collection.splits, protocol)
+    members, descriptions = _members(collection, protocol, shares, seed)
+    if descriptions is None:
         chosen = collection.part(members[split])
         descriptions = {name: {"classes": chosen.class_names} for name in SPLITS}
     else:
         chosen = collection
-        descriptions = divisions(collection.class_names, protocol, shares, seed)
-        members = {name: rows_of(collection, description) for name, description in descriptions.items()}
     if not members[split]:
         raise ValueError(
             f"split {split!r} of {collection.name} is empty: it has {len(collection.class_names)} classes, divided "
@@ -84,6 +79,38 @@ def load_collection(
     return split_of_builder(
         builder, split, protocol, name=collection.name, preprocessor=encoding.preprocessor, **encoding.fields
     )
+
+
+def training_lines(
+    collection: LabelledInputs, protocol: str, shares: Sequence[float] | None = None, seed: int = 0, **options: Any
+) -> TrainingTexts:
+    """Returns the lines of the training texts of a user's own data, for a vocabulary of several data sets.
+
+    Args:
+        collection, protocol, shares, seed: arguments of `load_collection`.
+        **options: its other options, which do not change the lines. Texts that cannot be read are skipped.
+
+    Raises:
+        ValueError: the data are not texts, there are no training texts, or see `load_collection`.
+    """
+    if collection.modality != "text":
+        raise ValueError(f"{collection.name} has {collection.modality}, not texts: it has no part in a vocabulary")
+    training = collection.part(_members(collection, protocol, shares, seed)[0]["train"])
+    if not training.names:
+        raise ValueError(f"{collection.name} has no training texts to make a vocabulary from: add some")
+    return TrainingTexts(lambda: readable_lines(training), training.fingerprint)
+
+
+def _members(
+    collection: LabelledInputs, protocol: str, shares: Sequence[float] | None, seed: int
+) -> tuple[dict[str, list[int]], dict[str, dict] | None]:
+    """Returns the indices of the inputs of each split, and the descriptions of splits that the data do not have."""
+    if collection.splits is None:
+        descriptions = divisions(collection.class_names, protocol, shares, seed)
+        return {name: rows_of(collection, description) for name, description in descriptions.items()}, descriptions
+    if shares is not None:
+        raise ValueError(f"shares={shares!r} has no effect, because {collection.name} has its own splits: leave it out")
+    return _given_splits(collection, collection.splits, protocol), None
 
 
 def rows_of(collection: LabelledInputs, description: dict) -> list[int]:

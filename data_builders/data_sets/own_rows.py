@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from modeling_msmaml.inputs.fingerprints import text_hash
+from modeling_msmaml.inputs.label_values import printable
 from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
 from modeling_msmaml.inputs.notes import Notes
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
@@ -100,7 +101,7 @@ class OwnRows(FewShotBuilder):
             try:
                 rows = self.encoding.encode(self.collection.read(number), name, notes)
             except (ValueError, OSError) as error:
-                unreadable.append(f"{name} ({error})")
+                unreadable.append(f"{name} ({printable(str(error))})")
                 continue
             common = {"label": self.collection.labels[number], "source_id": self.collection.sources[number]}
             for position, row in enumerate(rows):
@@ -115,8 +116,18 @@ class OwnRows(FewShotBuilder):
             warnings.warn(f"{report} and were left out: {'; '.join(unreadable)}", UserWarning, stacklevel=2)
 
 
+def readable_lines(collection: LabelledInputs) -> Iterator[str]:
+    """Yields the lines of texts. Texts that cannot be read are skipped, since `OwnRows` reports them."""
+    for number in range(len(collection.names)):
+        try:
+            text = collection.read(number)
+        except (ValueError, OSError):
+            continue
+        yield from text.splitlines()
+
+
 class OwnVocabulary(text_rows.VocabularyBuilder):
-    """Builds the vocabulary of training texts. Texts that cannot be read are skipped, and `OwnRows` reports them.
+    """Builds the vocabulary of training texts.
 
     Args:
         collection: the training texts.
@@ -133,12 +144,7 @@ class OwnVocabulary(text_rows.VocabularyBuilder):
         return self.collection.fingerprint
 
     def training_sentences(self) -> Iterator[str]:
-        for number in range(len(self.collection.names)):
-            try:
-                text = self.collection.read(number)
-            except (ValueError, OSError):
-                continue
-            yield from text.splitlines()
+        return readable_lines(self.collection)
 
 
 def _audio(
@@ -162,7 +168,7 @@ def _image(training: LabelledInputs, cache_dir: str | os.PathLike | None, image_
     return Encoding(
         preprocessor=processor,
         row_shape=(3, image_size, image_size),
-        encode=lambda image, name, notes: processor.row(image, name)[None],
+        encode=lambda image, name, notes: processor.row(image, name, notes)[None],
         key=processor.to_json_string(),
         fields={},
     )
@@ -174,17 +180,15 @@ def _text(
     unit: str = "passage",
     passage_length: int | None = None,
     min_count: int | None = None,
-    tokenizer: str | os.PathLike | None = None,
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike | None = None,
 ) -> Encoding:
-    vectors = None
+    words = vectors = None
     if tokenizer is not None:
-        if min_count is not None:
-            raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={str(tokenizer)!r}: leave it out")
-        words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
-        if passage_length is None and unit == "passage" and words.model_max_length <= 1_000_000:
-            passage_length = words.model_max_length
+        words = text_rows.given_tokenizer(tokenizer, min_count)
+        if passage_length is None and unit == "passage" and isinstance(tokenizer, (str, os.PathLike)):
+            passage_length = text_rows.longest(words)
     length = text_rows.row_length(unit, passage_length)
-    if tokenizer is None:
+    if words is None:
         if not training.names:
             raise ValueError(
                 f"{training.name} has no training texts to make a vocabulary from: add some, or pass the checkpoint "

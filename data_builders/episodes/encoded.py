@@ -1,24 +1,27 @@
 """Splits whose rows are features of a frozen encoder, which are computed once and then read like any other rows.
 
-Training on such splits never runs the encoder. The rows are float16, and a model with the same encoder accepts them in
-place of raw inputs. The features are computed again if anything changes on which they depend: the weights of the
-encoder, what the config records about it, the raw rows, the code, or the versions of transformers, timm and torch.
+Training on such splits never runs the encoder. The features are float16. They are computed again if anything changes on
+which they depend: the weights of the encoder, what the config records about it, the raw rows, the code, or the versions
+of transformers, timm and torch. An encoder with several levels (`level_encoder.py`) gives all of them in one pass, and
+a pass that was interrupted goes on after the last whole part.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
-import json
+import inspect
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import datasets
 import numpy as np
 import torch
+from datasets import config as settings
 
 from modeling_msmaml.inputs.fingerprints import text_hash
 from modeling_msmaml.model import (
@@ -28,42 +31,64 @@ from modeling_msmaml.model import (
     modality_text,
     pretrained_encoder,
 )
+from modeling_msmaml.model.options import at_least, checked
 from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
-from ..storage.builder import FewShotBuilder, _ArrayFeatures
+from ..storage import growing_rows, sealed
 from ..storage.few_shot_split import FewShotSplit
-from ..storage.rows import ArrowRows
+from ..storage.rows import ArrowRows, LevelRows
+from . import level_encoder
 from .episode_dataset import EpisodeDataset
+from .level_encoder import LevelEncoder, OneLevel
 
-ROWS_AT_ONCE = 256
+PART_ROWS = 512  # rows that an interrupted pass loses at most
+PART_BYTES = 1 << 25  # bytes of features that are held in memory at most, unless one row has more
 
 
 def encode_split(
-    split: FewShotSplit, frontend: PretrainedFrontend, cache_dir: str | os.PathLike | None = None
+    split: FewShotSplit,
+    frontend: PretrainedFrontend | LevelEncoder,
+    cache_dir: str | os.PathLike | None = None,
+    batch_size: int | None = None,
 ) -> FewShotSplit:
-    """Returns the same split with features of the encoder, float16 (num_features, positions), as its rows.
+    """Returns the same split with features of an encoder as its rows.
+
+    The rows of a frontend are float16 (num_features, positions), and a model with the same frontend accepts them in
+    place of raw inputs. The rows of a `LevelEncoder` have several levels, which `FewShotSplit.levels` reads.
 
     Args:
         split: a split with raw rows.
-        frontend: the pretrained encoder `model.frontends[split.modality]`. Features are computed on its device.
+        frontend: the pretrained encoder `model.frontends[split.modality]`, or any other `LevelEncoder`. Features are
+            computed on its device.
         cache_dir: folder for the Arrow files; by default the cache of `datasets`.
+        batch_size: number of rows that are encoded at once; by default the encoder's.
 
     Raises:
         TypeError: the frontend is not a pretrained encoder.
         ValueError: the encoder reads another modality, the rows are already features, or features are not finite in
-            float16.
+            float16 or have other shapes than the encoder has declared.
+        sealed.CacheError: the cache is missing or damaged and cannot be written.
     """
-    if not isinstance(frontend, PretrainedFrontend):
-        raise TypeError(f"frontend is a {type(frontend).__name__}, but a pretrained encoder is needed")
-    if frontend.modality != split.modality:
-        raise ValueError(f"the encoder reads {frontend.modality}, but {split!r} is {split.modality}")
-    first = split.rows(np.arange(min(1, len(split))))
-    if first.dtype == np.float16:
+    if batch_size is not None:
+        checked("batch_size", batch_size, at_least(1))
+    encoder = OneLevel(frontend, batch_size) if isinstance(frontend, PretrainedFrontend) else frontend
+    if not isinstance(encoder, LevelEncoder):
+        raise TypeError(
+            f"frontend is a {type(frontend).__name__}, but a pretrained encoder is needed: a frontend of a "
+            "model, or any other data_builders.LevelEncoder"
+        )
+    if encoder.modality != split.modality:
+        raise ValueError(f"the encoder reads {encoder.modality}, but {split!r} is {split.modality}")
+    if split.level_shapes or split.rows(np.arange(min(1, len(split)))).dtype == np.float16:
         raise ValueError(f"the rows of {split!r} are features already: pass a split with raw rows")
-    builder = EncodedRows(split, frontend, cache_dir)
-    stored = builder.build()
-    rows = ArrowRows([file["filename"] for file in stored.cache_files], split.modality, builder.row_shape)
-    return dataclasses.replace(split, row_shape=builder.row_shape, _data=rows, _row_numbers=np.arange(len(split)))
+    stored = EncodedRows(split, encoder, cache_dir, batch_size)
+    path = stored.build()
+    shapes, numbers = growing_rows.stored_shapes(path), np.arange(len(split))
+    if isinstance(encoder, OneLevel):
+        rows = ArrowRows([path], split.modality, shapes[split.modality])
+        return dataclasses.replace(split, row_shape=rows.row_shape, _data=rows, _row_numbers=numbers)
+    rows = LevelRows(path, shapes)
+    return dataclasses.replace(split, row_shape=(), level_shapes=shapes, _data=rows, _row_numbers=numbers)
 
 
 def encode_episodes(
@@ -104,72 +129,108 @@ def encode_episodes(
     return encoded
 
 
-class EncodedRows(FewShotBuilder):
-    """Builds the features of all rows of a split, in the order of the rows."""
+class EncodedRows:
+    """The stored features of all rows of a split, in the order of the rows.
 
-    def __init__(self, split: FewShotSplit, frontend: PretrainedFrontend, cache_dir: str | os.PathLike | None):
-        self.split, self.frontend, self.modality = split, frontend, split.modality
-        example = torch.from_numpy(split.rows(np.arange(1)))
-        self.row_shape = tuple(next(frontend.batches(example)).shape[1:])
-        super().__init__(cache_dir=cache_dir)
+    Args:
+        split: a split with raw rows.
+        encoder: the encoder.
+        cache_dir: folder for the Arrow files; by default the cache of `datasets`.
+        batch_size: number of rows that are encoded at once; by default the encoder's.
 
-    @classmethod
-    def code_modules(cls) -> list[ModuleType]:
-        return [
-            *super().code_modules(),
-            encoder_registry,
-            modality_audio,
-            modality_image,
-            modality_text,
-            pretrained_encoder,
-        ]
+    Attributes:
+        cache_dir: folder of these features, whose name is a hash of everything on which they depend.
+    """
 
-    def input_fingerprint(self, data_dir: str | None) -> str:
-        """Returns a hash of the encoder, of the raw rows and of the versions of the libraries."""
+    def __init__(
+        self,
+        split: FewShotSplit,
+        encoder: LevelEncoder,
+        cache_dir: str | os.PathLike | None = None,
+        batch_size: int | None = None,
+    ):
+        self.split, self.encoder, self.batch_size = split, encoder, batch_size or encoder.batch_size
+        code = [inspect.getsource(module) for module in self._code_modules()]
         versions = [version(package) for package in ("transformers", "timm", "torch")]
-        return text_hash(encoder_fingerprint(self.frontend), rows_fingerprint(self.split), *versions)
+        key = text_hash(encoder.fingerprint(), split.fingerprint(), *versions, *code)
+        root = Path(cache_dir or settings.HF_DATASETS_CACHE).expanduser().absolute()
+        self.cache_dir = root / "encoded_rows" / key
 
-    def _info(self) -> datasets.DatasetInfo:
-        size = int(np.prod(self.row_shape))
-        column = datasets.List(datasets.Value("float16"), length=size)
-        return datasets.DatasetInfo(features=_ArrayFeatures({self.modality: column}))
+    def _code_modules(self) -> list[ModuleType]:
+        """Returns the modules that decide the features. What code an encoder of one's own has, its fingerprint says."""
+        modules = [sys.modules[__name__], level_encoder, growing_rows]
+        if isinstance(self.encoder, OneLevel):
+            modules += [encoder_registry, modality_audio, modality_image, modality_text, pretrained_encoder]
+        return modules
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
-        number = 0
-        with datasets.utils.tqdm(total=len(self.split), desc=f"Encoding {self.split.name} {self.split.split}") as bar:
-            for raw in _parts(self.split):
-                for features in self.frontend.batches(torch.from_numpy(raw)):
-                    if not features.isfinite().all():
-                        raise ValueError(
-                            f"features of rows {number} to {number + len(features) - 1} of {self.split!r} are not "
-                            "finite in float16, so that the features of this encoder cannot be stored"
-                        )
-                    for row in features.cpu().numpy():
-                        yield number, {self.modality: np.ascontiguousarray(row).reshape(-1)}
-                        number += 1
-                    bar.update(len(features))
+    def build(self) -> Path:
+        """Returns the path of the Arrow file, after computing what of it is missing."""
+        name = f"features of {self.split.name} {self.split.split}"
+        sealed.make_whole(self.cache_dir, name, self._encode)
+        return self.cache_dir / growing_rows.ROWS
 
+    def _encode(self) -> None:
+        """Computes the features part by part and gives the folder its name when all parts are on the disk."""
+        unfinished = self.cache_dir.with_suffix(".parts")
+        shapes = self.encoder.level_shapes(self.split.row_shape)
+        stored = growing_rows.GrowingRows(unfinished, shapes)
+        row_bytes = 2 * sum(int(np.prod(shape)) for shape in shapes.values())
+        part_rows = max(1, min(PART_ROWS, PART_BYTES // max(1, row_bytes)))
+        title = f"Encoding {self.split.name} {self.split.split}"
+        try:
+            with datasets.utils.tqdm(total=len(self.split), initial=stored.num_rows, desc=title, unit="row") as bar:
+                for start in range(stored.num_rows, len(self.split), part_rows):
+                    numbers = np.arange(start, min(start + part_rows, len(self.split)))
+                    part = {name: np.empty((len(numbers), *shape), np.float16) for name, shape in shapes.items()}
+                    for places, rows in self._batches(numbers):
+                        for name, features in self._levels(rows, numbers[places], shapes).items():
+                            part[name][places] = features
+                        bar.update(len(places))
+                    stored.append(part)
+            stored.finish()
+        finally:
+            stored.close()
+        sealed.seal(unfinished)
+        sealed.replace_folder(unfinished, self.cache_dir)
 
-def encoder_fingerprint(frontend: PretrainedFrontend) -> str:
-    """Returns a hash of everything that decides the features: architecture, preprocessing and weights."""
-    described = {name: frontend.spec.get(name) for name in ("recorded", "pool", "layer")}
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(frontend.encoder.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    def _batches(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Yields the rows with these numbers in batches, with their places among the numbers.
 
+        Texts are put together by length, so that a batch has little padding, and long ones come first, so that too
+        large a batch fails at once.
+        """
+        places = np.arange(len(numbers))
+        if self.split.modality != "text":
+            for batch in np.split(places, range(self.batch_size, len(places), self.batch_size)):
+                yield batch, torch.from_numpy(self.split.rows(numbers[batch]))
+            return
+        rows = self.split.rows(numbers)
+        lengths = rows.shape[1] - (rows[:, ::-1] != 0).argmax(axis=1)
+        lengths[~rows.any(axis=1)] = 1
+        order = np.argsort(-lengths, kind="stable")
+        for batch in np.split(order, range(self.batch_size, len(places), self.batch_size)):
+            # The number of positions of a frontend follows from the length of the rows.
+            longest = rows.shape[1] if isinstance(self.encoder, OneLevel) else int(lengths[batch].max())
+            yield batch, torch.from_numpy(rows[batch, :longest])
 
-def rows_fingerprint(split: FewShotSplit) -> str:
-    """Returns a hash of the raw rows and their order."""
-    digest = hashlib.sha256(f"{split.modality} {split.row_shape}".encode())
-    for raw in _parts(split):
-        digest.update(str(raw.dtype).encode())
-        digest.update(raw.tobytes())
-    return digest.hexdigest()
-
-
-def _parts(split: FewShotSplit) -> Iterator[np.ndarray]:
-    """Yields all rows of a split, at most `ROWS_AT_ONCE` at a time."""
-    for start in range(0, len(split), ROWS_AT_ONCE):
-        yield split.rows(np.arange(start, min(start + ROWS_AT_ONCE, len(split))))
+    def _levels(
+        self, rows: torch.Tensor, numbers: np.ndarray, shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, np.ndarray]:
+        """Returns the features of some rows in float16, after checking them."""
+        with torch.no_grad():
+            levels = self.encoder.levels(rows)
+        expected = {name: (len(rows), *shape) for name, shape in shapes.items()}
+        found = {name: tuple(features.shape) for name, features in levels.items()}
+        if found != expected:
+            raise ValueError(f"the encoder has declared levels of shape {expected}, but gives {found}")
+        arrays = {}
+        for name, features in levels.items():
+            half = features.to(torch.float16).cpu()
+            if not half.isfinite().all():
+                wrong = numbers[~half.reshape(len(rows), -1).isfinite().all(dim=1).numpy()]
+                raise ValueError(
+                    f"the features of {len(wrong)} of {len(rows)} rows of {self.split!r}, among them row {wrong[0]}, "
+                    f"are not finite in float16 (level {name}), so that the features of this encoder cannot be stored"
+                )
+            arrays[name] = half.numpy()
+        return arrays

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -164,38 +165,39 @@ class EpisodeDataset(torch.utils.data.Dataset):
         is_mixed = share > 0 and bits.below(_STEPS) < share * _STEPS
         drawn = (self._pair_samplers if is_mixed else self._samplers)[which].draw(bits)
         n_way = (len(drawn.class_ids) - self.num_distractors) // (2 if is_mixed else 1)
-        unlabelled = self._without_labels(drawn, bits)
+        unlabelled = None
         if self.num_unlabelled:
+            unlabelled = self._without_labels(drawn, bits)
             drawn = drawn._replace(support=[rows[: -self.num_unlabelled] for rows in drawn.support])
-        first, second = drawn.of(slice(n_way)), drawn.of(slice(n_way, 2 * n_way))
-        raw = self._raw(split, first, unlabelled)
+        first = drawn.of(slice(n_way)) if len(drawn.class_ids) > n_way else drawn
+        ids = _ids(first)
+        raw = self._raw(split, ids, unlabelled)
+        more = {}
         if is_mixed:
+            second = _ids(drawn.of(slice(n_way, 2 * n_way)))
             raw = mix(raw, self._raw(split, second), split.modality)
+            more = {f"second_{name}": torch.from_numpy(numbers) for name, numbers in second.items()}
         if self._changes:
             raw = augment(split.modality, raw, bits, self._changes)
-        labels, shots = torch.arange(n_way), torch.tensor([len(rows) for rows in first.support])
-        n_support, n_query = int(shots.sum()), sum(map(len, first.query))
+        if unlabelled is not None:
+            more |= {"unlabelled": raw[-len(unlabelled) :], "unlabelled_ids": torch.from_numpy(unlabelled)}
+        labels = _labels(tuple(map(len, first.support)), len(first.query[0]))
+        n_support, n_query = map(len, labels)
         return {
             "modality": split.modality,
             "data_set": split.name,
             "support": raw[:n_support],
-            "support_labels": labels.repeat_interleave(shots),
+            "support_labels": labels[0].clone(),
             "query": raw[n_support : n_support + n_query],
-            "query_labels": labels.repeat_interleave(n_query // n_way),
-            **_provenance(first),
-            **(_provenance(second, "second_") if is_mixed else {}),
-            **self._unlabelled(raw[n_support + n_query :], unlabelled),
+            "query_labels": labels[1].clone(),
+            **{name: torch.from_numpy(numbers) for name, numbers in ids.items()},
+            **more,
         }
 
     def _without_labels(self, drawn: EpisodeRows, bits: RandomBits) -> np.ndarray:
-        """Returns the rows that are to have no label, in random order; none without `num_unlabelled`."""
-        if not self.num_unlabelled:
-            return np.empty(0, np.int64)
+        """Returns the rows that are to have no label, in random order."""
         rows = np.concatenate([own[-self.num_unlabelled :] for own in drawn.support])
         return rows[bits.permutation(len(rows))]
-
-    def _unlabelled(self, raw: torch.Tensor, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        return {"unlabelled": raw, "unlabelled_ids": torch.from_numpy(rows)} if self.num_unlabelled else {}
 
     def splits_read_again(self) -> dict[str, list[FewShotSplit]]:
         """Maps modalities to their splits, if the episodes contain rows of them unchanged and on average repeatedly."""
@@ -214,20 +216,23 @@ class EpisodeDataset(torch.utils.data.Dataset):
         }
 
     @staticmethod
-    def _raw(split: FewShotSplit, rows: EpisodeRows, more: Iterable[int] = ()) -> torch.Tensor:
+    def _raw(split: FewShotSplit, ids: dict[str, np.ndarray], more: np.ndarray | None = None) -> torch.Tensor:
         """The raw rows of the support set, of the query set, and more rows after them."""
-        numbers = np.concatenate([*rows.support, *rows.query, np.asarray(more, dtype=np.int64)])
-        return torch.from_numpy(split.rows(numbers))
+        numbers = [ids["support_ids"], ids["query_ids"], *([] if more is None else [more])]
+        return torch.from_numpy(split.rows(np.concatenate(numbers)))
 
 
-def _provenance(rows: EpisodeRows, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Returns the ids of the classes and rows that were drawn, with a prefix to their names."""
-    ids = {
-        "class_ids": rows.class_ids,
-        "support_ids": np.concatenate(rows.support),
-        "query_ids": np.concatenate(rows.query),
-    }
-    return {prefix + name: torch.from_numpy(numbers) for name, numbers in ids.items()}
+def _ids(rows: EpisodeRows) -> dict[str, np.ndarray]:
+    """Returns the classes and rows that were drawn, under the names that they have in an episode."""
+    support, query = np.concatenate(rows.support), np.concatenate(rows.query)
+    return {"class_ids": rows.class_ids, "support_ids": support, "query_ids": query}
+
+
+@lru_cache(maxsize=256)
+def _labels(shots: tuple[int, ...], n_query: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the labels of the support and query samples, which are ordered by label."""
+    labels = torch.arange(len(shots))
+    return labels.repeat_interleave(torch.tensor(shots)), labels.repeat_interleave(n_query)
 
 
 def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:

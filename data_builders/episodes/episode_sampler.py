@@ -76,6 +76,7 @@ class EpisodeSampler:
         ways = (n_way, n_way) if isinstance(n_way, int) else n_way
         self.shape = ShapeRange(ways, (k_shot, k_shot) if isinstance(k_shot, int) else k_shot, n_query, shots)
         self.k_shot, self.n_query = self.shape.needed
+        self._fixed = Shape(np.full(ways[0], self.k_shot), self.n_query) if self.shape.is_fixed else None
         n_way = self.n_way = ways[0] if shots == "meta_dataset" else ways[1]
         self._repeats = split.protocol == "original"
         self.source_disjoint = source_disjoint and not self._repeats
@@ -100,7 +101,7 @@ class EpisodeSampler:
         n_way = self.shape.draw_n_way(bits, len(self._usable))
         order = self._usable[bits.permutation(len(self._usable))]
         classes = order[:n_way]
-        shape = self.shape.draw(np.asarray([len(self._rows[c]) for c in classes]), bits)
+        shape = self._fixed or self.shape.draw(np.asarray([len(self._rows[c]) for c in classes]), bits)
         if self._repeats:
             return EpisodeRows(classes, *self._draw_as_published(classes, shape, bits))
         while True:

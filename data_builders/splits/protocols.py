@@ -1,6 +1,7 @@
 """Which rows belong to which split, computed by pure functions of labels, source ids and class names.
 
 The class lists, fractions and seeds are in `splits/<data set>.json`, where they can be read without running anything.
+Its `"source"` says where published lists come from.
 The description of a split has one of these forms:
 
 - `{"classes": [...]}` takes every row of these classes;
@@ -11,6 +12,11 @@ The description of a split has one of these forms:
 The order is computed with SHA-256 from the seed, the class and the source, so that it depends neither on versions of
 libraries nor on the order of the rows. A source that occurs in several classes goes into the split that the first of
 these classes (in the order of `class_names`) puts it in. So it is never in two splits.
+
+A protocol need not have all splits. A file may be shorter than what `read_protocols` returns: its `"groups"` map the
+names of groups, such as alphabets, to their classes, or to the number of classes whose names are then made from
+`"class_name"`, such as `"{group}/character{number:02d}"`. A split with `"groups": [...]` has the classes of these
+groups, and one with `"classes": "all"` has all classes that the splits of `class_disjoint` have.
 
 With `"by": "row"` (protocol `original`) the fractions refer to all rows together, whatever their classes and sources
 are. A row is then identified by its source and its number among the rows of this source.
@@ -48,7 +54,7 @@ _FOLDER = Path(__file__).parent
 
 
 class NoSuchSplit(ValueError):
-    """A data set has no rows for a split under a protocol, such as training classes where all classes are for tests."""
+    """Raised for a split that a data set does not have under a protocol, such as `train` of a set made for tests."""
 
 
 def check_protocol(protocol: str, available: Sequence[str] = PROTOCOLS) -> None:
@@ -75,9 +81,52 @@ def check_split(split: str) -> None:
         raise ValueError(f"split={split!r} does not exist; the splits are {', '.join(SPLITS)}")
 
 
-def read_protocols(name: str) -> dict[str, dict[str, dict]]:
-    """Reads the protocols of a data set: it maps each protocol to its splits, and each split to its description."""
-    return json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+def read_protocols(name: str | Path) -> dict[str, dict[str, dict]]:
+    """Reads the protocols of a data set: it maps each protocol to its splits, and each split to its description.
+
+    Args:
+        name: name of a data set of this package, or the path of a JSON file in the form of those in `splits`.
+    """
+    path = name if isinstance(name, Path) else _FOLDER / f"{name}.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    groups = {group: _classes(group, classes, content) for group, classes in content.get("groups", {}).items()}
+    found = {protocol: splits for protocol, splits in content.items() if protocol in PROTOCOLS}
+    for description in (description for splits in found.values() for description in splits.values()):
+        if "groups" in description:
+            description["classes"] = [name for group in description["groups"] for name in groups[group]]
+    disjoint = found.get("class_disjoint", {}).values()
+    for description in (description for splits in found.values() for description in splits.values()):
+        if description["classes"] == "all":
+            description["classes"] = sorted({name for split in disjoint for name in split["classes"]})
+    return found
+
+
+def _classes(group: str, classes: list[str] | int, content: dict) -> list[str]:
+    """Returns the names of the classes of a group, which are listed or only numbered."""
+    if isinstance(classes, list):
+        return classes
+    return [content["class_name"].format(group=group, number=number + 1) for number in range(classes)]
+
+
+def described_split(protocols: dict[str, dict[str, dict]], protocol: str, split: str, name: str) -> dict:
+    """Returns the description of a split.
+
+    Args:
+        protocols: protocols of the data set, as `read_protocols` returns them.
+        protocol, split: names of the protocol and of the split.
+        name: name of the data set, for the message.
+
+    Raises:
+        NoSuchSplit: the protocol has no such split. The message says which protocols have it.
+    """
+    splits = protocols[protocol]
+    if split not in splits:
+        others = [other for other in protocols if split in protocols[other]]
+        elsewhere = f"; {', '.join(others)} has it" if others else ""
+        raise NoSuchSplit(
+            f"{name} has no {split} split under protocol={protocol!r}, only {' and '.join(splits)}{elsewhere}"
+        )
+    return splits[split]
 
 
 def select_rows(

@@ -1,4 +1,4 @@
-"""The files of an official data set, read in the same way from a folder, a zip archive or a tar archive.
+"""The files of an official data set, read in the same way from a folder, a zip archive, a tar archive or plain files.
 
 Nothing is unpacked to disk. `find_store` looks for a data set in `data_dir` and returns the `Store` that reads it.
 
@@ -12,13 +12,14 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from modeling_msmaml.inputs.labelled_inputs import few
 
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError)
 
 
@@ -26,30 +27,52 @@ _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, 
 class Official:
     """Describes how to recognise an official data set in `data_dir`, and where to download it.
 
+    A data set is one archive, one plain file, or several `parts`, each of which is one of the two.
+
     Attributes:
         title: title of the data set.
-        folders: possible names of the extracted folder, which are tried first and in this order. `data_dir` itself may
-            be the extracted folder, too.
-        archives: possible names of the archive, which are tried next.
-        marker: path of a file, relative to the root of the folder or archive, that identifies the data set.
+        folders: possible paths of the extracted folder, relative to `data_dir`, which are tried first and in this
+            order. `data_dir` itself may be the extracted folder, too. The folders may also hold the archive.
+        archives: possible names of the archive or of the plain file, which are tried next.
+        marker: path, relative to the root of the folder or archive, that identifies the data set: a file, or with a
+            slash at its end a folder. For a plain file, it is the file's name.
         source: official URL of the first of `archives`.
         md5: checksum of the official archive; empty if the source packs the archive anew for every download, as GitHub
             does.
         counts: pairs of a pattern and the number of files in the official archive that match it. They take the place
             of a checksum.
+        parts: descriptions of the archives or files of a data set that has several. The data set then needs only a
+            title, and `folders` of which each may hold all parts.
     """
 
     title: str
     folders: tuple[str, ...]
-    archives: tuple[str, ...]
-    marker: str
-    source: str
+    archives: tuple[str, ...] = ()
+    marker: str = ""
+    source: str = ""
     md5: str = ""
     counts: tuple[tuple[str, int], ...] = ()
+    parts: tuple[Official, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[Official, ...]:
+        """The descriptions of all archives and files: the parts, or the data set itself."""
+        return self.parts or (self,)
+
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether the data set, or a part of it, is a file that is no archive."""
+        return not self.parts and not self.archives[0].endswith(_ARCHIVE_SUFFIXES)
 
     @property
     def remedy(self) -> str:
         """A phrase that says what to put into `data_dir`."""
+        named = " and ".join(f"{' or '.join(piece.archives)} (from {piece.source})" for piece in self.pieces)
+        if all(piece.is_plain_file for piece in self.pieces):
+            return f"put {named} into that folder, or into a folder {' or '.join(self.folders)} in it"
+        if self.parts:
+            extracted = " and ".join(piece.folders[0] for piece in self.parts)
+            return f"put {named}, or their extracted folders {extracted}, into that folder"
         return (
             f"put {' or '.join(self.archives)} (from {self.source}), or its extracted folder "
             f"{' or '.join(self.folders)}, into that folder"
@@ -137,6 +160,46 @@ class FolderStore(Store):
                 yield name, (self.path / name).read_bytes()
             except FileNotFoundError:
                 raise self.missing([name]) from None
+
+
+class FileStore(Store):
+    """A plain file, which has a name in the data set besides its path on disk."""
+
+    def __init__(self, path: Path, name: str):
+        super().__init__(path)
+        self._name = name
+
+    def names(self) -> list[str]:
+        return [self._name]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for name in names:
+            if name != self._name or not self.path.is_file():
+                raise self.missing([name])
+            yield name, self.path.read_bytes()
+
+
+class JointStore(Store):
+    """Several stores, each of which holds some files of one data set. `read` goes through one after the other."""
+
+    def __init__(self, stores: Sequence[Store]):
+        super().__init__(Path(os.path.commonpath([store.path for store in stores])))
+        self._stores = stores
+
+    def files(self) -> Iterable[Path]:
+        return [path for store in self._stores for path in store.files()]
+
+    def names(self) -> list[str]:
+        return sorted(name for store in self._stores for name in store.names())
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        left = list(names)
+        for store in self._stores:
+            held = set(store.names())
+            yield from store.read([name for name in left if name in held])
+            left = [name for name in left if name not in held]
+        if left:
+            raise self.missing(left)
 
 
 class ZipStore(Store):
@@ -228,25 +291,42 @@ def find_store(official: Official, data_dir: str | os.PathLike) -> Store:
     folder = Path(data_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"data_dir={str(data_dir)!r} is not a folder. For {official.title}, {official.remedy}")
-    for candidate in (*(folder / name for name in official.folders), folder):
-        if (candidate / official.marker).is_file():
-            return FolderStore(candidate)
-    for name in official.archives:
-        if (folder / name).is_file():
-            return archive_store(folder / name, official)
+    stores = {piece.archives[0]: _found(piece, folder) for piece in official.pieces}
+    there = [store for store in stores.values() if store is not None]
+    if len(there) == len(stores):
+        return JointStore(there) if official.parts else there[0]
     halves = [name for name in official.folders if (folder / name).is_dir()]
-    found = f" ({', '.join(halves)} is there but lacks {official.marker})" if halves else ""
+    lacking = official.marker or ", ".join(name for name, store in stores.items() if store is None)
+    found = f" ({', '.join(halves)} is there but lacks {lacking})" if halves else ""
+    if there and not found:
+        found = f" ({lacking} is missing)"
     raise FileNotFoundError(f"{official.title} is not in data_dir={str(data_dir)!r}{found}: {official.remedy}")
 
 
-def archive_store(path: Path, official: Official) -> ZipStore | TarStore:
-    """Returns the store for an official archive, whatever the name of its file is."""
+def _found(piece: Official, folder: Path) -> Store | None:
+    """Returns the store of one archive or file: its extracted folder if there is one, then the archive; else None."""
+    places = [folder / name for name in piece.folders]
+    for place in (*places, folder) if not piece.is_plain_file else ():
+        if (place / piece.marker).is_dir() if piece.marker.endswith("/") else (place / piece.marker).is_file():
+            return FolderStore(place)
+    for path in (place / name for place in (folder, *places) for name in piece.archives):
+        if path.is_file():
+            return archive_store(path, piece)
+    return None
+
+
+def archive_store(path: Path, official: Official) -> ZipStore | TarStore | FileStore:
+    """Returns the store for an official archive or plain file, whatever the name on disk is."""
+    if official.is_plain_file:
+        return FileStore(path, official.marker)
     return (ZipStore if official.archives[0].endswith(".zip") else TarStore)(path, official.marker)
 
 
 def _root_prefix(names: Iterable[str], marker: str, store: Store) -> str:
-    """Returns what precedes the path of the marker file, since archives put everything into one folder of any name."""
+    """Returns what precedes the path of the marker, since archives put everything into one folder of any name."""
     for name in names:
         if name == marker or name.endswith("/" + marker):
             return name[: -len(marker)]
+        if marker.endswith("/") and (start := f"/{name}".find(f"/{marker}")) >= 0:
+            return name[:start]
     raise store.missing([marker])

@@ -7,7 +7,9 @@ import importlib.util
 import inspect
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +17,14 @@ from typing import Any, cast
 
 import datasets
 import numpy as np
+from datasets import config as settings
 from datasets.exceptions import DatasetGenerationError
 
 from modeling_msmaml.inputs.fingerprints import files_fingerprint, text_hash
 from modeling_msmaml.inputs.kinds import KINDS
 
 from ..splits import protocols
+from . import sealed
 from .archives import Official, Store, find_store
 from .downloads import fetch
 
@@ -124,7 +128,14 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
         data_dir = None if data_dir is None else str(Path(data_dir).expanduser().absolute())
         code = [inspect.getsource(module) for module in self.code_modules()]
         content_hash = text_hash(*code, self.input_fingerprint(data_dir))
-        super().__init__(cache_dir=cache_dir, data_dir=data_dir, hash=content_hash, **config)
+        # `datasets` writes a lock file into the root of its cache here, which fails if the cache is read-only. Nothing
+        # here needs that lock, since only `build`, which has one of its own, looks into the cache.
+        with tempfile.TemporaryDirectory() as elsewhere:
+            super().__init__(cache_dir=elsewhere, data_dir=data_dir, hash=content_hash, **config)
+        self._cache_dir_root = cache_dir or str(Path(settings.HF_DATASETS_CACHE).expanduser())
+        downloads = Path(cache_dir, "downloads") if cache_dir else settings.DOWNLOADED_DATASETS_PATH
+        self._cache_downloaded_dir = str(Path(downloads).expanduser())
+        self._cache_dir = self._output_dir = self._build_cache_dir()
 
     @classmethod
     def code_modules(cls) -> list[ModuleType]:
@@ -132,9 +143,14 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
         builders = [base for base in cls.__mro__ if issubclass(base, FewShotBuilder)]
         return row_code(*(sys.modules[builder.__module__] for builder in builders))
 
-    def protocols(self) -> dict[str, dict[str, dict]]:
-        """Maps each protocol to its splits and each split to its description, as in `splits/protocols.py`."""
-        return protocols.read_protocols(self.name)
+    @classmethod
+    def protocols(cls) -> dict[str, dict[str, dict]]:
+        """Maps each protocol to its splits and each split to its description, as in `splits/protocols.py`.
+
+        They are in the file of `splits` that has the name of the builder's module. A builder outside this package
+        overrides the method, for instance with `read_protocols` of a file of its own.
+        """
+        return protocols.read_protocols(cls.__module__.rpartition(".")[2])
 
     @classmethod
     def input_fingerprint(cls, data_dir: str | None) -> str:
@@ -153,11 +169,29 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
                 raise error.__cause__ from None
             raise
 
+    def _save_info(self) -> None:
+        """Seals the files, as the last step before `datasets` gives their folder its name."""
+        super()._save_info()
+        sealed.seal(Path(self._output_dir))
+
     def build(self) -> datasets.Dataset:
-        """Builds the data set if its cache does not exist yet, and opens it as a memory map."""
-        self.download_and_prepare()
+        """Opens the data set as a memory map, after building it if its cache does not exist yet or is damaged.
+
+        Raises:
+            sealed.CacheError: the cache is missing or damaged and cannot be built here.
+
+        Warns:
+            UserWarning: the cache is damaged and is built again.
+        """
+        sealed.make_whole(Path(self._cache_dir), self.dataset_name, self._build_anew)
+        self.info = self._load_info()
         # `as_dataset` returns a `Dataset`, and not a dictionary, for one split.
         return cast(datasets.Dataset, self.as_dataset(split=self.STORED_SPLIT))
+
+    def _build_anew(self) -> None:
+        # What a killed process has left is removed, since `datasets` would keep files in it that it does not overwrite.
+        shutil.rmtree(f"{self._cache_dir}.incomplete", ignore_errors=True)
+        self.download_and_prepare(download_mode=datasets.DownloadMode.REUSE_CACHE_IF_EXISTS)
 
     def flat(self, row: np.ndarray) -> np.ndarray:
         """Returns the row as it is stored, after checking its shape and dtype."""
@@ -170,13 +204,13 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
 
 
 class ArchiveBuilder(FewShotBuilder):
-    """A builder that reads an official archive or its extracted folder from `data_dir`.
+    """A builder that reads an official data set from `data_dir`: its archives, their extracted folders, or its files.
 
-    Without `data_dir` it downloads the archive.
+    Without `data_dir` it downloads them.
 
     Attributes:
-        OFFICIAL: description of the archive to look for or to download.
-        store: the files to read; it exists only while the data set is built.
+        OFFICIAL: description of what to look for or to download.
+        store: the files to read; it exists only while they are read.
     """
 
     OFFICIAL: Official
@@ -191,9 +225,9 @@ class ArchiveBuilder(FewShotBuilder):
         Raises:
             FileNotFoundError: the data are not in the folder (see `find_store`).
         """
-        splits = json.dumps(protocols.read_protocols(cls.__module__.rpartition(".")[2]))
+        splits = json.dumps(cls.protocols())
         if data_dir is None:
-            return text_hash(cls.OFFICIAL.source, cls.OFFICIAL.md5, splits)
+            return text_hash(*(part for piece in cls.OFFICIAL.pieces for part in (piece.source, piece.md5)), splits)
         return text_hash(files_fingerprint(find_store(cls.OFFICIAL, data_dir).files()), splits)
 
     def class_names(self) -> list[str]:
@@ -201,7 +235,22 @@ class ArchiveBuilder(FewShotBuilder):
         splits = self.protocols()["class_disjoint"].values()
         return sorted({name for split in splits for name in split["classes"]})
 
+    def open_store(self, downloads: datasets.DownloadManager | None = None) -> Store:
+        """Returns the files to read, from `data_dir` or else from the download cache, after fetching what is not there.
+
+        Args:
+            downloads: download manager; by default one with the cache of this builder.
+
+        Raises:
+            FileNotFoundError, ConnectionError, ValueError: see `find_store` and `fetch`.
+        """
+        if self.config.data_dir is not None:
+            return find_store(self.OFFICIAL, self.config.data_dir)
+        if downloads is None:
+            config = datasets.DownloadConfig(cache_dir=self._cache_downloaded_dir, use_etag=False)
+            downloads = datasets.DownloadManager(dataset_name=self.dataset_name, download_config=config)
+        return fetch(self.OFFICIAL, downloads)
+
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        data_dir = self.config.data_dir
-        self.store = fetch(self.OFFICIAL, dl_manager) if data_dir is None else find_store(self.OFFICIAL, data_dir)
+        self.store = self.open_store(dl_manager)
         return super()._split_generators(dl_manager)

@@ -5,7 +5,8 @@ parallel downloads and the progress bar. It neither retries nor resumes: it star
 Therefore it is given URLs of the protocol `resumable+https`, whose file system (`ResumableHTTP`) does both.
 
 The environment variable `MSMAML_MIRROR` is the URL of a folder on another server that holds the official archives under
-their official names. Checksums and structure are verified for a mirror, too.
+their official names, and plain files in a folder of their data set (`banking77/train.csv`). Checksums and structure are
+verified for a mirror, too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import fsspec
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.implementations.http import HTTPFileSystem
 
-from .archives import Official, Store, archive_store
+from .archives import JointStore, Official, Store, archive_store
 
 MIRROR_VARIABLE = "MSMAML_MIRROR"
 _PREFIX = "resumable+"
@@ -98,16 +99,18 @@ for _protocol in ResumableHTTP.protocol:
 
 
 def fetch(official: Official, downloads: datasets.DownloadManager) -> Store:
-    """Returns the official archive from the download cache, and downloads it first if it is not there.
+    """Returns the official data set from the download cache, and downloads first what is not there.
 
     Args:
-        official: description of the archive.
+        official: description of the data set.
         downloads: the download manager of the builder, which determines the cache.
 
     Raises:
         ConnectionError: the archive cannot be downloaded. The message says which file to put where instead.
         ValueError: the downloaded file is not the official archive. The file is deleted.
     """
+    if official.parts:
+        return JointStore([fetch(part, downloads) for part in official.parts])
     url = archive_url(official)
     try:
         path = Path(str(downloads.download(_PREFIX + url)))
@@ -127,7 +130,8 @@ def fetch(official: Official, downloads: datasets.DownloadManager) -> Store:
 def archive_url(official: Official) -> str:
     """Returns the URL of an archive: on the mirror that `MSMAML_MIRROR` names, or else its official source."""
     mirror = os.environ.get(MIRROR_VARIABLE)
-    return f"{mirror.rstrip('/')}/{official.archives[0]}" if mirror else official.source
+    name = f"{official.folders[0]}/{official.archives[0]}" if official.is_plain_file else official.archives[0]
+    return f"{mirror.rstrip('/')}/{name}" if mirror else official.source
 
 
 def checked_archive(official: Official, path: Path, url: str) -> Store:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import xxhash
 from jaxtyping import Float32, Int64
 from transformers import PreTrainedTokenizerFast
 
-from ..splits.protocols import ORIGINAL_WARNINGS, select_rows
+from ..splits.protocols import ORIGINAL_WARNINGS, NoSuchSplit, described_split, select_rows
 from .builder import FewShotBuilder
-from .rows import ArrayRows, ArrowRows, Rows
+from .rows import ArrayRows, ArrowRows, LevelRows, Rows
+
+ROWS_AT_ONCE = 256  # of which a fingerprint is made
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,7 +31,9 @@ class FewShotSplit:
         class_names: names of the classes of this split; the labels index them.
         labels: (n,) int64 labels of the rows.
         source_ids: (n,) strings, each of which names the recording, document or image that the row comes from.
-        row_shape: shape of one row: (samples,), (tokens,) or (3, height, width).
+        row_shape: shape of one row: (samples,), (tokens,) or (3, height, width). It is () if the rows have levels.
+        level_shapes: shape of one row of each level, if the rows are features of several levels of an encoder;
+            otherwise None.
         preprocessor: object that turns a user's input into such rows: an `MSMAMLFeatureExtractor` for audio, a
             tokenizer for text, or an `MSMAMLImageProcessor` for images.
         tokenizer: tokenizer of a text split.
@@ -53,7 +58,8 @@ class FewShotSplit:
     word_vectors: Float32[np.ndarray, "vocabulary 128"] | None = None
     warning: str = ""
     num_plain_rows: int | None = None
-    _data: Rows = field(kw_only=True)
+    level_shapes: dict[str, tuple[int, ...]] | None = None
+    _data: Rows | LevelRows = field(kw_only=True)
     _row_numbers: Int64[np.ndarray, " n"] = field(kw_only=True)
 
     def rows(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
@@ -64,19 +70,58 @@ class FewShotSplit:
 
         Raises:
             IndexError: an index is not in the range 0 to n - 1.
+            ValueError: the rows have levels, which `levels` reads.
         """
+        if isinstance(self._data, LevelRows):
+            raise ValueError(f"the rows of {self!r} are features of several levels: read them with `levels`")
+        return self._data.take(self._stored_numbers(indices))
+
+    def levels(self, indices: Int64[np.ndarray, " m"], names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Returns the stored features of rows as a new float16 array (m, *shape) of each level.
+
+        Args:
+            indices: (m,) indices of rows of the split, in any order.
+            names: levels to read; by default all.
+
+        Raises:
+            IndexError: an index is not in the range 0 to n - 1.
+            ValueError: the rows have no levels, or none of that name.
+        """
+        if not isinstance(self._data, LevelRows) or self.level_shapes is None:
+            raise ValueError(f"the rows of {self!r} have no levels: read them with `rows`")
+        names = list(self.level_shapes if names is None else names)
+        if unknown := [name for name in names if name not in self.level_shapes]:
+            raise ValueError(f"levels {', '.join(unknown)} do not exist; there are {', '.join(self.level_shapes)}")
+        return self._data.take(self._stored_numbers(indices), names)
+
+    def _stored_numbers(self, indices: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+        """Returns the places of rows in `_data`, after checking their indices."""
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"indices={indices.min()} to {indices.max()} do not fit a split with {len(self)} rows")
-        return self._data.take(self._row_numbers[indices])
+        return self._row_numbers[indices]
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the raw rows and their order. Only rows outside a sealed cache are read for it."""
+        digest = xxhash.xxh3_128(f"{self.modality} {self.row_shape}".encode())
+        if isinstance(self._data, ArrowRows) and (stored := self._data.fingerprint()):
+            digest.update(stored.encode())
+            digest.update(self._row_numbers.tobytes())
+            return digest.hexdigest()
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            raw = self.rows(np.arange(start, min(start + ROWS_AT_ONCE, len(self))))
+            digest.update(str(raw.dtype).encode())
+            digest.update(raw.tobytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __repr__(self) -> str:
+        shape = self.level_shapes or self.row_shape
         return (
             f"FewShotSplit({self.name}, {self.modality}, {self.split} of {self.protocol}: {len(self)} rows "
-            f"{self.row_shape}, {len(self.class_names)} classes, {len(set(self.source_ids))} sources)"
+            f"{shape}, {len(self.class_names)} classes, {len(set(self.source_ids))} sources)"
         )
 
     @classmethod
@@ -136,7 +181,11 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
 
     Warns:
         UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.
+
+    Raises:
+        NoSuchSplit: the data set has no such split under the protocol, or the split has no rows.
     """
+    description = described_split(builder.protocols(), protocol, split, builder.dataset_name)
     if protocol == "original":
         fields["warning"] = ORIGINAL_WARNINGS[builder.modality]
         warnings.warn(f"{builder.dataset_name}: {fields['warning']}", UserWarning, stacklevel=4)
@@ -144,7 +193,12 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
     labels = stored.data.column("label").to_numpy().astype(np.int64)
     source_ids = stored.data.column("source_id").to_numpy()
     all_names = stored.features["label"].names
-    row_numbers, class_names = select_rows(builder.protocols()[protocol][split], labels, source_ids, all_names)
+    row_numbers, class_names = select_rows(description, labels, source_ids, all_names)
+    if not len(row_numbers):
+        raise NoSuchSplit(
+            f"the {split} split of {builder.dataset_name} has no rows under protocol={protocol!r}: the data have "
+            f"{len(labels)} rows from {len(set(source_ids))} sources, of which none falls into it"
+        )
     position = np.full(len(all_names), -1)
     position[[all_names.index(class_name) for class_name in class_names]] = np.arange(len(class_names))
     return FewShotSplit(

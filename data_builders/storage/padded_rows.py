@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from jaxtyping import Int64
@@ -34,7 +35,7 @@ def of_one_length(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
     lengths = [split.row_shape[0] for split in splits if _is_token_ids(split)]
     longest = max(lengths, default=0)
     return [
-        dataclasses.replace(split, row_shape=(longest,), _data=PaddedRows(split._data, longest))
+        dataclasses.replace(split, row_shape=(longest,), _data=PaddedRows(cast(Rows, split._data), longest))
         if _is_token_ids(split) and split.row_shape[0] < longest
         else split
         for split in splits
@@ -43,4 +44,4 @@ def of_one_length(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
 
 def _is_token_ids(split: FewShotSplit) -> bool:
     """Whether rows are token ids, and not features that an encoder has computed from them."""
-    return split.modality == "text" and len(split.row_shape) == 1
+    return split.modality == "text" and len(split.row_shape) == 1  # that of levels is empty

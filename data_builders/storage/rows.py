@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
+
+from modeling_msmaml.inputs.fingerprints import text_hash
+
+from .sealed import sealed_checksums
 
 
 class Rows(Protocol):
@@ -37,6 +42,9 @@ class ArrowRows:
         paths: paths of Arrow stream files as `datasets` writes them, in the order of the rows.
         column: name of the column with the rows.
         row_shape: shape of one row; the product of its entries is the length of the lists.
+
+    Raises:
+        OSError: a file is no complete Arrow stream of such rows.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike], column: str, row_shape: tuple[int, ...]):
@@ -53,8 +61,12 @@ class ArrowRows:
         for path, file in zip(self.paths, self._files, strict=True):
             with pa.memory_map(str(path)) as source:
                 content = source.read_buffer()
-            batches = pa.ipc.open_stream(content)
-            self._dtype = np.dtype(batches.schema.field(self.column).type.value_type.to_pandas_dtype())
+            try:
+                stream = pa.ipc.open_stream(content)
+                self._dtype = np.dtype(stream.schema.field(self.column).type.value_type.to_pandas_dtype())
+                batches = list(stream)
+            except (pa.ArrowInvalid, KeyError) as error:
+                raise OSError(f"the cache {path} is damaged ({error}); delete it and build it again") from error
             for batch in batches:
                 values = batch.column(self.column).flatten()
                 lengths.append(batch.num_rows)
@@ -87,6 +99,11 @@ class ArrowRows:
                 raise OSError(f"the cache {', '.join(map(str, self.paths))} was cut off; delete it and build it again")
         return taken
 
+    def fingerprint(self) -> str | None:
+        """Returns a string that stands for all rows, without reading them; None if the files are in no sealed cache."""
+        checksums = [sealed_checksums(path) for path in self.paths]
+        return None if None in checksums else text_hash(self.column, json.dumps(checksums))
+
     def __getstate__(self) -> dict:
         return {"paths": self.paths, "column": self.column, "row_shape": self.row_shape}
 
@@ -98,6 +115,22 @@ class ArrowRows:
 def _close(files: list) -> None:
     for file in files:
         file.close()
+
+
+class LevelRows:
+    """Rows that have several arrays, one for each level of an encoder, each in a column of its own.
+
+    Args:
+        path: path of the Arrow stream file.
+        shapes: shape of one row of each level.
+    """
+
+    def __init__(self, path: str | os.PathLike, shapes: Mapping[str, tuple[int, ...]]):
+        self._levels = {name: ArrowRows([path], name, shape) for name, shape in shapes.items()}
+
+    def take(self, indices: Int64[np.ndarray, " m"], names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Returns the rows of the named levels, each as `Rows.take` does; other levels are not read."""
+        return {name: self._levels[name].take(indices) for name in names}
 
 
 class ArrayRows:

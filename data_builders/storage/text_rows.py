@@ -1,8 +1,13 @@
-"""What all text data sets share: units of samples, rows of token ids, and a vocabulary with word vectors."""
+"""What all text data sets share: units of samples, rows of token ids, and a vocabulary with word vectors.
+
+The vocabulary is that of training texts, or that of a tokenizer that a person gives.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import datasets
@@ -70,6 +75,56 @@ def document_rows(
     """Returns the rows of one document: all its passages, or its first `length` tokens as the only row."""
     rows = passages(token_ids(tokenizer, [text])[0], length)
     return rows if unit == "passage" else rows[:1]
+
+
+def given_tokenizer(
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike, min_count: int | None = None
+) -> PreTrainedTokenizerFast:
+    """Returns the tokenizer that a person gives in place of a vocabulary of the training texts; an object is copied.
+
+    Args:
+        tokenizer: a tokenizer, or the folder or name of a checkpoint or pretrained encoder that has one.
+        min_count: option for a vocabulary of the training texts, which must be None.
+
+    Raises:
+        ValueError: `min_count` is given, or the tokenizer has another type or does not pad with the id 0.
+        OSError: there is no tokenizer of this name.
+    """
+    title = str(tokenizer) if isinstance(tokenizer, (str, os.PathLike)) else type(tokenizer).__name__
+    if min_count is not None:
+        raise ValueError(f"min_count={min_count!r} has no effect beside tokenizer={title!r}: leave it out")
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        words = copy.deepcopy(tokenizer)
+    elif isinstance(tokenizer, (str, os.PathLike)):
+        words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+    else:
+        raise ValueError(f"tokenizer is a {title}: give a PreTrainedTokenizerFast, or the folder or name of one")
+    if words.pad_token_id != 0:
+        raise ValueError(
+            f"tokenizer={title!r} pads with {words.pad_token_id}, but 0 is padding in text rows: "
+            "choose a tokenizer that pads with 0"
+        )
+    return words
+
+
+def longest(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Returns the largest number of tokens of a text that a tokenizer names; None if it names none."""
+    return tokenizer.model_max_length if tokenizer.model_max_length <= 1_000_000 else None
+
+
+class TrainingTexts(Iterable[str]):
+    """The lines of training texts, which are read whenever they are iterated over.
+
+    Args:
+        read: function that returns the lines.
+        fingerprint: string that changes when the lines do, so that they need not be read to be recognised.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[str]], fingerprint: str):
+        self.read, self.fingerprint = read, fingerprint
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.read())
 
 
 @dataclass

@@ -57,6 +57,38 @@ _KNOWN = {
         DataSetFacts(
             "cifar100", "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", "none stated; see its page"
         ),
+        DataSetFacts(
+            "miniimagenet",
+            "miniImageNet",
+            "https://www.image-net.org",
+            "terms of ImageNet: non-commercial research and education",
+            is_commercial_use_excluded=True,
+        ),
+        DataSetFacts(
+            "tieredimagenet",
+            "tieredImageNet",
+            "https://github.com/renmengye/few-shot-ssl-public",
+            "terms of ImageNet: non-commercial research and education",
+            is_commercial_use_excluded=True,
+        ),
+        DataSetFacts("cifar_fs", "CIFAR-FS", "https://github.com/bertinetto/r2d2", "none stated; images of CIFAR-100"),
+        DataSetFacts(
+            "cub200",
+            "CUB-200-2011",
+            "https://www.vision.caltech.edu/datasets/cub_200_2011",
+            "non-commercial research and education",
+            is_commercial_use_excluded=True,
+        ),
+        DataSetFacts("speech_commands", "Speech Commands v2", "https://arxiv.org/abs/1804.03209", "CC BY 4.0"),
+        DataSetFacts("clinc150", "CLINC150", "https://github.com/clinc/oos-eval", "CC BY 3.0"),
+        DataSetFacts("banking77", "Banking77", "https://github.com/PolyAI-LDN/task-specific-datasets", "CC BY 4.0"),
+        DataSetFacts(
+            "fsdd",
+            "Free Spoken Digit Dataset",
+            "https://github.com/Jakobovski/free-spoken-digit-dataset",
+            "CC BY-SA 4.0",
+        ),
+        DataSetFacts("omniglot", "Omniglot", "https://github.com/brendenlake/omniglot", "MIT"),
         DataSetFacts("synthetic", "synthetic tasks of this project", None, "Apache-2.0"),
     )
 }
@@ -186,6 +218,11 @@ def data_set_facts(name: str) -> DataSetFacts:
     """Facts of a data set as `--datasets` names it (`"esc50"`, `"synthetic:audio"`); of an unknown one, its name."""
     base = name.split(":", 1)[0]
     return _KNOWN.get(base) or DataSetFacts(base, base, None, "unknown")
+
+
+def add_data_set_facts(facts: DataSetFacts) -> None:
+    """Adds what cards say of a data set that this project does not know; facts of the same name are replaced."""
+    _KNOWN[facts.name] = facts
 
 
 def model_license(data_sets: list[DataSetFacts]) -> str:

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from ..inputs.label_values import clean, is_absent, refuse_look_alikes
 from ..inputs.reading import as_list
 
 _JSON_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
+_FINE_UNITS = ("ns", "ps", "fs", "as")  # of which the standard library has no type
 
 
 def labels_of(labels: Any) -> list[Hashable]:
@@ -18,30 +20,57 @@ def labels_of(labels: Any) -> list[Hashable]:
     Labels as Python values.
 
     Args:
-        labels: a list, array, tensor or column of labels: strings, numbers, booleans, tuples, or other values that are
-            hashable and equal to what has the same value.
+        labels: a list, array, tensor or column of labels: strings, numbers, booleans, dates, tuples, or other values
+            that are hashable and equal to what has the same value. Strings lose white space and invisible marks at
+            their ends, and their characters are composed (NFC).
 
     Raises:
-        `ValueError`: a label is missing (`None`, NaN, NA, NaT), is an array of several values, is not hashable, or
-            compares by identity. The message has its position.
+        `ValueError`: a label is missing (`None`, NaN, NA, NaT, masked, blank, `"nan"`, or -1 in a column of class
+            labels), holds such a value, is an array of several values, is not hashable, or compares by identity; or two
+            labels look the same. The message has the position.
     """
-    return [_as_value(label, f"labels[{number}]") for number, label in enumerate(as_list(labels, "labels"))]
+    items = as_list(labels, "labels")
+    is_class_label = hasattr(getattr(labels, "features", None), "int2str")  # a column of `datasets`
+    found = [_as_value(item, f"labels[{number}]") for number, item in enumerate(items)]
+    if is_class_label and (number := next((n for n, label in enumerate(found) if label == -1), None)) is not None:
+        raise ValueError(f"labels[{number}] is missing (-1 in a column of class labels): give every input a class")
+    refuse_look_alikes(found, "labels")
+    return found
 
 
 def _as_value(label: Any, name: str) -> Hashable:
     if isinstance(label, (np.generic, np.ndarray, Tensor)):
+        if np.ma.is_masked(label):
+            raise ValueError(f"{name} is masked: fill it with its class (labels.filled), or leave out its input")
         if label.shape != ():
             raise ValueError(f"{name} is an array of shape {tuple(label.shape)}: give one value per input")
+        label = label[()] if isinstance(label, np.ndarray) else label
+    if isinstance(label, (np.datetime64, np.timedelta64)):
+        label = _moment(label)
+    elif isinstance(label, (np.generic, Tensor)):
         label = label.item()
-    if label is None or type(label).__name__ in ("NAType", "NaTType") or label != label or label == "":
+    if is_absent(label):
         raise ValueError(f"{name} is missing ({label!r}): give every input a class")
-    if not isinstance(label, Hashable):
-        raise ValueError(f"{name} is a {type(label).__name__}, which is not hashable: give one value")
+    if isinstance(label, (tuple, frozenset)):
+        items = [_as_value(item, f"{name}[{number}]") for number, item in enumerate(label)]
+        return type(label)(items) if type(label) in (tuple, frozenset) else label
+    try:
+        hash(label)
+    except TypeError:
+        raise ValueError(f"{name} is a {type(label).__name__}, which is not hashable: give one value") from None
     if type(label).__eq__ is object.__eq__:
         raise ValueError(
             f"{name} is a {type(label).__name__}, which is equal to nothing but itself: give strings or numbers"
         )
-    return label
+    if type(label) is str:
+        return clean(label)
+    return label.strip() if type(label) is bytes else label
+
+
+def _moment(label: np.datetime64 | np.timedelta64) -> Any:
+    """The date, time or duration of the standard library, or the value itself where that is less exact."""
+    exact = label.astype(f"{label.dtype.kind}8[us]") if np.datetime_data(label.dtype)[0] in _FINE_UNITS else label
+    return exact.item() if exact == label or np.isnat(label) else label
 
 
 def sorted_classes(labels: list[Hashable]) -> list[Hashable]:

@@ -18,8 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from ..inputs.infer_modality import infer_modality
 from ..inputs.notes import listing
-from ..inputs.reading import as_list, infer_modality, read
+from ..inputs.reading import as_list, read
 from ..model.losses import task_losses
 from ..model.modeling_msmaml import MSMAMLModel
 from .base_model import as_trained, default_model, prepared, require_model, saved_file, stored_model
@@ -54,7 +55,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Inputs are lists whose items have one modality: paths; waveforms with `sampling_rate`; strings (a text file is given
     as `pathlib.Path`); PIL images or arrays; columns of `datasets`. The processor that was saved with the model decodes
-    them, as in its training. Sounds and texts that are longer than the model takes are cut.
+    them, as in its training. Sounds and texts that are longer than the model takes are cut. A string that names a file,
+    or is written like a path or an address, is no text unless `modality="text"` says so.
 
     Queries are normalised with the statistics of the examples (`norm_statistics="support"`), whatever the model was
     trained with, so that a prediction does not depend on what else is asked. With `head="prototype"` each class
@@ -211,8 +213,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 f"a class is called {UNSURE!r}, which reject_below={self.reject_below} predicts: rename it"
             )
         model, processor = self.base_model()
-        modality = self._modality_of(items, model, sampling_rate)
         unreadable = {} if self.skip_unreadable else None
+        modality = self._modality_of(items, model, sampling_rate, unreadable)
         support = self._encode(items, modality, processor, sampling_rate, unreadable)
         if unreadable:
             labels = [label for number, label in enumerate(labels) if number not in unreadable]
@@ -326,10 +328,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         model, processor = stored_model(path, self.num_inner_steps, self.device)
         return model, processor if self.processor is None else self.processor
 
-    def _modality_of(self, items: Sequence[Any], model: MSMAMLModel, sampling_rate: int | None) -> str:
+    def _modality_of(
+        self, items: Sequence[Any], model: MSMAMLModel, sampling_rate: int | None, unreadable: dict[int, str] | None
+    ) -> str:
         known = model.config.modalities
         if self.modality is None:
-            return infer_modality(items, known, sampling_rate or self.sampling_rate)
+            return infer_modality(items, known, sampling_rate or self.sampling_rate, unreadable=unreadable)
         if self.modality not in known:
             raise ValueError(f"modality={self.modality!r} is unknown to this model, which has {', '.join(known)}")
         return self.modality
@@ -343,7 +347,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         unreadable: dict[int, str] | None = None,
     ) -> Shaped[Tensor, "inputs ..."]:
         rate = sampling_rate or self.sampling_rate
-        return read(items, modality, processor, rate, unreadable=unreadable).to(self.device)
+        named_as_text = self.modality == "text"
+        rows = read(items, modality, processor, rate, unreadable=unreadable, named_as_text=named_as_text)
+        return rows.to(self.device)
 
 
 def warn_of_unreadable(unreadable: dict[int, str], number: int) -> None:

@@ -18,5 +18,8 @@ def files_fingerprint(paths: Iterable[Path]) -> str:
 
 
 def text_hash(*parts: str) -> str:
-    """Returns the SHA-256 hash of the parts, shortened to 32 hexadecimal digits."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    """
+    Returns the SHA-256 hash of the parts, shortened to 32 hexadecimal digits. They may be names of files that are not
+    UTF-8, of which Python makes surrogates.
+    """
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

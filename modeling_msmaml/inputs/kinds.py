@@ -3,7 +3,10 @@ The table of the modalities that people hand in as files (`KINDS`), and helpers 
 the name of a file says about its modality, and how files and arrays are taken out of their containers.
 """
 
+import io
 import os
+from collections import UserString
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .notes import UnreadableInput
+from .notes import UnreadableInput, listing
 
 
 class Kind(NamedTuple):
@@ -50,11 +53,19 @@ KINDS = {
         "uint8",
     ),
 }
-# Suffixes of other files that people take for sounds and pictures.
-OTHER_MEDIA = (
-    *(".m4a", ".aac", ".wma", ".amr", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"),
-    *(".heic", ".heif", ".raw", ".svg", ".psd", ".cr2", ".nef", ".dng"),
+# Suffixes of files that people hand in though they are of no modality.
+_OTHER_SOUNDS = ".m4a .m4b .aac .wma .amr .mp2 .mpga .mpa .mka .weba .wv .ape .ac3 .dts .mid .midi .ra"
+_FILMS = ".mp4 .m4v .mov .avi .mkv .webm .3gp .3g2 .mpg .mpeg .wmv .flv .ogv .mts"
+_OTHER_PICTURES = (
+    ".heic .heif .raw .svg .svgz .psd .cr2 .cr3 .nef .arw .dng .tga .ico .icns .jp2 .j2k .jxl .pcx .dds .exr .hdr .eps "
+    ".xcf .pbm .pnm"
 )
+_DOCUMENTS = ".pdf .ps .doc .docx .odt .rtf .pages .epub .djvu .ppt .pptx .odp .xls .xlsx .ods"
+_ARCHIVES = ".zip .gz .tgz .bz2 .xz .7z .rar .tar .zst .lz4"
+_ARRAYS = ".npy .npz .pt .pth .safetensors .mat .h5 .hdf5 .pkl .pickle .parquet .arrow .feather"
+OTHER_FILES = frozenset(" ".join([_OTHER_SOUNDS, _FILMS, _OTHER_PICTURES, _DOCUMENTS, _ARCHIVES, _ARRAYS]).split())
+# Suffixes of files that hold a text, which `pathlib.Path` with modality="text" reads.
+TEXT_LIKE = (".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".html", ".htm", ".xml", ".yaml", ".yml", ".tex", ".srt")
 _MODALITY_OF_SUFFIX = {suffix: modality for modality, kind in KINDS.items() for suffix in kind.suffixes}
 
 
@@ -69,25 +80,77 @@ def listed_suffixes(modality: str | None = None) -> str:
     return ", ".join(suffix for kind in kinds for suffix in kind.suffixes)
 
 
-def stored_file(item: dict[str, Any]) -> bytes | str:
+def plain(item: Any) -> Any:
+    """
+    Returns an input as the Python type that it stands for: `bytes` of what holds bytes, a `str` of what is a string, a
+    `dict` of a mapping, the value of a scalar of pyarrow or of an array without dimensions; anything else as it is.
+    """
+    if hasattr(item, "as_py"):
+        item = item.as_py()
+    if isinstance(item, np.ndarray) and item.shape == () and item.dtype.kind in "USO":
+        item = item.item()
+    if isinstance(item, (bytearray, memoryview)):
+        return bytes(item)
+    if isinstance(item, io.BytesIO):
+        return item.getvalue()
+    if isinstance(item, (str, UserString)):
+        return str(item)
+    return dict(item) if isinstance(item, Mapping) and not isinstance(item, dict) else item
+
+
+def only_column(inputs: Any, name: str) -> Any:
+    """
+    Returns the column of a table of pandas, pyarrow, polars or `datasets` that has one; anything else as it is.
+
+    Args:
+        name: of the argument, for errors.
+
+    Raises:
+        ValueError: the table has several columns, or none.
+    """
+    columns = getattr(inputs, "column_names", None)  # `columns` of pyarrow holds their values
+    columns = getattr(inputs, "columns", None) if columns is None else columns
+    if columns is None or isinstance(inputs, np.ndarray) or not hasattr(inputs, "__getitem__"):
+        return inputs
+    if isinstance(columns, dict) or callable(columns) or hasattr(inputs, "column_name"):
+        return inputs
+    columns = list(columns)
+    if len(columns) != 1:
+        raise ValueError(f"{name} is a table with the columns {listing(columns)}: give one column")
+    return inputs[columns[0]]
+
+
+def is_missing(value: Any) -> bool:
+    """Returns whether a value stands for none: `None`, NaN, or the NA or NaT of pandas."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or isinstance(value, float) and value != value
+
+
+def stored_file(item: dict[str, Any]) -> bytes | str | os.PathLike:
     """
     Returns the content or the path of a file from the dict in which `datasets` stores it without decoding.
 
     Raises:
-        UnreadableInput: the dict has neither `bytes` nor `path`.
+        UnreadableInput: the dict has neither `bytes` nor `path`, or they are of another type.
     """
-    for key in ("bytes", "path"):
-        if item.get(key) is not None:
-            return item[key]
-    raise UnreadableInput(f"a dict needs 'array' and 'sampling_rate', 'bytes', or 'path'; this one has {sorted(item)}")
+    for key, types in (("bytes", bytes), ("path", (str, os.PathLike))):
+        if not is_missing(value := plain(item.get(key))):
+            if not isinstance(value, types):
+                raise UnreadableInput(f"{key!r} of a dict is a {key}, not a {type(value).__name__}")
+            return value
+    raise UnreadableInput(f"a dict needs 'array' and 'sampling_rate', 'bytes', or 'path'; this one has {list(item)}")
 
 
 def as_array(item: Any) -> np.ndarray:
     """Returns a tensor, list or array as an array. float64, the type that lists of floats get, becomes float32."""
     if isinstance(item, Tensor):
-        item = item.detach().cpu()
+        item = item.detach().cpu().resolve_conj().resolve_neg()
         item = item.float() if item.dtype == torch.bfloat16 else item  # NumPy has no such type
-    array = np.asarray(item)
+    try:
+        array = np.asarray(item)
+    except ValueError as error:
+        if not isinstance(item, (list, tuple)):
+            raise
+        raise UnreadableInput("it is a list whose parts have several lengths or types, which is no array") from error
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 

@@ -5,65 +5,40 @@ Lists files: those of a folder with one sub-folder per class, or with a `metadat
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from .fingerprints import files_fingerprint, text_hash
+from .folder_walk import Entry, Walk, is_ignored, walk
 from .kinds import KINDS, listed_suffixes, modality_of_file
-from .labelled_inputs import SPLIT_NAMES, SPLIT_OF_NAME, LabelledInputs, few
+from .label_values import clean, printable, refuse_absent, refuse_look_alikes, source_of
+from .labelled_inputs import SPLIT_OF_NAME, LabelledInputs, few
+from .metadata_table import METADATA, ListedFile, listed_files
 from .read_text import read_text
-
-_METADATA = "metadata.csv"
-# What archivers and systems leave in folders, besides hidden files.
-IGNORED = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
+from .split_folders import depth_of_classes
 
 
-class _File(NamedTuple):
-    """A file, by its path relative to the folder, with its label and source from `metadata.csv`."""
+class _Chosen(NamedTuple):
+    """A file of a class. The split is `None` where the folder has none."""
 
     name: str
-    label: str | None = None
-    source: str | None = None
-
-    @property
-    def modality(self) -> str | None:
-        return modality_of_file(self.name)
-
-
-def names_below(folder: Path) -> list[str]:
-    """
-    Returns the names of all files at any depth of a folder, relative to it and sorted.
-
-    Links are followed, each folder once, and a link to nothing counts as a file, which cannot be read. Hidden files and
-    those that systems leave behind (`IGNORED`) are left out.
-    """
-    found, seen = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not _is_ignored(name)]
-        if (real := os.path.realpath(place)) in seen:
-            folders.clear()  # a loop, or a second link to the same folder
-            continue
-        seen.add(real)
-        found += [Path(place, name).relative_to(folder) for name in files if not _is_ignored(name)]
-    return [path.as_posix() for path in sorted(found)]
-
-
-def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name in IGNORED
+    label: str
+    source: str
+    split: str | None
 
 
 def files_in(folder: Path, modality: str | None = None) -> list[Path]:
-    """Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones."""
+    """
+    Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones and
+    without pipes and devices.
+    """
     wanted = KINDS if modality is None else [modality]
-    return [folder / name for name in names_below(folder) if modality_of_file(name) in wanted]
+    return [folder / entry.name for entry in walk(folder).files if modality_of_file(entry.name) in wanted]
 
 
 def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = None) -> LabelledInputs:
@@ -71,7 +46,8 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
 
     The label of a file is that in `metadata.csv` (columns `file_name`, relative to the folder, and optionally `label`
     and `source`), or else the name of its sub-folder: at the first level below the folder, or at the second if those at
-    the first are splits (train, validation, test).
+    the first are splits (train, validation, test). Labels are cleaned (see `clean`). Files that are one and the same by
+    links are one source, and count once in a class.
 
     Args:
         data_dir: the folder.
@@ -79,48 +55,32 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
 
     Raises:
         FileNotFoundError: there is no such folder, or `metadata.csv` names a file that does not exist.
+        OSError: a folder must not be read.
         ValueError: `data_dir` is `None`, there are no files of the modality, there are several modalities and none is
-            chosen, a file of `metadata.csv` has no label, or `metadata.csv` is not as described above.
+            chosen, a file of `metadata.csv` has no label, `metadata.csv` is not as described above, a sub-folder has no
+            files, two classes are the same folder or look the same, or sub-folders may be splits or classes.
 
     Warns:
-        UserWarning: files are left out because they are of another kind or in no class.
+        UserWarning: files are left out because they are of another kind, in no class, or pipes and the like; or a file
+            is in two classes by links.
     """
     if data_dir is None:
         raise ValueError("data_dir is needed for 'folder': name a folder with one sub-folder per class")
     root = Path(data_dir).expanduser().absolute()
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder; it should have one sub-folder per class")
-    listed = (root / _METADATA).is_file()
-    files = _listed_files(root) if listed else [_File(name) for name in names_below(root)]
-    modality = _one_modality(files, modality, root)
-    depth = _depth_of_classes(files, root)
-    chosen, left_out = [], []
-    for file in files:
-        label = file.label if file.label is not None else _sub_folder(file.name, depth)
-        if file.modality == modality and label is not None:
-            chosen.append(file._replace(label=label, source=file.source or file.name))
-        elif listed and file.modality == modality:
-            raise ValueError(f"{file.name} in {root / _METADATA} has no label and lies in no sub-folder that names one")
-        else:
-            left_out.append(file.name)
-    if not chosen:
-        raise ValueError(f"{root} has no {modality} files in sub-folders: put each file into a sub-folder of its class")
-    if left_out:
-        warnings.warn(
-            f"{root}: {len(left_out)} files are of another kind or in no class: {few(left_out)}", UserWarning, 4
-        )
-    if not listed and (empty := _empty_folders(root)):
-        raise ValueError(f"these sub-folders have no files: {few(empty)}; fill or remove them")
+    modality, chosen = _chosen(root, modality)
     paths = [root / file.name for file in chosen]
+    lines = ["\t".join((file.name, file.label, file.source)) for file in chosen]
     return LabelledInputs(
         name="folder",
         modality=modality,
-        names=[str(path) for path in paths],
+        names=[printable(str(path)) for path in paths],
         labels=[file.label for file in chosen],
         sources=[file.source for file in chosen],
-        splits=[SPLIT_OF_NAME[PurePosixPath(file.name).parts[0].lower()] for file in chosen] if depth else None,
+        splits=None if chosen[0].split is None else [str(file.split) for file in chosen],
         read=partial(_read, paths, modality),
-        fingerprint=text_hash(files_fingerprint(paths), *("\t".join(file) for file in chosen)),
+        fingerprint=text_hash(files_fingerprint(paths), *lines),
     )
 
 
@@ -129,114 +89,81 @@ def _read(paths: list[Path], modality: str, number: int) -> Path | str:
     return read_text(paths[number]) if modality == "text" else paths[number]
 
 
-def _depth_of_classes(files: list[_File], root: Path) -> int:
-    """
-    Returns at which level of sub-folders the classes are: 1 if those at the first level are splits, else 0.
-
-    Raises:
-        ValueError: a sub-folder is called like a split of another name, such as `train_2`, and holds folders alone.
-    """
-    levels: dict[str, list[int]] = {}
+def _chosen(root: Path, modality: str | None) -> tuple[str, list[_Chosen]]:
+    """Returns the modality, and the files that have it and a class. For the errors see `labelled_files`."""
+    found = Walk() if (is_listed := (root / METADATA).is_file()) else walk(root)
+    files = listed_files(root) if is_listed else [ListedFile(entry.name) for entry in found.files]
+    are_labelled = bool(files) and all(file.label is not None for file in files)
+    depth = depth_of_classes((file.name for file in files), root, are_labelled)
+    if not is_listed:
+        _check_folders(found, depth, root)
+    modality = _one_modality(files, modality, root)
+    chosen, left_out = [], list(found.others)
     for file in files:
-        parts = PurePosixPath(file.name).parts
-        if len(parts) > 1:
-            levels.setdefault(parts[0], []).append(len(parts))
-    if levels and all(name.lower() in SPLIT_OF_NAME for name in levels):
-        return 1
-    alike = [name for name in levels if set(re.split(r"[^a-z]+", name.lower())) & SPLIT_OF_NAME.keys()]
-    if levels and len(alike) > len(levels) / 2 and all(min(depths) > 2 for depths in levels.values()):
-        known = "; ".join(f"{split}: {', '.join(names)}" for split, names in SPLIT_NAMES.items())
-        raise ValueError(
-            f"{root} has the sub-folders {few(levels)}, of which {few(alike)} look like splits: rename them to names "
-            f"of splits ({known}), or let the classes be the sub-folders"
-        )
-    return 0
+        label = file.label if file.label is not None else _class_of(file.name, depth)
+        if file.modality == modality and label is not None:
+            split = SPLIT_OF_NAME[file.name.split("/")[0].lower()] if depth else None
+            chosen.append(_Chosen(file.name, label, file.source or "", split))
+        elif is_listed and file.modality == modality:
+            raise ValueError(f"{file.name} in {root / METADATA} has no label and lies in no sub-folder that names one")
+        else:
+            left_out.append(file.name)
+    if not chosen:
+        where = "sub-folders of its splits" if depth else "sub-folders"
+        raise ValueError(f"{root} has no {modality} files in {where}: put each file into a sub-folder of its class")
+    if left_out:
+        _warn(f"{root}: {len(left_out)} files are of another kind, in no class, or no regular files: {few(left_out)}")
+    refuse_look_alikes((file.label for file in chosen), str(root))
+    reals = {entry.name: entry.real for entry in found.files}
+    return modality, _each_once(chosen, [reals.get(f.name) or os.path.realpath(root / f.name) for f in chosen], root)
 
 
-def _empty_folders(root: Path) -> list[str]:
-    """Returns the sub-folders that hold neither a file nor a folder."""
-    folders = [path for path in root.rglob("*") if path.is_dir() and not path.is_symlink()]
-    shown = [path for path in folders if not any(map(_is_ignored, path.relative_to(root).parts))]
-    return [str(path) for path in shown if not any(path.iterdir())]
-
-
-def _sub_folder(name: str, depth: int) -> str | None:
-    """Returns the class of a file by its sub-folder at a depth; `None` if it lies in none."""
-    parts = PurePosixPath(name).parts
-    return parts[depth] if len(parts) > depth + 1 else None
-
-
-def _listed_files(root: Path) -> list[_File]:
-    """Returns the files of `metadata.csv`, in its order, with blanks around its values stripped."""
-    path = root / _METADATA
-    files: list[_File] = []
-    lines: dict[str, int] = {}
-    for line, row in _table(path):
-        given = row["file_name"]
-        if "\\" in given and not (root / given).exists():
-            given = given.replace("\\", "/")  # as Windows writes it
-        name = os.path.normpath(given)
-        if not row["file_name"] or os.path.isabs(name) or name.split(os.sep)[0] == "..":
-            raise ValueError(
-                f"{path}, line {line}: a file outside its folder: {row['file_name']}; file_name is relative to {root}"
-            )
-        if name in lines:
-            raise ValueError(f"{path}, line {line}: listed twice: {name}, first in line {lines[name]}")
-        lines[name] = line
-        if row.get("label") == "":
-            raise ValueError(f"{name} in {path}, line {line}, has no label")
-        files.append(_File(Path(name).as_posix(), row.get("label"), row.get("source") or None))
-    if not files:
-        raise ValueError(f"{path} lists no files")
-    absent = [file.name for file in files if not (root / file.name).is_file()]
-    if absent:
-        raise FileNotFoundError(
-            f"{path}, line {lines[os.path.normpath(absent[0])]}: files that do not exist: {few(absent)}; correct or "
-            "remove their lines"
-        )
-    return files
-
-
-def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields the line number and the values of each row of a `metadata.csv`; what is not a table of its kind raises."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: it is not UTF-8; save it in this encoding") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns: list[str] = []
-    try:
-        for row in reader:
-            line, values = reader.line_num, [value.strip() for value in row]
-            if not any(values):
-                continue
-            if any(character in value for value in values for character in "\n\r\0"):
-                raise ValueError(f"{path}, line {line}: a value spans several lines or is damaged; close its quotes")
-            if not columns:
-                columns = [value.lower() for value in values]
-                _check_columns(columns, f"{path}, line {line}")
-                continue
-            if len(values) != len(columns):
+def _check_folders(found: Walk, depth: int, root: Path) -> None:
+    """Refuses folders that are no class of their own: empty, unnamed, linked to nothing, or the same as another."""
+    labels = {entry.name: label for entry in found.folders if (label := _class_of(f"{entry.name}/", depth)) is not None}
+    own = {name: label for name, label in labels.items() if name.count("/") == depth}
+    refuse_absent(own, str(root))
+    filled = {"/".join(entry.parts[: depth + 1]) for entry in found.files if modality_of_file(entry.name)}
+    if empty := {*found.empty, *(own.keys() - filled)}:
+        raise ValueError(f"{root}: {few(empty)}: no files of these kinds: {listed_suffixes()}; fill or remove them")
+    if dead := [entry.name for entry in found.files if entry.is_dead and modality_of_file(entry.name) is None]:
+        raise ValueError(f"{root}: {few(dead)}: links to nothing; mend or remove them")
+    first: dict[str, Entry] = {}
+    for entry in found.folders:
+        if (label := labels.get(entry.name)) is not None:
+            other = first.setdefault(entry.real, entry)
+            if labels[other.name] != label:
                 raise ValueError(
-                    f"{path}, line {line}: there are {len(values)} values for the {len(columns)} columns "
-                    f"{', '.join(columns)}; put quotes around a value with a comma"
+                    f"{root}: {few([other.name, entry.name])} are the same folder in two classes, "
+                    f"{labels[other.name]} and {label}: keep one, and remove the link"
                 )
-            yield line, dict(zip(columns, values, strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}; close all quotes") from error
 
 
-def _check_columns(columns: list[str], where: str) -> None:
-    unknown = set(columns) - {"file_name", "label", "source"}
-    if "file_name" not in columns or unknown or len(set(columns)) < len(columns):
-        raise ValueError(
-            f"{where}: the columns are {columns}; it needs file_name, and may have label and source, each once"
-        )
+def _class_of(name: str, depth: int) -> str | None:
+    """Returns the class of a file by its sub-folder at a depth; `None` if it lies in none."""
+    parts = name.split("/")
+    return clean(parts[depth]) if len(parts) > depth + 1 else None
 
 
-def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
+def _each_once(chosen: list[_Chosen], reals: Sequence[str], root: Path) -> list[_Chosen]:
+    """Gives each file its source, and lists a file that links lead to once in a class of a split."""
+    kept: dict[tuple, _Chosen] = {}
+    names: dict[str, str] = {}
+    labels: dict[str, set[str]] = {}
+    for file, real in zip(chosen, reals, strict=True):
+        source = source_of(file.source, names.setdefault(real, printable(file.name)))
+        kept.setdefault((file.split, file.label, real), file._replace(source=source))
+        labels.setdefault(real, set()).add(file.label)
+    if several := [names[real] for real, own in labels.items() if len(own) > 1]:
+        _warn(f"{root}: {len(several)} files are in several classes by links: {few(several)}")
+    return list(kept.values())
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=6)
+
+
+def _one_modality(files: list[ListedFile], modality: str | None, root: Path) -> str:
     """Returns the requested modality, or else the only modality of the files."""
     counts = Counter(file.modality for file in files if file.modality)
     if modality is not None and modality not in KINDS:
@@ -251,32 +178,31 @@ def _one_modality(files: list[_File], modality: str | None, root: Path) -> str:
 
 def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], list[str]]:
     """
-    Lists the labelled examples in a folder with one sub-folder per class.
+    Lists the labelled examples in a folder with one sub-folder per class, or with a `metadata.csv`, as
+    [`labelled_files`] reads it.
 
     Args:
         folder: the folder.
-        modality: the modality of the files; by default any.
+        modality: the modality of the files; by default the only one that the folder has.
 
     Returns:
-        The files, and for each the name of its sub-folder.
+        The files, and the class of each.
 
     Raises:
         `FileNotFoundError`: there is no such folder.
-        `ValueError`: there is no sub-folder, or a sub-folder has no files of the modality.
+        `ValueError`: there is no sub-folder, the folder has splits, or see [`labelled_files`].
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder per class")
-    if not (folder / _METADATA).is_file():
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not _is_ignored(path.name))
-        if not classes:
-            raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one")
-        if empty := [str(path) for path in classes if not files_in(path, modality)]:
-            raise ValueError(f"{', '.join(empty)}: no files of these kinds: {listed_suffixes(modality)}")
-    found = labelled_files(folder, modality)
-    if found.splits is not None:
-        splits = ", ".join(sorted(set(found.splits)))
-        raise ValueError(f"--support {folder} has the splits {splits}: name the folder of one of them")
-    return [Path(name) for name in found.names], list(found.labels)
+    root = folder.expanduser().absolute()
+    if not (root / METADATA).is_file() and not any(p.is_dir() and not is_ignored(p.name) for p in root.iterdir()):
+        raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one")
+    _, chosen = _chosen(root, modality)
+    if splits := {file.split for file in chosen if file.split is not None}:
+        raise ValueError(
+            f"--support {folder} has the splits {', '.join(sorted(splits))}: name the folder of one of them"
+        )
+    return [root / file.name for file in chosen], [file.label for file in chosen]
 
 
 def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:

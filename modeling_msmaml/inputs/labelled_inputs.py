@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .fingerprints import text_hash
+from .label_values import printable
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,6 @@ SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in
 
 def few(names: Iterable[str], limit: int = 5) -> str:
     """Returns the first names in sorted order, at most `limit`, and how many more there are, for messages."""
-    ordered = sorted(str(PurePosixPath(name)) for name in names)
+    ordered = sorted(printable(str(PurePosixPath(name))) for name in names)
     more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
     return ", ".join(ordered[:limit]) + more

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 
 from .fingerprints import text_hash
+from .label_values import clean, is_absent, refuse_look_alikes, source_of
 from .labelled_inputs import SPLIT_OF_NAME, LabelledInputs
 from .notes import listing
 from .read_text import read_text
@@ -31,12 +32,14 @@ def labelled_tables(
         label_column: column of the class: a class label, string or integer.
         input_column: column of the inputs: audio, image or string. By default it is the only audio or image column, or
             else the only string column.
-        source_column: column of the recording or document from which an input comes. By default each row is a source.
+        source_column: column of the recording or document from which an input comes. By default each row is a source,
+            and so is a row without a value there (null, NaN, a blank string, or a word such as `NA`).
         keep_splits: whether the splits train, validation and test stay as they are.
 
     Raises:
         ValueError: a column does not exist or has a wrong type, there are several possible input columns, rows have no
-            label, or, with `keep_splits`, a split has a name other than train, validation and test.
+            label, two labels look the same, or, with `keep_splits`, a split has a name other than train, validation and
+            test.
     """
     features = next(iter(loaded.values())).features
     for option, column in (("label_column", label_column), ("source_column", source_column)):
@@ -56,7 +59,8 @@ def labelled_tables(
         labels += own_labels
         splits += [SPLIT_OF_NAME.get(split.lower(), split)] * len(data)
         own_sources = data[source_column][:] if source_column else [None] * len(data)
-        sources += [f"{split}/{row}" if source is None else str(source) for row, source in enumerate(own_sources)]
+        sources += [source_of(source, f"{split}/{row}") for row, source in enumerate(own_sources)]
+    refuse_look_alikes(labels, f"{name}, column {label_column!r}")
     fingerprints = [f"{split}={data._fingerprint}" for split, data in loaded.items()]
     return LabelledInputs(
         name=name,
@@ -104,18 +108,21 @@ def _undecoded(data: datasets.Dataset, column: str) -> datasets.Dataset:
 
 
 def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
-    """Returns the name of the class of every row."""
+    """Returns the name of the class of every row, cleaned (see `clean`)."""
     feature, values = data.features[column], data[column][:]
     dtype = str(getattr(feature, "dtype", None))
     if dtype not in ("string", "large_string", "bool") and not re.fullmatch(r"u?int\d+", dtype):
         raise ValueError(f"label_column={column!r} of {where} is {feature}; a class label, string or integer is needed")
-    is_class = isinstance(feature, datasets.ClassLabel)
     labels: list[str] = []
-    for value in values:
-        if value is None or (is_class and value < 0):
-            labels.append("")
-        else:
-            labels.append(str(feature.int2str(value) if is_class else value).strip())
+    for row, value in enumerate(values):
+        if isinstance(feature, datasets.ClassLabel) and value is not None:
+            if value >= len(feature.names):
+                raise ValueError(
+                    f"row {row} of {where} has {value} in column {column!r}, which is no class of {feature}"
+                )
+            value = feature.names[value] if value >= 0 else None
+        label = "" if is_absent(value) else clean(str(value))
+        labels.append("" if is_absent(label) else label)
     if without := [f"row {row}" for row, label in enumerate(labels) if not label]:
         raise ValueError(
             f"{len(without)} rows of {where} have no label in column {column!r} ({listing(without)}): remove them from "

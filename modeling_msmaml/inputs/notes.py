@@ -1,7 +1,8 @@
 """What is noticed about inputs while they are read: said once per call, with the names of the inputs."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def listing(names: Sequence[str], shown: int = 5, joined: str = ", ") -> str:
@@ -12,6 +13,23 @@ def listing(names: Sequence[str], shown: int = 5, joined: str = ", ") -> str:
 
 class UnreadableInput(ValueError):
     """An input that cannot be read; the message names it and says why. What may be skipped raises this."""
+
+
+def named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """
+    The result of a function of one input, with errors that say which input they are about.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableInput: the function raised anything else.
+    """
+    try:
+        return function(*arguments)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{name}: {error}") from error
+    except Exception as error:  # arrays, tensors and decoders fail in many ways
+        kind = "" if isinstance(error, (ValueError, TypeError, OSError)) else f"{type(error).__name__}: "
+        raise UnreadableInput(f"{name}: {kind}{error}") from error
 
 
 class Notes:

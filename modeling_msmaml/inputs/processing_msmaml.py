@@ -4,7 +4,7 @@ model takes.
 The data builders call the same functions, so that a file gives the same row in training and in use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,10 +14,10 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.image_processing_base import ImageProcessingMixin
 
 from .kinds import KINDS
-from .notes import Notes
+from .notes import Notes, UnreadableInput
 from .read_audio import read_audio
 from .read_image import read_image
-from .read_text import encode_texts
+from .read_text import encode_texts, read_texts
 
 Part = TypeVar("Part")
 
@@ -52,6 +52,7 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
 
         Args:
             audio: a sound, or a list of sounds: paths, contents of files, waveforms, and whatever `read_audio` takes.
+                Of a sound, only the first `duration` seconds are decoded and checked.
             sampling_rate: sampling rate of waveforms, Hz, for which it is required. Files have their own.
             return_tensors: `"np"` (default) or `"pt"`.
 
@@ -63,7 +64,13 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
             FileNotFoundError: there is no such file.
         """
         sounds, notes = audio if isinstance(audio, (list, tuple)) else [audio], Notes()
-        rows = [self.row(sound, sampling_rate, notes=notes) for sound in sounds]
+        rows = []
+        for number, sound in enumerate(sounds):
+            notes.prefix = f"audio[{number}]: " if len(sounds) > 1 else ""
+            try:
+                rows.append(self.row(sound, sampling_rate, notes=notes))
+            except UnreadableInput as error:
+                raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()
         return BatchFeature({"input_values": np.stack(rows)}, tensor_type=return_tensors or "np")
 
@@ -97,23 +104,30 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
 
         Args:
             images: an image, or a list of images: paths, contents of files, and whatever `read_image` takes. An array
-                of four dimensions holds several images.
+                or tensor of four dimensions holds several images.
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
             A batch with `pixel_values`, uint8 (images, 3, size, size).
 
         Raises:
-            ValueError: an image cannot be read.
+            ValueError: an image cannot be read; of several, its position is named.
             FileNotFoundError: there is no such file.
         """
-        is_batch = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.ndim == 4)
-        rows = [self.row(image) for image in (images if is_batch else [images])]
+        is_batch = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
+        rows, notes = [], Notes()
+        for number, image in enumerate(images if is_batch else [images]):
+            notes.prefix = f"images[{number}]: " if is_batch else ""
+            try:
+                rows.append(self.row(image, notes=notes))
+            except UnreadableInput as error:
+                raise UnreadableInput(f"{notes.prefix}{error}") from error
+        notes.warn()
         return BatchFeature({"pixel_values": np.stack(rows)}, tensor_type=return_tensors or "np")
 
-    def row(self, image: Any, name: str | None = None) -> UInt8[np.ndarray, "3 size size"]:
+    def row(self, image: Any, name: str | None = None, notes: Notes | None = None) -> UInt8[np.ndarray, "3 size size"]:
         """Encodes one image, see `read_image`."""
-        return read_image(image, self.size, name)
+        return read_image(image, self.size, name, notes)
 
 
 class _PresentParts:
@@ -167,7 +181,7 @@ class MSMAMLProcessor(ProcessorMixin):
     def __call__(
         self,
         images: Any = None,
-        text: str | Sequence[str] | None = None,
+        text: Any = None,
         audio: Any = None,
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
@@ -176,7 +190,8 @@ class MSMAMLProcessor(ProcessorMixin):
 
         Args:
             images: images, see `MSMAMLImageProcessor.__call__`.
-            text: a string or a list of strings.
+            text: a text, or a list or column of texts: strings, or the `pathlib.Path` of text files. A string is a text
+                even if it names a file, which is said in a warning.
             audio: sounds, see `MSMAMLFeatureExtractor.__call__`.
             sampling_rate: sampling rate of waveforms in `audio`, Hz.
             return_tensors: `"np"` (default) or `"pt"`.
@@ -198,9 +213,9 @@ class MSMAMLProcessor(ProcessorMixin):
         if image_processor is not None:
             encoded.update(image_processor(images))
         if tokenizer is not None and text is not None:
-            texts = [text] if isinstance(text, str) else list(text)
             notes = Notes()
-            encoded["input_ids"] = encode_texts(tokenizer, texts, tokenizer.model_max_length, notes=notes)
+            names, texts = zip(*read_texts(text, "text", notes).items(), strict=True)
+            encoded["input_ids"] = encode_texts(tokenizer, texts, tokenizer.model_max_length, names, notes)
             notes.warn()
         if feature_extractor is not None:
             encoded.update(feature_extractor(audio, sampling_rate=sampling_rate))

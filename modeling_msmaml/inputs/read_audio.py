@@ -2,33 +2,43 @@
 
 import io
 import math
-import numbers
 import os
-from fractions import Fraction
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio
 from jaxtyping import Float32, Int16
 
-from .kinds import as_array, name_of, stored_file
+from .kinds import listed_suffixes, name_of, stored_file
 from .notes import Notes, UnreadableInput
+from .resampling import checked_rate, resampled
+from .waveforms import (
+    LARGEST_FLOAT,
+    MOST_CHANNELS,
+    VALUES_PER_BLOCK,
+    Mixer,
+    array_of,
+    beyond,
+    scale_of,
+    scaled_blocks,
+    used_samples,
+)
 
 _INT16_MAX = 32767
-# Rates (Hz) of what is a sound: from telephone speech with room below to ultrasound.
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
-# A resampling filter has as many taps as the reduced ratio of the rates is large: 22,254 Hz to 16 kHz would take
-# gigabytes. The nearest ratio with a denominator of at most this is off by less than 0.002 %.
-_LARGEST_DENOMINATOR = 1_000
-_FILTER_ZEROS = 6  # zero crossings of torchaudio's filter on either side
-_VALUES_PER_BLOCK = 2**20  # decoded at once
-_MOST_CHANNELS = 64
-_LARGEST_FLOAT = 8.0  # beyond clipping, so that the scale is not [-1, 1] but one of these
-_SCALES = (2.0**7, 2.0**15, 2.0**31)
+_EDGE = 0.1  # seconds that are read beyond the end of a row, so that it is resampled like the rest
+_LITTLE_BEYOND = 1.5  # where lossy codecs may go; what is larger was not meant to be clipped
+_UNKNOWN_FORMAT = 1  # SF_ERR_UNRECOGNISED_FORMAT of libsndfile
+_LARGEST_SCAN = 2**26  # bytes of an Ogg file that are searched for further streams
+
+
+class _Length(NamedTuple):
+    """Of a file: seconds that there are, infinite where no one can say; seconds that its header states but that are
+    missing; and whether another stream follows that libsndfile does not read."""
+
+    seconds: float
+    missing: float = 0.0
+    has_more_streams: bool = False
 
 
 def read_audio(
@@ -39,67 +49,91 @@ def read_audio(
     name: str | None = None,
     notes: Notes | None = None,
 ) -> Int16[np.ndarray, " num_samples"]:
-    """The raw row of one sound.
+    """The raw row of one sound. Only the part of the sound that the row has room for is decoded and checked.
 
     Args:
         sound: a path, the content of a file, a waveform (see `encode_waveform`), a dict of `datasets` (`array` and
             `sampling_rate`, or `bytes`, or `path`), or a sound that `datasets` decodes when it is asked.
         target_rate: sampling rate of the row, Hz.
-        num_samples: length of the row. A file is decoded no further than that.
+        num_samples: length of the row.
         sampling_rate: of a waveform, Hz; everything else knows its own.
         name: of the sound, for messages; by default its path.
-        notes: where it is noted that a sound is longer than its row, or silent.
+        notes: where it is noted that a sound is longer than its row, silent or clipped, and what was guessed of it.
 
     Raises:
         FileNotFoundError: there is no such file.
         UnreadableInput: it cannot be decoded, a waveform comes without its sampling rate, or see `encode_waveform`.
     """
+    notes, stated = notes or Notes(), 0.0
     if isinstance(sound, dict):
         if sound.get("array") is not None:
-            sampling_rate = sound.get("sampling_rate", sampling_rate)
-            sound = sound["array"]
+            own_rate = sound.get("sampling_rate")
+            sound, sampling_rate = sound["array"], sampling_rate if own_rate is None else own_rate
         else:
+            path = sound.get("path")
+            name = name or (str(path) if path else None)
             sound = stored_file(sound)
+            if not isinstance(sound, (str, os.PathLike, bytes, bytearray, memoryview)):
+                raise UnreadableInput(f"a dict has a path or the content of a file, not a {type(sound).__name__}")
     elif hasattr(sound, "get_all_samples"):
-        samples = sound.get_all_samples()
-        sound, sampling_rate = samples.data, samples.sample_rate
-    is_file = isinstance(sound, (str, os.PathLike, bytes))
-    name = name or (name_of(sound) if is_file else "a waveform")
-    if is_file:
-        waveform, sampling_rate, seconds = _decode(sound, name, num_samples / target_rate)
+        name = name or "a sound of `datasets`"
+        sound, sampling_rate, stated = _decoded_by_datasets(sound, name, num_samples / target_rate)
+    if isinstance(sound, (bytearray, memoryview)):
+        sound = bytes(sound)
+    if isinstance(sound, (str, os.PathLike, bytes)):
+        name = name or name_of(sound)
+        mixer = Mixer()
+        parts, rate, length = _decode(sound, name, num_samples / target_rate, mixer)
+        if (channel := mixer.louder_channel()) is not None:
+            parts = _decode(sound, name, num_samples / target_rate, lambda block: block[channel].copy())[0]
+            _note_phases(channel, name, notes)
+        row = _row(parts, rate, target_rate, num_samples, name, notes)
     elif sampling_rate is None:
         raise UnreadableInput(
-            f"sampling_rate is needed for waveforms; the model works at {target_rate} Hz and resamples"
+            "sampling_rate is needed for waveforms, as an argument or as 'sampling_rate' beside 'array'; the model "
+            f"works at {target_rate} Hz and resamples"
         )
     else:
-        waveform = as_array(sound)
-        seconds = max(waveform.shape, default=0) / _checked_rate(sampling_rate)
-    if not is_file and np.issubdtype(waveform.dtype, np.floating) and waveform.size:
-        waveform = _rescaled(waveform, name, notes)
-    row = encode_waveform(waveform, sampling_rate, target_rate, num_samples)
-    if notes is not None:
-        if seconds > (num_samples + 1) / target_rate:
-            read = num_samples / target_rate
-            notes.add(
-                f"the model reads the first {read:g} s of a sound; the rest does not count", _timed(name, seconds)
-            )
-        if not row.any():
-            notes.add("the model hears nothing but silence", name)
+        name = name or "a waveform"
+        waveform = array_of(sound, name)
+        row = encode_waveform(waveform, sampling_rate, target_rate, num_samples, name, notes)
+        length = _Length(max(stated, max(waveform.shape) / checked_rate(sampling_rate)))
+    _note_length(length, num_samples, target_rate, name, notes)
+    if not row.any():
+        notes.add("the model hears nothing but silence", name)
     return row
 
 
-def _rescaled(waveform: np.ndarray, name: str, notes: Notes | None) -> np.ndarray:
-    """Floats in [-1, 1], of floats on the scale of 8, 16 or 32 bits."""
-    largest = _largest(waveform)
-    if not largest > _LARGEST_FLOAT or (scale := next((s for s in _SCALES if largest <= s), None)) is None:
-        return waveform
-    if notes is not None:
-        notes.add(f"floats of a waveform are in [-1, 1]; larger ones are divided by {scale:g}", f"{name} ({largest:g})")
-    return waveform / scale
+def _decoded_by_datasets(sound: Any, name: str, seconds: float) -> tuple[Any, int, float]:
+    """Waveform, sampling rate and stated seconds of a decoder of torchcodec, which decodes no more than is used."""
+    stated = getattr(getattr(sound, "metadata", None), "duration_seconds_from_header", None) or 0.0
+    try:
+        is_long = stated > seconds + _EDGE and hasattr(sound, "get_samples_played_in_range")
+        samples = sound.get_samples_played_in_range(0.0, seconds + _EDGE) if is_long else sound.get_all_samples()
+    except Exception as error:  # of FFmpeg, in many ways
+        raise UnreadableInput(f"cannot decode the sound in {name}: {error}") from error
+    return samples.data, samples.sample_rate, stated
 
 
-def _timed(name: str, seconds: float) -> str:
-    return f"{name} ({seconds:.1f} s)" if math.isfinite(seconds) else name
+def _note_phases(channel: int, name: str, notes: Notes) -> None:
+    notes.add(
+        "channels of opposite phase cancel each other in the mean; the loudest channel is taken",
+        f"{name} (channel {channel + 1})",
+    )
+
+
+def _note_length(length: _Length, num_samples: int, target_rate: int, name: str, notes: Notes) -> None:
+    if length.seconds > (num_samples + 1) / target_rate:
+        stated = f"{name} ({length.seconds:.1f} s)" if math.isfinite(length.seconds) else name
+        read = num_samples / target_rate
+        notes.add(f"the model reads the first {read:g} s of a sound; the rest does not count", stated)
+    if length.missing > _EDGE:
+        notes.add(
+            "a sound file ends before the length that its header states",
+            f"{name} ({length.seconds:.1f} of {length.seconds + length.missing:.1f} s)",
+        )
+    if length.has_more_streams:
+        notes.add("of several streams in an Ogg file only the first is read", f"{name} ({length.seconds:.1f} s)")
 
 
 def decode_audio(
@@ -120,121 +154,138 @@ def decode_audio(
         FileNotFoundError: there is no such file.
         UnreadableInput: it cannot be decoded, or holds no samples; the message names the file.
     """
-    waveform, sampling_rate, _ = _decode(source, name or name_of(source), seconds)
-    return waveform, sampling_rate
+    blocks, sampling_rate, _ = _decode(source, name or name_of(source), seconds, lambda block: block)
+    return _joined(blocks), sampling_rate
 
 
 def _decode(
-    source: str | os.PathLike | bytes, name: str, seconds: float | None
-) -> tuple[Float32[np.ndarray, "channels samples"], int, float]:
-    """Waveform, sampling rate, and the length in seconds; infinite where there is more and no one can say how much."""
-    if not isinstance(source, bytes) and not Path(source).is_file():
+    source: str | os.PathLike | bytes, name: str, seconds: float | None, kept: Callable[[np.ndarray], np.ndarray]
+) -> tuple[list[np.ndarray], int, _Length]:
+    """What is kept of each block (channels, samples) of a file, the sampling rate, and the length."""
+    if not isinstance(source, bytes) and not os.path.isfile(source):
+        if os.path.exists(source):
+            raise UnreadableInput(f"cannot decode the sound in {name}: it is a folder, a pipe or a device, not a file")
         raise FileNotFoundError(f"no sound file at {name}")
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-            rate, channels = _checked_rate(file.samplerate), file.channels
-            if channels > _MOST_CHANNELS:
-                raise ValueError(f"it has {channels} channels, more than {_MOST_CHANNELS}")
-            wanted = math.inf if seconds is None else math.ceil((seconds + 0.1) * rate)
+        with soundfile.SoundFile(_openable(source)) as file:
+            rate, channels = checked_rate(file.samplerate), file.channels
+            if channels > MOST_CHANNELS:
+                raise ValueError(f"it has {channels} channels, more than {MOST_CHANNELS}")
+            wanted = math.inf if seconds is None else math.ceil((seconds + _EDGE) * rate)
             blocks, length = [], 0
             while length < wanted:
                 block = file.read(
-                    int(min(_VALUES_PER_BLOCK // channels, wanted - length)), dtype="float32", always_2d=True
+                    int(min(VALUES_PER_BLOCK // channels, wanted - length)), dtype="float32", always_2d=True
                 )
                 if not len(block):
                     break
-                blocks.append(block)
+                blocks.append(kept(np.ascontiguousarray(block.T)))
                 length += len(block)
-            said = file.frames if length == wanted else length
             # The header's length is only a claim.
-            total = said / rate if said >= length and said < 2**40 else math.inf
-    except Exception as error:  # a decoder fails in many ways, of which libsndfile's own error is one
+            stated = file.frames if length <= file.frames < 2**40 else math.inf
+            ended, is_ogg = length < wanted, file.format == "OGG"
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip(" .") or "its content is damaged"
+        if error.code == _UNKNOWN_FORMAT:
+            reason += f"; convert it to one of these kinds: {listed_suffixes('audio')}"
+        raise UnreadableInput(f"cannot decode the sound in {name}: {reason}") from error
+    except Exception as error:  # a decoder fails in many ways
         raise UnreadableInput(f"cannot decode the sound in {name}: {error}") from error
     if not blocks:
         raise UnreadableInput(f"the sound in {name} has no samples")
-    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)).T, rate, total
+    if not ended:
+        return blocks, rate, _Length(stated / rate)
+    missing = (stated - length) / rate if math.isfinite(stated) else 0.0
+    return blocks, rate, _Length(length / rate, missing, is_ogg and _has_more_streams(source))
 
 
-def is_sound(path: str | os.PathLike) -> bool:
-    """Whether libsndfile can open a file as a sound."""
+def _openable(source: str | os.PathLike | bytes) -> Any:
+    """A sound as soundfile takes it, which refuses names that are not UTF-8, unless they are given as bytes."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    return os.fsencode(source) if os.name == "posix" else source
+
+
+def _has_more_streams(source: str | os.PathLike | bytes) -> bool:
+    """Whether a stream begins in an Ogg file after the pages of another, as in files that were joined."""
+    if isinstance(source, bytes):
+        content = source[:_LARGEST_SCAN]
+    else:
+        with open(source, "rb") as file:
+            content = file.read(_LARGEST_SCAN)
+    later_page = content.find(b"OggS\0\0")
+    return later_page >= 0 and content.find(b"OggS\0\2", later_page) >= 0
+
+
+def is_sound(source: str | os.PathLike | bytes) -> bool:
+    """Whether libsndfile can open a file, or its content, as a sound. A pipe may wait forever and is none."""
+    if not isinstance(source, bytes) and not os.path.isfile(source):
+        return False
     try:
-        with soundfile.SoundFile(path):
+        with soundfile.SoundFile(_openable(source)):
             return True
     except Exception:  # whatever it stumbles over, it is none
         return False
 
 
 def encode_waveform(
-    waveform: np.ndarray, sampling_rate: int, target_rate: int, num_samples: int
+    waveform: Any,
+    sampling_rate: int,
+    target_rate: int,
+    num_samples: int,
+    name: str = "a waveform",
+    notes: Notes | None = None,
 ) -> Int16[np.ndarray, " num_samples"]:
     """The mean of the channels, resampled, exactly `num_samples` long (zeros are appended, or it is cut), as int16.
 
+    Only the first samples, as many as the result needs, are converted and checked. Where the channels have opposite
+    phases, so that they cancel each other, the loudest takes the place of the mean.
+
     Args:
-        waveform: (samples,), (channels, samples) or (samples, channels), told apart by their sizes; floats in [-1, 1]
-            (what is a little beyond is clipped) or int16.
+        waveform: an array, tensor or list, (samples,), (channels, samples) or (samples, channels), told apart by their
+            sizes. Floats in [-1, 1] (what is a little beyond is clipped) or on the scale of 8, 16 or 32 bits, which is
+            noted; or int8, int16, int32, uint8 or uint16 on the scale of the type. int32 may hold 16 or 24 bits.
         sampling_rate: of the waveform, Hz.
         target_rate: of the result, Hz.
         num_samples: of the result.
+        name: of the waveform, for messages.
+        notes: where it is noted what was guessed or is odd.
 
     Raises:
-        UnreadableInput: another shape, type or scale, an impossible rate, no samples, or values that are not finite.
+        UnreadableInput: another shape, type or scale, an impossible rate, no samples, masked values, or values that
+            are not finite.
     """
-    waveform = np.asarray(waveform)
-    if waveform.ndim not in (1, 2) or waveform.size == 0:
-        raise UnreadableInput(f"a waveform has shape (samples,) or (channels, samples), not {waveform.shape}")
-    if waveform.ndim == 2:
-        waveform = _channels_first(waveform)
-    if waveform.dtype == np.int16:
-        waveform = waveform.astype(np.float32) / _INT16_MAX
-    if not np.issubdtype(waveform.dtype, np.floating):
-        raise UnreadableInput(
-            f"a waveform is float in [-1, 1] or int16, not {waveform.dtype}: divide by the largest value of its scale, "
-            "such as 2**31 for 32 bits"
-        )
-    needed = math.ceil((num_samples / target_rate + 0.1) * _checked_rate(sampling_rate))
-    waveform = np.ascontiguousarray(waveform[..., :needed], dtype=np.float32)
-    mono = torch.from_numpy(waveform).reshape(-1, waveform.shape[-1]).mean(0)
-    # Of the mean, which is not finite where a channel is not.
-    largest = _largest(mono.numpy())
+    notes, rate = notes or Notes(), checked_rate(sampling_rate)
+    needed = num_samples if rate == target_rate else math.ceil((num_samples / target_rate + _EDGE) * rate)
+    used = used_samples(array_of(waveform, name), needed, name)
+    scale, mixer = scale_of(used, name, notes), Mixer()
+    parts = [mixer(block) for block in scaled_blocks(used, scale)]
+    if (channel := mixer.louder_channel()) is not None:
+        parts = [block[0] for block in scaled_blocks(used[channel : channel + 1], scale)]
+        _note_phases(channel, name, notes)
+    return _row(parts, rate, target_rate, num_samples, name, notes)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def _row(
+    parts: list[np.ndarray], rate: int, target_rate: int, num_samples: int, name: str, notes: Notes
+) -> Int16[np.ndarray, " num_samples"]:
+    """The row of the blocks of one channel."""
+    mono = _joined(parts)
+    mono = mono[:num_samples] if rate == target_rate else mono
+    lowest, highest = float(mono.min()), float(mono.max())
+    largest = float(np.maximum(-lowest, highest))  # not finite where a value is not
     if not math.isfinite(largest):
-        raise UnreadableInput("the waveform has values that are not finite")
-    if largest > _LARGEST_FLOAT:
-        raise UnreadableInput(
-            f"the waveform reaches {largest:g}, but floats are in [-1, 1]: divide it by the largest value of its "
-            "scale, such as 32768 for 16 bits, or give it as int16"
-        )
-    if sampling_rate != target_rate:
-        mono = _resampler(int(sampling_rate), int(target_rate))(mono)
-    samples = np.round(np.clip(mono.numpy()[:num_samples], -1.0, 1.0) * _INT16_MAX).astype(np.int16)
+        raise UnreadableInput(f"{name} has values that are not finite")
+    if largest > LARGEST_FLOAT:
+        raise beyond(largest, name)
+    if largest > _LITTLE_BEYOND:
+        notes.add("samples beyond [-1, 1] are clipped", f"{name} ({largest:g})")
+    if lowest == highest != 0:
+        notes.add("a sound whose samples are all the same is silence", f"{name} ({lowest:g})")
+    mono = resampled(mono, rate, target_rate)
+    samples = np.round(np.clip(mono[:num_samples], -1.0, 1.0) * _INT16_MAX).astype(np.int16)
     return np.pad(samples, (0, num_samples - len(samples)))
-
-
-def _largest(waveform: np.ndarray) -> float:
-    """The largest magnitude, in two passes without a copy; not finite where a value is not."""
-    return float(np.maximum(-waveform.min(), waveform.max()))
-
-
-def _channels_first(waveform: np.ndarray) -> np.ndarray:
-    """(channels, samples) of either order: there are few channels and many samples."""
-    channels, samples = sorted(waveform.shape)
-    if channels > _MOST_CHANNELS or channels == samples > 1:
-        raise UnreadableInput(
-            f"a waveform of shape {waveform.shape} may be (channels, samples) or (samples, channels): give one channel "
-            "of shape (samples,)"
-        )
-    return waveform.T if waveform.shape[1] < waveform.shape[0] else waveform
-
-
-def _checked_rate(sampling_rate: int) -> int:
-    if not isinstance(sampling_rate, numbers.Real) or not LOWEST_RATE <= sampling_rate <= HIGHEST_RATE:
-        raise UnreadableInput(
-            f"sampling_rate={sampling_rate!r} is not possible; that of a sound is from {LOWEST_RATE:,} to "
-            f"{HIGHEST_RATE:,} Hz"
-        )
-    return int(sampling_rate)
-
-
-@lru_cache(maxsize=8)
-def _resampler(sampling_rate: int, target_rate: int) -> torchaudio.transforms.Resample:
-    ratio = Fraction(target_rate, sampling_rate).limit_denominator(_LARGEST_DENOMINATOR)
-    return torchaudio.transforms.Resample(ratio.denominator, ratio.numerator, lowpass_filter_width=_FILTER_ZEROS)

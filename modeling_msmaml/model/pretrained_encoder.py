@@ -111,11 +111,18 @@ class PretrainedFrontend(nn.Module):
         features = torch.cat(list(self.batches(inputs.flatten(0, len(leading) - 1))))
         return features.to(dtype).unflatten(0, leading)
 
-    def batches(self, inputs: Shaped[Tensor, "samples ..."]) -> Iterator[Float16[Tensor, "batch features positions"]]:
-        """Yields the features of many raw samples, a few samples at a time."""
+    @property
+    def batch_size(self) -> int:
+        """Number of samples that the encoder reads at once on its device."""
+        on_cpu = next(self.encoder.parameters()).device.type == "cpu"
+        return BATCH_SIZE if on_cpu else ACCELERATOR_BATCH_SIZE
+
+    def batches(
+        self, inputs: Shaped[Tensor, "samples ..."], size: int | None = None
+    ) -> Iterator[Float16[Tensor, "batch features positions"]]:
+        """Yields the features of many raw samples, `size` samples at a time, by default `batch_size`."""
         device = next(self.encoder.parameters()).device
-        size = BATCH_SIZE if device.type == "cpu" else ACCELERATOR_BATCH_SIZE
-        for part in inputs.split(size):
+        for part in inputs.split(size or self.batch_size):
             with torch.no_grad(), autocast(device.type, enabled=False):
                 features = self.encode(part.to(device))
             if features.dim() != 3 or features.shape[1] != self.num_features:

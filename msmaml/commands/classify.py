@@ -3,8 +3,9 @@ Classify files from a few labelled examples, which are given as one sub-folder p
 
     msmaml classify --support birds/ --query unknown/*.wav [--json]
 
-The files are sounds, texts (.txt) or pictures; a folder as a query stands for all its files. --save keeps the adapted
-classifier, which then needs no --support: msmaml classify --model SAVED --query FILES
+The files are sounds, texts (.txt) or pictures. The folder of --support is read as that of load_few_shot("folder"), with
+or without a metadata.csv; a folder as a query stands for all its files. --save keeps the adapted classifier, which then
+needs no --support: msmaml classify --model SAVED --query FILES
 """
 
 import argparse
@@ -18,6 +19,7 @@ from transformers.utils import logging
 
 from modeling_msmaml.inference.few_shot_classifier import UNREADABLE, FewShotClassifier
 from modeling_msmaml.inputs.kinds import KINDS
+from modeling_msmaml.inputs.label_values import printable
 from modeling_msmaml.inputs.labelled_files import query_files, support_set
 
 
@@ -25,7 +27,7 @@ def table(files: list[Path], predicted: list[str], probabilities: list[dict[str,
     """Returns a table with one row per file: its class, and the probability of every class."""
     rows = [["file", "class", *probabilities[0]]]
     rows += [
-        [str(file), guess, *(f"{value:.3f}" for value in row.values())]
+        [printable(str(file)), guess, *(f"{value:.3f}" for value in row.values())]
         for file, guess, row in zip(files, predicted, probabilities, strict=True)
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -107,7 +109,9 @@ def run(arguments: argparse.Namespace) -> str:
     if not arguments.json:
         return table(files, predicted, probabilities)
     return "\n".join(
-        json.dumps({"file": str(file), "class": guess, "probabilities": None if guess == UNREADABLE else row})
+        json.dumps(
+            {"file": printable(str(file)), "class": guess, "probabilities": None if guess == UNREADABLE else row}
+        )
         for file, guess, row in zip(files, predicted, probabilities, strict=True)
     )
 
@@ -120,6 +124,6 @@ def main(argv: list[str] | None = None) -> None:
     try:
         output = run(arguments)
     except (ValueError, OSError) as error:
-        sys.exit(f"classify: {error}")
+        sys.exit(f"classify: {printable(str(error))}")
     if output:
         print(output)

@@ -17,8 +17,8 @@ from modeling_msmaml.hub.provenance import command_line
 
 from .data_arguments import DataArguments
 from .run_arguments import ModelArguments
-from .run_data import make_datasets, splits_of, splits_to_fit_to
-from .run_model import fit_front_ends, groups_to_whiten_by, make_model, make_processor, store_features
+from .run_data import make_datasets, shared_text, splits_of, splits_to_fit_to
+from .run_model import fit_front_ends, groups_to_whiten_by, make_model, make_processor, store_features, tokenizer_of
 
 
 def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> None:
@@ -62,15 +62,16 @@ def run(
         ValueError: the options do not fit each other, the data or the checkpoint.
     """
     check_what_to_do(arguments, args)
-    datasets = make_datasets(data, args)
+    text = shared_text(data, tokenizer_of(arguments.model_name_or_path))
+    datasets = make_datasets(data, args, text)
     set_seed(args.seed)
     model = make_model(arguments, args, splits_of(datasets))
     if arguments.model_name_or_path is None:  # if this fails, it fails before features are computed
-        groups_to_whiten_by(model.config, splits_to_fit_to(datasets, data))
+        groups_to_whiten_by(model.config, splits_to_fit_to(datasets, data, text))
     if data.cache_features:
         datasets = store_features(datasets, model, data, args.device)
     if arguments.model_name_or_path is None:
-        fit_front_ends(model, splits_to_fit_to(datasets, data), args.seed)
+        fit_front_ends(model, splits_to_fit_to(datasets, data, text), args.seed)
     splits = splits_of(datasets)
     trainer = MetaTrainer(
         model=model,
@@ -79,10 +80,11 @@ def run(
         eval_dataset=datasets.get("validation"),
         processing_class=make_processor(arguments, splits),
     )
+    modalities = {split.name: split.modality for split in splits}
     report = RunReport(
         trainer,
         data,
-        data_sets={split.name: split.modality for split in splits},
+        data_sets={name: modalities[name] for name in data.names() if name in modalities},
         command=command_line(argv, args.world_size, args.device.type),
         started_from=arguments.model_name_or_path,
         warnings=sorted({split.warning for dataset in datasets.values() for split in dataset.splits} - {""}),

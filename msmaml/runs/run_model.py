@@ -56,6 +56,11 @@ def has_processor(path: str) -> bool:
     return cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
+def tokenizer_of(path: str | None) -> PreTrainedTokenizerBase | None:
+    """Returns the tokenizer of a checkpoint; None if there is no checkpoint, or it has no processor or no texts."""
+    return MSMAMLProcessor.from_pretrained(path).tokenizer if path is not None and has_processor(path) else None
+
+
 def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
     """Makes a new model for the data, or loads the checkpoint.
 
@@ -245,7 +250,8 @@ def load_model(
         if vocabulary(MSMAMLProcessor.from_pretrained(path).tokenizer) != vocabulary(split.tokenizer):
             raise ValueError(
                 f"the checkpoint {path} was trained with another vocabulary than that of data set {split.name!r} "
-                f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training"
+                f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training or, on "
+                f'other data, with its own vocabulary: dataset_options={{"{split.name}": {{"tokenizer": "{path}"}}}}'
             )
     return model
 

@@ -18,6 +18,7 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import, which may connect to the network
 
 import gradio as gr
+import numpy as np
 from gradio.themes import Default
 
 from modeling_msmaml import FewShotClassifier, MSMAMLProcessor
@@ -25,7 +26,8 @@ from modeling_msmaml.inputs.kinds import KINDS
 
 from . import page_html as html
 from .example_tasks import ExampleTask, draw_task
-from .page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, checked_inputs, in_words, limits_in_words
+from .page_inputs import SKIP_HELP, SKIP_LABEL, ReadInputs, read_inputs
+from .page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, PageInput, inputs_of_field, limits_in_words
 
 SECONDS_PER_STEP = 0.15  # between the points of the curve, so that a visitor sees it fall
 TITLE = "Five examples per class"
@@ -79,27 +81,31 @@ class Demo:
         return self.tasks[modality]
 
     def preview(self, modality: str, files: list[str] | None, lines: str | None, what: str) -> str:
-        """Returns the HTML of some inputs, or of the reason why they are refused."""
+        """Returns the HTML of some inputs, and of the reasons why others are refused."""
         try:
-            inputs = checked_inputs(modality, files, lines, what)
-            shown = [in_words(html.example, item, modality, self.processor, what=what) for item in inputs]
+            read = read_inputs(inputs_of_field(modality, files, lines, what), modality, self.processor, True)
         except PageError as error:
             return html.message(str(error), error=True)
-        return html.in_a_row(shown)
+        reasons = "".join(html.message(reason, error=True) for reason in read.unreadable.values())
+        return html.in_a_row(read.shown) + reasons + read.notes.html()
 
-    def adapt(self, modality: str, count: int, fields: tuple) -> Iterator[tuple[str, str, Fitted | None]]:
+    def adapt(
+        self, modality: str, count: int, skip_unreadable: bool, fields: tuple
+    ) -> Iterator[tuple[str, str, Fitted | None]]:
         """
         Yields (message, curve, fitted classifiers) after each inner step; the last is `None` until all steps are done.
 
         Args:
             modality: the modality of all inputs.
             count: the number of classes that the visitor has chosen.
+            skip_unreadable: whether examples that cannot be read are left out; they are named in the last message.
             fields: name, files and lines of the first class, then of the second, and so on.
         """
         yield html.message("Adapting …"), "", None
         try:
-            inputs, labels = self._support(modality, int(count), fields)
-            fitted = Fitted(self._fit(modality, inputs, labels), self._fit(modality, inputs, labels, steps=0))
+            read = self._support(modality, int(count), skip_unreadable, fields)
+            labels = [read.inputs[number].field for number in read.readable]
+            fitted = Fitted(self._fit(modality, read, labels), self._fit(modality, read, labels, steps=0))
         except (ValueError, OSError) as error:
             yield html.message(str(error), error=True), "", None
             return
@@ -115,43 +121,68 @@ class Demo:
             f"Adapted to {len(labels)} examples of {len(fitted.adapted.classes_)} classes: their loss went from "
             f"{losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} steps. Now give the model something to classify."
         )
-        yield html.message(done), html.losses(losses, len(losses) - 1), fitted
+        yield html.message(done) + read.summary("examples", "left out"), html.losses(losses, len(losses) - 1), fitted
 
-    def classify(self, fitted: Fitted | None, modality: str, files: list[str] | None, lines: str | None) -> str:
-        """Returns the HTML of the class probabilities of all queries, or of the reason why there are none."""
+    def classify(
+        self, fitted: Fitted | None, modality: str, skip_unreadable: bool, files: list[str] | None, lines: str | None
+    ) -> str:
+        """
+        Returns the HTML of the class probabilities of all queries, or of the reason why there are none.
+
+        With `skip_unreadable` a query that cannot be read is predicted as `"unreadable"`, and named with the reason.
+        """
         try:
             if fitted is None:
                 raise PageError("Press Adapt first: the model does not know your classes yet.")
-            queries = checked_inputs(modality, files, lines, "Queries")
+            queries = inputs_of_field(modality, files, lines, "Queries")
             if not queries:
                 raise PageError("Queries: give at least one.")
-            shown = [in_words(html.example, item, modality, self.processor, what="Queries") for item in queries]
-            adapted, before = fitted.adapted.predict_proba(queries), fitted.before.predict_proba(queries)
-            guesses = fitted.adapted.predict(queries).tolist()
+            read = self._read(queries, modality, skip_unreadable)
+            if not read.readable:
+                raise PageError(f"Queries: none of {len(queries)} can be read. {'; '.join(read.unreadable.values())}")
+            adapted, before = (_probabilities(classifier, read) for classifier in (fitted.adapted, fitted.before))
         except (ValueError, OSError) as error:
             return html.message(str(error), error=True)
-        return html.probabilities(shown, fitted.adapted.classes_.tolist(), adapted, before, guesses)
+        guesses = fitted.adapted.decide(adapted).tolist()  # "unreadable" where the probabilities are NaN
+        table = html.probabilities(read.shown, fitted.adapted.classes_.tolist(), adapted, before, guesses)
+        return table + read.summary("queries", "not classified")
 
-    def _support(self, modality: str, count: int, fields: tuple) -> tuple[list[Path | str], list[str]]:
+    def _support(self, modality: str, count: int, skip_unreadable: bool, fields: tuple) -> ReadInputs:
         names, files, lines = (fields[start::3][:count] for start in range(3))
         names = [(name or "").strip() for name in names]
-        inputs, labels = [], []
+        inputs = []
         for number, name in enumerate(names):
             if not name:
                 raise PageError(f"Class {number + 1} has no name.")
             if names.index(name) != number:
                 raise PageError(f"Two classes are called {name}: give each class a different name.")
-            own = checked_inputs(modality, files[number], lines[number], name)
+            own = inputs_of_field(modality, files[number], lines[number], name)
             if not own:
                 raise PageError(f"Class {name} has no examples: give at least one, or choose fewer classes.")
-            for item in own:
-                in_words(html.example, item, modality, self.processor, what=name)  # an error names the class
             inputs += own
-            labels += [name] * len(own)
-        return inputs, labels
+        read = self._read(inputs, modality, skip_unreadable)
+        left = {inputs[number].field for number in read.readable}
+        for name in names:
+            if name not in left:
+                reasons = [reason for number, reason in read.unreadable.items() if inputs[number].field == name]
+                raise PageError(f"Class {name} has no example that can be read. {'; '.join(reasons)}")
+        return read
 
-    def _fit(self, modality: str, inputs: list, labels: list[str], steps: int | None = None) -> FewShotClassifier:
-        return FewShotClassifier(self.base.model, modality=modality, num_inner_steps=steps).fit(inputs, labels)
+    def _read(self, inputs: list[PageInput], modality: str, skip_unreadable: bool) -> ReadInputs:
+        try:
+            return read_inputs(inputs, modality, self.processor, skip_unreadable)
+        except PageError as error:
+            raise PageError(f"{error}. Remove it, or tick “{SKIP_LABEL}”.") from error
+
+    def _fit(self, modality: str, read: ReadInputs, labels: list[str], steps: int | None = None) -> FewShotClassifier:
+        return FewShotClassifier(self.base.model, modality=modality, num_inner_steps=steps).fit(read.items(), labels)
+
+
+def _probabilities(classifier: FewShotClassifier, read: ReadInputs) -> np.ndarray:
+    """(queries, classes); NaN for what cannot be read."""
+    found = np.full((len(read.inputs), len(classifier.classes_)), np.nan)
+    found[read.readable] = classifier.predict_proba(read.items())
+    return found
 
 
 def build(demo: Demo) -> gr.Blocks:
@@ -178,13 +209,14 @@ def build(demo: Demo) -> gr.Blocks:
             groups.append(group)
             fields += [name, files, lines]
             previews.append(shown)
+        skip = gr.Checkbox(False, label=SKIP_LABEL, info=SKIP_HELP, elem_id="skip_unreadable")
         adapt = gr.Button("Adapt", variant="primary", elem_id="adapt")
         status, curve = gr.HTML(elem_id="status"), gr.HTML(elem_id="curve")
         gr.Markdown("## Queries")
         query_files, query_lines = _field(first, "queries")
         classify = gr.Button("Classify", variant="primary", elem_id="classify")
         results = gr.HTML(elem_id="results")
-        inputs = [modality, query_files, query_lines]
+        inputs = [modality, skip, query_files, query_lines]
 
         def show_classes(count: int) -> list:
             return [gr.update(visible=number < count) for number in range(MAX_CLASSES)]
@@ -203,15 +235,15 @@ def build(demo: Demo) -> gr.Blocks:
                 own += [name, *_filled(modality, task.examples[number] if given else [])]
             return [None, "", "", "", len(task.names), *own, *_filled(modality, task.queries)]
 
-        def run_adapt(modality: str, count: int, *fields) -> Iterator[tuple]:
-            for message, drawn, state in demo.adapt(modality, count, fields):
+        def run_adapt(modality: str, count: int, skip_unreadable: bool, *fields) -> Iterator[tuple]:
+            for message, drawn, state in demo.adapt(modality, count, skip_unreadable, fields):
                 yield message, drawn, state, ""
 
         count.change(show_classes, count, groups, **private)
         answers = [fitted, status, curve, results]
         modality.change(start_anew, modality, [*answers, *fields, *previews, query_files, query_lines], **private)
         load.click(load_task, modality, [*answers, count, *fields, query_files, query_lines], **private)
-        adapt.click(run_adapt, [modality, count, *fields], [status, curve, fitted, results], **private)
+        adapt.click(run_adapt, [modality, count, skip, *fields], [status, curve, fitted, results], **private)
         classify.click(demo.classify, [fitted, *inputs], results, **private)
     return page
 

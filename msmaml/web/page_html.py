@@ -4,18 +4,14 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import soundfile
 from PIL import Image
 
-from modeling_msmaml import MSMAMLProcessor
-from modeling_msmaml.inputs.read_audio import decode_audio
-
-THUMBNAIL = 96  # pixels
 SHOWN_CHARACTERS = 120
+QUIET = -20  # dB; nothing below is drawn as loud, and silence is black
 CSS = """
 .examples { display: flex; flex-wrap: wrap; gap: 8px; }
 .example { width: 118px; font-size: 12px; overflow: hidden; }
@@ -26,7 +22,11 @@ CSS = """
 .example blockquote { margin: 0 !important; padding: 4px 8px; border-left: 3px solid #8883; overflow-wrap: anywhere; }
 .example .name { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; opacity: .7; }
 .message { padding: 8px 12px; border-radius: 6px; background: #3b82f620; border-left: 4px solid #3b82f6; }
+.message { overflow-wrap: anywhere; }
+.message + .message { margin-top: 8px; }
+.message ul { margin: 4px 0 0; padding-left: 18px; list-style: disc; }
 .message.error { background: #dc262620; border-color: #dc2626; }
+.message.warning { background: #d9770620; border-color: #d97706; }
 .probabilities { border-collapse: collapse; width: 100%; border: 0 !important; }
 .probabilities td, .probabilities th { padding: 6px 18px 6px 6px; border: 0 !important; }
 .probabilities td, .probabilities th { vertical-align: top; text-align: left; }
@@ -37,6 +37,13 @@ CSS = """
 .bar .fill { height: 14px; border-radius: 3px; background: #94a3b8; }
 .bar.best .fill { background: #2563eb; }
 .bar.best { font-weight: 600; }
+@media (max-width: 720px) {
+  .probabilities, .probabilities tbody, .probabilities tr, .probabilities td { display: block; width: 100%; }
+  .probabilities tr.columns { display: none; }
+  .probabilities tr.query { padding: 8px 0; }
+  .probabilities td { padding: 4px 0; }
+  .probabilities td::before { content: attr(data-column); display: block; font-size: 12px; opacity: .7; }
+}
 """
 
 
@@ -46,42 +53,55 @@ def message(text: str, error: bool = False) -> str:
     return f'<div class="message{kind}" role="{role}">{escape(text)}</div>'
 
 
+def summary(sentence: str, entries: Sequence[str]) -> str:
+    """Shows a sentence with a list below it, such as what was left out and why; nothing where the list is empty."""
+    if not entries:
+        return ""
+    listed = "".join(f"<li>{escape(entry)}</li>" for entry in entries)
+    return f'<div class="message warning" role="status">{escape(sentence)}<ul>{listed}</ul></div>'
+
+
 def in_a_row(examples: Sequence[str]) -> str:
     """Lays out several examples (see [`example`]) in a row."""
     return f'<div class="examples">{"".join(examples)}</div>'
 
 
-def example(item: Path | str, modality: str, processor: MSMAMLProcessor) -> str:
+def example(row: np.ndarray | str, modality: str, name: str | None = None, sampling_rate: int = 16_000) -> str:
     """
-    Shows one input as a player with the spectrogram of what the model hears, a thumbnail, or the beginning of a text.
+    Shows one input as the model takes it: a player with a spectrogram, a picture, or the beginning of a text.
 
-    Raises:
-        ValueError, OSError: the input cannot be read, or the processor has no part for sounds.
+    Args:
+        row: the raw row of a sound, int16 (samples,), or of a picture, uint8 (3, height, width), or a text.
+        modality: of the input.
+        name: of the file, which is written below; by default none.
+        sampling_rate: of a sound, Hz.
     """
-    name = f'<div class="name">{escape(item.name)}</div>' if isinstance(item, Path) else ""
-    if modality == "audio":
-        body = _sound(item, processor)
-    elif modality == "image":
-        body = _picture(item)
-    else:
-        text = item.read_text(encoding="utf-8-sig") if isinstance(item, Path) else item
-        shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
+    if isinstance(row, str):
+        shown = row if len(row) <= SHOWN_CHARACTERS else row[:SHOWN_CHARACTERS] + " …"
         body = f"<blockquote>{escape(shown)}</blockquote>"
-    return f'<div class="example {modality}">{body}{name}</div>'
+    elif modality == "audio":
+        body = _sound(row, sampling_rate)
+    else:
+        body = _image_tag(Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0))), "example")
+    return f'<div class="example {escape(modality)}">{body}{_named(name)}</div>'
 
 
-def _sound(path: Path | str, processor: MSMAMLProcessor) -> str:
-    extractor = processor.feature_extractor
-    if extractor is None:
-        raise ValueError("the model has no processor for sounds")
-    waveform, own_rate = decode_audio(path, seconds=extractor.duration)  # its errors name the file
-    rate = extractor.sampling_rate
-    samples = extractor([waveform], sampling_rate=own_rate)["input_values"][0]
-    samples = samples[: max(1, round(waveform.shape[1] * rate / own_rate))]  # without the zeros at the end
+def unreadable_example(name: str) -> str:
+    """Shows, in place of an input that cannot be read, its name."""
+    return f'<div class="example unreadable">{_named(name)}</div>'
+
+
+def _named(name: str | None) -> str:
+    return f'<div class="name" title="{escape(name)}">{escape(name)}</div>' if name else ""
+
+
+def _sound(row: np.ndarray, sampling_rate: int) -> str:
+    heard = np.trim_zeros(row, "b")  # without what the row of a short sound ends in
+    samples = heard if heard.size else row
     wave = io.BytesIO()
-    soundfile.write(wave, samples, rate, format="WAV", subtype="PCM_16")
+    soundfile.write(wave, samples, sampling_rate, format="WAV", subtype="PCM_16")
     player = f'<audio controls src="{_data("audio/wav", wave.getvalue())}"></audio>'
-    return _image_tag(spectrogram(samples, rate), "spectrogram") + player
+    return _image_tag(spectrogram(samples, sampling_rate), "spectrogram") + player
 
 
 def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width: int = 180) -> Image.Image:
@@ -94,8 +114,8 @@ def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width
         height, width: size of the picture, pixels.
 
     Returns:
-        A picture of the level in dB, with 60 dB of range, against time (to the right) and frequency (upwards, to half
-        the sampling rate).
+        A picture of the level in dB, with 60 dB of range below the loudest, against time (to the right) and frequency
+        (upwards, to half the sampling rate).
     """
     size = 256
     hop = max(1, (len(samples) - size) // (width - 1))
@@ -105,16 +125,9 @@ def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width
     decibels = 20 * np.log10(
         np.abs(np.fft.rfft(frames, axis=1))[:, : 2 * height].reshape(width, height, 2).mean(2) + 1e-4
     )
-    level = np.clip((decibels.T[::-1] - decibels.max() + 60) / 60, 0, 1)
+    loudest = max(decibels.max(), QUIET)
+    level = np.clip((decibels.T[::-1] - loudest + 60) / 60, 0, 1)
     return Image.fromarray((matplotlib.colormaps["magma"](level)[..., :3] * 255).astype(np.uint8))
-
-
-def _picture(path: Path | str) -> str:
-    with Image.open(path) as image:
-        image = image.convert("RGB")
-    if max(image.size) > THUMBNAIL:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return _image_tag(image, "example")
 
 
 def _image_tag(image: Image.Image, description: str) -> str:
@@ -168,22 +181,31 @@ def probabilities(
     Args:
         shown: the HTML of each query.
         classes: the names of the classes.
-        adapted: (queries, classes) probabilities of the adapted model.
+        adapted: (queries, classes) probabilities of the adapted model; NaN for a query that cannot be read.
         before: (queries, classes) probabilities of the model before adaptation.
         guesses: the predicted class of each query.
     """
+    columns = ("query", "prediction", "adapted model", "before adaptation")
     rows = [
-        f'<tr class="query"><td>{query}</td><td class="guess"><b>{escape(str(guess))}</b></td>'
-        f"<td>{_bars(classes, after)}</td><td>{_bars(classes, earlier)}</td></tr>"
+        "".join(
+            f'<td{kind} data-column="{column}">{cell}</td>'
+            for column, kind, cell in zip(
+                columns,
+                ("", ' class="guess"', "", ""),
+                (query, f"<b>{escape(str(guess))}</b>", _bars(classes, after), _bars(classes, earlier)),
+                strict=True,
+            )
+        )
         for query, guess, after, earlier in zip(shown, guesses, adapted, before, strict=True)
     ]
-    return (
-        '<table class="probabilities"><tr><th>query</th><th>prediction</th><th>adapted model</th>'
-        f"<th>before adaptation</th></tr>{''.join(rows)}</table>"
-    )
+    header = "".join(f"<th>{column}</th>" for column in columns)
+    queries = "".join(f'<tr class="query">{row}</tr>' for row in rows)
+    return f'<table class="probabilities"><tr class="columns">{header}</tr>{queries}</table>'
 
 
 def _bars(classes: Sequence[str], values: np.ndarray) -> str:
+    if np.isnan(values).any():
+        return "–"
     best = values.max() if np.ptp(values) > 1e-3 else None
     return "".join(
         f'<div class="bar{" best" if value == best else ""}"><span class="label">{escape(str(name))}</span>'

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 
 from data_builders import EpisodeDataset, load_few_shot
 from data_builders.audit import audit, audit_episodes, main, shared_with_test
-from data_builders.splits.protocols import PROTOCOLS
+from data_builders.splits.protocols import read_protocols
 from data_builders.storage import vocabulary
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 from scripts import episode_hashes, feasibility
 
 from .test_episodes import assert_valid, episodes_of, spread, table
 
-DATA_SETS = ("esc50", "brown", "cifar100")
-N_QUERY = {"esc50": 3, "brown": 15, "cifar100": 15}
+SETTINGS = [(name, protocol) for name in episode_hashes.DATA_SETS for protocol in read_protocols(name)]
 
 
 class _NoWord2Vec:
@@ -114,18 +113,25 @@ def test_report_of_leaks(tmp_path, capsys):
 # The real data
 
 
+def audited(name, protocol, data_dir, quick_cache, n_query, **options):
+    """The cells of the report by split, without those of splits that do not exist or cannot fill an episode."""
+    report, is_possible = audit(name, protocol, 5, 1, n_query, 30, data_dir=data_dir, cache_dir=quick_cache, **options)
+    assert is_possible
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.splitlines()]
+    return report, {row[0]: row[1:] for row in rows if row[0] in SPLITS and "not possible" not in row}
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", DATA_SETS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("name", "protocol"), SETTINGS)
 def test_real_data(name, protocol, data_dir, quick_cache):
     """Nothing is shared under class_disjoint; under original all classes of audio and text are."""
-    report, is_possible = audit(name, protocol, 5, 1, N_QUERY[name], 30, data_dir=data_dir, cache_dir=quick_cache)
-    rows = {line.split(" | ")[0].removeprefix("| "): line for line in report.splitlines() if line.startswith("| ")}
-    cells = {split: [cell.strip() for cell in rows[split].strip("|").split("|")][1:] for split in SPLITS}
-    assert is_possible
-    leaks = {split: [int(cell.split()[0]) for cell in cells[split][5:6] + cells[split][7:]] for split in SPLITS}
-    shared_classes = {split: int(cells[split][3]) for split in ("train", "validation")}
-    shared_sources = {split: int(cells[split][4]) for split in ("train", "validation")}
+    n_query = {"esc50": 3, "omniglot": 2}.get(name, 15)
+    report, cells = audited(name, protocol, data_dir, quick_cache, n_query)
+    expected = {("fsdd", "class_disjoint"): ["test"], ("fsdd", "sample_disjoint"): ["train"]}
+    assert list(cells) == expected.get((name, protocol), list(SPLITS))
+    leaks = {split: [int(cell.split()[0]) for cell in row[5:6] + row[7:]] for split, row in cells.items()}
+    shared_classes = {split: int(row[3]) for split, row in cells.items() if split != "test"}
+    shared_sources = {split: int(row[4]) for split, row in cells.items() if split != "test"}
     if protocol == "original" and name != "cifar100":
         assert "protocol 'original'" in report
         assert shared_classes["train"] == {"esc50": 50, "brown": 15}[name]
@@ -134,18 +140,27 @@ def test_real_data(name, protocol, data_dir, quick_cache):
     else:
         assert not any(sum(leak) for leak in leaks.values())
         assert not any(shared_sources.values())
-        assert bool(shared_classes["train"]) == (protocol == "sample_disjoint")
+        assert bool(shared_classes.get("train")) == (protocol == "sample_disjoint")
+
+
+def test_splits_that_do_not_exist_and_sources_that_may_be_shared(data_dir, quick_cache):
+    """The report says which splits are missing; with `source_disjoint=False` it counts what is shared."""
+    report, cells = audited("fsdd", "class_disjoint", data_dir, quick_cache, 3)
+    assert "fsdd has no train split" in report and "fsdd has no validation split" in report
+    report, cells = audited("fsdd", "sample_disjoint", data_dir, quick_cache, 3, source_disjoint=False)
+    assert "support and query may share a source" in report
+    pairs, of_one_sample, of_one_source = (int(cells["test"][column]) for column in (6, 7, 8))
+    assert list(cells) == list(SPLITS) and of_one_sample == 0 and of_one_source == pairs, "one speaker in the test"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", DATA_SETS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("name", "protocol"), SETTINGS)
 def test_stored_hashes(name, protocol, data_dir, quick_cache):
     stored = json.loads(episode_hashes.STORED.read_text())
-    assert len(stored) == len(DATA_SETS) * len(PROTOCOLS) * len(SPLITS)
+    assert len(stored) == len(SETTINGS) * len(SPLITS)
     for split in SPLITS:
-        loaded = load_few_shot(name, split, protocol, data_dir, quick_cache)
-        assert episode_hashes.split_hash(loaded) == stored[f"{name}/{protocol}/{split}"]
+        found = episode_hashes.loaded_hash(name, split, protocol, data_dir, quick_cache)
+        assert found == stored[f"{name}/{protocol}/{split}"]
 
 
 def _hashes_in_a_process(pickled: bytes, order: list[int]) -> list[str]:

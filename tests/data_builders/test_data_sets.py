@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,18 +11,35 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from data_builders import FewShotSplit, load_few_shot, register_data_set
+from data_builders import (
+    DataSetFacts,
+    FewShotSplit,
+    NoSuchSplit,
+    load_few_shot,
+    register_data_set,
+    shared_vocabulary,
+)
 from data_builders import load as load_module
+from data_builders.data_sets.banking77 import Banking77, Banking77Vocabulary
 from data_builders.data_sets.brown import Brown, BrownVocabulary
 from data_builders.data_sets.cifar100 import Cifar100
+from data_builders.data_sets.cifar_fs import CifarFs
+from data_builders.data_sets.clinc150 import Clinc150, Clinc150Vocabulary
 from data_builders.data_sets.esc50 import Esc50
+from data_builders.data_sets.fsdd import Fsdd
+from data_builders.data_sets.omniglot import Omniglot
 from data_builders.data_sets.own_rows import OwnRows, OwnVocabulary
 from data_builders.data_sets.synthetic import Synthetic
+from data_builders.storage.shared_vocabulary import SharedVocabulary
+from modeling_msmaml.hub import model_card
 
 from ..test_imports import in_new_process
 
 REPOSITORY = Path(__file__).parents[2]
-BUILDERS = (Esc50, Brown, BrownVocabulary, Cifar100, Synthetic, OwnRows, OwnVocabulary)
+BUILDERS = (
+    *(Esc50, Brown, BrownVocabulary, Cifar100, CifarFs, Synthetic, OwnRows, OwnVocabulary),
+    *(Clinc150, Clinc150Vocabulary, Banking77, Banking77Vocabulary, Fsdd, Omniglot, SharedVocabulary),
+)
 
 # A person's own builder: the ways to import what makes rows that no builder of the package uses.
 OWN_BUILDER = """
@@ -65,6 +83,98 @@ def test_a_data_set_of_ones_own(monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             register_data_set(name, load_notes, **options)
+
+
+# A person's own text data set, which does all that those of the package do, in one file.
+OWN_TEXTS = """
+import json
+from pathlib import Path
+import datasets
+import numpy as np
+from data_builders import (
+    ArchiveBuilder, DataSetFacts, Official, read_protocols, register_data_set, row_features, split_of_builder
+)
+
+class Riddles(ArchiveBuilder):
+    OFFICIAL = Official(
+        "Riddles", ("riddles",), ("riddles.txt",), "riddles.txt", "https://example.org/riddles.txt", md5="0" * 32
+    )
+    modality, row_shape = "text", (3,)
+
+    @classmethod
+    def protocols(cls):
+        return read_protocols(Path(__file__).with_name("riddles.json"))
+
+    def lines(self):
+        return [line.split("=") for line in self.open_store().read_one("riddles.txt").decode().splitlines()]
+
+    def _info(self):
+        return datasets.DatasetInfo(features=row_features("text", 3, self.class_names()))
+
+    def _generate_examples(self):
+        for number, (label, text) in enumerate(self.lines()):
+            row = np.zeros(3, np.int32)
+            ids = self.tokenizer(text)["input_ids"][:3]
+            row[: len(ids)] = ids
+            yield number, {"text": self.flat(row), "label": label, "source_id": str(number)}
+
+def load(split, protocol, data_dir, cache_dir, tokenizer=None):
+    builder = Riddles(cache_dir=cache_dir, data_dir=data_dir)
+    builder.tokenizer = tokenizer
+    return split_of_builder(builder, split, protocol, tokenizer=tokenizer)
+
+def training_texts(protocol, data_dir, cache_dir, tokenizer=None):
+    names = Riddles.protocols()[protocol]["train"]["classes"]
+    return [text for label, text in Riddles(cache_dir=cache_dir, data_dir=data_dir).lines() if label in names]
+
+register_data_set(
+    "riddles", load, ("tokenizer",), training_texts=training_texts,
+    facts=DataSetFacts("riddles", "Riddles", "https://example.org", "CC BY-NC 4.0", True),
+)
+"""
+
+
+def test_a_text_data_set_of_ones_own_does_all_that_those_of_the_package_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(load_module, "_DATA_SETS", dict(load_module._DATA_SETS))
+    monkeypatch.setattr(model_card, "_KNOWN", dict(model_card._KNOWN))
+    (tmp_path / "riddles_of_ones_own.py").write_text(OWN_TEXTS)
+    splits = {"train": {"classes": ["sea", "moon"]}, "test": {"groups": ["land"]}}
+    lists = {"source": "mine", "groups": {"land": ["hill"]}, "class_disjoint": splits}
+    (tmp_path / "riddles.json").write_text(json.dumps(lists))
+    (tmp_path / "riddles.txt").write_text("sea=wet and wide\nmoon=cold and wide\nhill=high and dry\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "riddles_of_ones_own", raising=False)
+    importlib.import_module("riddles_of_ones_own")
+    places = {"data_dir": tmp_path, "cache_dir": tmp_path / "cache"}
+    words = shared_vocabulary(["riddles"], min_count=1, **places).tokenizer(3)
+    assert set(words.get_vocab()) == {"[PAD]", "[UNK]", "wet", "and", "wide", "cold"}
+    test = load_few_shot("riddles", "test", tokenizer=words, **places)
+    assert test.class_names == ("hill",) and test.rows([0]).tolist() == [[1, words.get_vocab()["and"], 1]]
+    with pytest.raises(NoSuchSplit, match="no validation split under .*only train and test"):
+        load_few_shot("riddles", "validation", tokenizer=words, **places)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(FileNotFoundError, match="Riddles is not in .*put riddles.txt .from https://example.org"):
+        load_few_shot("riddles", data_dir=tmp_path / "nothing", cache_dir=tmp_path / "cache")
+    assert model_card.model_license([model_card.data_set_facts("riddles")]) == model_card.NON_COMMERCIAL
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("more", {"training_texts": list}, "training_texts of more has no use without an option tokenizer"),
+        ("more", {"facts": DataSetFacts("other", "Other", None, "MIT")}, "facts.name='other' .* 'more'"),
+    ],
+)
+def test_what_cannot_be_registered(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        register_data_set(name, list, **options)
+    assert name not in load_module._DATA_SETS
+
+
+@pytest.mark.parametrize("name", ["clinc150", "banking77", "fsdd", "omniglot", "esc50", "brown", "cifar100"])
+def test_cards_know_the_data_sets(name):
+    facts = model_card.data_set_facts(name)
+    assert facts.licence != "unknown" and facts.url.startswith("https://")
 
 
 # The cache key

@@ -227,7 +227,7 @@ def test_arrays_of_pictures():
 
 
 def test_strings_that_are_paths_and_those_that_are_texts(tmp_path, monkeypatch):
-    from modeling_msmaml.inputs.reading import infer_modality
+    from modeling_msmaml.inputs.infer_modality import infer_modality
 
     monkeypatch.chdir(tmp_path)
     write_file("audio", tmp_path / "my sounds", 0, 0).rename(tmp_path / "my sounds" / "crow.aiff")
@@ -235,8 +235,9 @@ def test_strings_that_are_paths_and_those_that_are_texts(tmp_path, monkeypatch):
     assert infer_modality(["my sounds/crow.aiff"], known) == "audio"
     for text in ("the word", "version 1.5", "a.b.c", "see www.example.org", "U.S.A."):
         assert infer_modality([text], known) == "text"
+    assert infer_modality(["please read report.wav"], known) == "text"
     with pytest.warns(UserWarning, match=r"taken as a text.*inputs\[0\]"):
-        assert infer_modality(["please read report.wav"], known) == "text"
+        read(["please read report.wav"], "text", tiny_processor())
     with pytest.raises(ValueError, match="white space around it: strip it"):
         infer_modality(["my sounds/crow.aiff\n"], known)
     (tmp_path / "film.mp4").write_bytes(b"no film")

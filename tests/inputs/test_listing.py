@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from modeling_msmaml.inputs.labelled_files import labelled_files, support_set
+from data_builders import load_few_shot
+from modeling_msmaml.inputs.labelled_files import labelled_files, query_files, support_set
 
 FILES = ("a/0.png", "a/1.png", "b/0.png")
 
@@ -53,6 +54,9 @@ def test_tables_of_spreadsheets(table, tmp_path):
         (b"file_name,label\na/0.png,x\0y\n", "line 2: .*damaged"),
         (b"file_name,label\n/etc/passwd,x\n", "line 2: a file outside its folder"),
         (b"", "lists no files"),
+        ("file_name,label\na/0.png,x\n".encode("utf-16-le"), "is not UTF-8; it looks like UTF-16"),
+        ("file_name,label\na/0.png,x\n".encode("utf-16-be"), "is not UTF-8; it looks like UTF-16"),
+        ("file_name,label\na/0.png,x\n".encode("utf-32"), "is not UTF-8; it looks like UTF-16 or UTF-32"),
     ],
 )
 def test_tables_that_are_refused(table, message, tmp_path):
@@ -62,31 +66,174 @@ def test_tables_that_are_refused(table, message, tmp_path):
             door(tmp_path)
 
 
-def test_links_are_followed_once_and_what_systems_leave_is_ignored(tmp_path):
+def test_a_table_names_a_file_in_either_form_of_its_characters(tmp_path):
+    root = folder_of(tmp_path, ["a/cafe\u0301.png"], "file_name\na/caf\u00e9.png\n".encode())
+    assert listed(root) == {"a/cafe\u0301.png": "a"}
+
+
+def refused(root: Path, message: str) -> None:
+    for door in (labelled_files, support_set):
+        with pytest.raises(ValueError, match=message):
+            door(root)
+
+
+# Links
+
+
+def test_links_are_followed_and_what_systems_leave_is_ignored(tmp_path):
     root, elsewhere = folder_of(tmp_path / "root"), folder_of(tmp_path / "elsewhere", ["0.png"])
     os.symlink(elsewhere, root / "c")
     os.symlink(root, root / "a" / "loop")
-    folder_of(root, ["__MACOSX/a/0.png", ".ipynb_checkpoints/x.png", "a/.hidden.png"])
+    os.symlink("loop", root / "b" / "back")
+    os.symlink("..", root / "b" / "loop")
+    folder_of(root, ["__MACOSX/a/0.png", ".ipynb_checkpoints/x.png", "a/.hidden.png", "@eaDir/a/0.png"])
     assert listed(root) == {"a/0.png": "a", "a/1.png": "a", "b/0.png": "b", "c/0.png": "c"}
 
 
-def test_empty_class_folders_are_refused(tmp_path):
-    (folder_of(tmp_path) / "empty").mkdir()
-    for door in (labelled_files, support_set):
-        with pytest.raises(ValueError, match="empty.* no files|no files.*empty"):
-            door(tmp_path)
+@pytest.mark.parametrize(
+    ("files", "links", "message"),
+    [
+        (FILES, {"kitten": "a"}, "a, kitten are the same folder in two classes, a and kitten"),
+        (FILES, {"A": "a", "b/x": "../a"}, "the same folder in two classes"),
+        (["raw/cat/0.png", "raw/1.png"], {"cat": "raw/cat"}, "cat, raw/cat are the same folder in two classes"),
+        (["train/a/0.png", "test/b/0.png"], {"train/c": "a"}, "train/a, train/c are the same folder in two classes"),
+        (FILES, {"c": "nowhere"}, "c: links to nothing"),
+        (FILES, {"c": "c"}, "c: links to nothing"),
+        (FILES, {"all": "."}, "all: no files of these kinds"),
+    ],
+)
+def test_links_that_move_classes_are_refused(files, links, message, tmp_path):
+    root = folder_of(tmp_path, files)
+    for name, target in links.items():
+        os.symlink(target, root / name)
+    refused(root, message)
 
 
-def test_splits_and_what_looks_like_them(tmp_path):
+def test_a_file_counts_once_in_a_class_and_is_one_source(tmp_path):
+    root = folder_of(tmp_path, ["train/a/x/0.png", "train/b/1.png"])
+    os.symlink("x", root / "train" / "a" / "y")
+    (root / "test").mkdir()
+    os.symlink("../train/b", root / "test" / "b")
+    found = labelled_files(root)
+    assert list(zip(found.labels, found.sources, strict=True)) == [
+        ("b", "test/b/1.png"),
+        ("a", "train/a/x/0.png"),
+        ("b", "test/b/1.png"),
+    ]
+    os.symlink("../b/1.png", root / "train" / "a" / "1.png")
+    with pytest.warns(UserWarning, match="1 files are in several classes by links: test/b/1.png"):
+        labelled_files(root)
+
+
+def test_folders_that_all_link_to_each_other_are_walked_in_time(tmp_path):
+    names = [f"c{number}" for number in range(9)]
+    root = folder_of(tmp_path, [f"{name}/0.png" for name in names])
+    for name in names:
+        for other in names:
+            os.symlink(f"../{other}", root / name / f"to_{other}")
+    refused(root, "the same folder in two classes")
+
+
+# What is no file or no class
+
+
+@pytest.mark.parametrize("content", [None, ".DS_Store", "Thumbs.db", "deep/.DS_Store", "notes.docx"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_class_folders_without_files_are_refused(content, is_link, tmp_path):
+    root = folder_of(tmp_path / "root")
+    empty = tmp_path / "elsewhere" if is_link else root / "empty"
+    (empty / (content or "x")).parent.mkdir(parents=True)
+    if content:
+        (empty / content).write_bytes(b"")
+    if is_link:
+        os.symlink(empty, root / "empty")
+    refused(root, "empty.*: no files of these kinds: .wav")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_pipes_are_no_files(tmp_path):
+    root = folder_of(tmp_path)
+    os.mkfifo(root / "a" / "f.png")
+    with pytest.warns(UserWarning, match="1 files are .*no regular files: a/f.png"):
+        assert len(labelled_files(root).names) == 3
+    assert query_files([str(root / "a")], "image") == [root / "a" / "0.png", root / "a" / "1.png"]
+    with pytest.raises(FileNotFoundError, match="f.png"):
+        query_files([str(root / "a" / "f.png")], "image")
+    (root / "c").mkdir()
+    os.mkfifo(root / "c" / "f.png")
+    refused(root, "c: no files of these kinds")
+
+
+def test_names_that_are_not_utf_8_are_shown_and_hashed(tmp_path):
+    root = folder_of(tmp_path, ["a/0.png"])
+    folder = os.fsdecode(b"caf\xe9")
+    try:
+        os.mkdir(root / folder)
+    except OSError:
+        pytest.skip("a file system of UTF-8 names")
+    Image.new("RGB", (9, 9)).save(root / folder / os.fsdecode(b"\xff.png"))
+    found, (files, labels) = labelled_files(root), support_set(root)
+    assert found.class_names == sorted(labels) == ["a", "caf\\xe9"]
+    assert found.sources[1] == "caf\\xe9/\\xff.png" and found.names[1].endswith(found.sources[1])
+    assert files[1].is_file() and found.read(1) == files[1]
+    options = {"data_dir": root, "cache_dir": tmp_path / ".cache", "shares": (1, 0, 0)}
+    assert load_few_shot("folder", "train", **options).class_names == ("a", "caf\\xe9")
+
+
+# Splits
+
+
+def test_splits(tmp_path):
     root = folder_of(tmp_path / "splits", ["TRAIN/a/0.png", "Val/a/0.png", "evaluation/b/0.png"])
     assert labelled_files(root).splits == ["train", "validation", "test"]
     with pytest.raises(ValueError, match="has the splits test, train, validation: name the folder of one"):
         support_set(root)
     assert listed(root / "TRAIN") == {"a/0.png": "a"}
-    root = folder_of(tmp_path / "others", ["train_1/a/0.png", "train_2/a/0.png", "test set/b/0.png"])
-    with pytest.raises(ValueError, match="test set, train_1, train_2 look like splits"):
-        labelled_files(root)
-    assert labelled_files(folder_of(tmp_path / "vehicles", ["train/0.png", "bus/0.png"])).class_names == [
-        "bus",
-        "train",
-    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train_1/a/0.png", "train_2/a/0.png", "test set/b/0.png"], "test set, train_1, train_2 look like splits"),
+        (["trainset/a/0.png", "testset/a/0.png"], "testset, trainset look like splits"),
+        (["train_2/0.png", "test set/0.png"], "test set, train_2 look like splits"),
+        (["train/a/0.png", "more/b/0.png"], "more, train, of which train look like splits"),
+        (["train/0.png", "test/0.png", "extra/0.png"], "of which test, train look like splits"),
+        (["train/0.png", "test/0.png"], "no image files in sub-folders of its splits"),
+        (["fold1/0.png", "fold2/0.png"], "fold1, fold2 look like splits"),
+        (["x/fold1/0.png", "x/fold2/0.png"], "sub-folder x, whose sub-folders fold1, fold2 look like splits"),
+        (["birds_train/a/0.png", "birds_test/a/0.png"], "birds_test, birds_train look like splits"),
+        (["train2017/0.png", "val2017/0.png"], "train2017, val2017 look like splits"),
+        (["x/train/a/0.png", "x/test/a/0.png"], "sub-folder x, whose sub-folders test, train look like splits"),
+        (["x/train/a/0.png", "x/train/b/0.png"], "sub-folder x, whose sub-folders train look like splits"),
+        (["x/a/0.png", "x/b/0.png"], "has one sub-folder, x, with the sub-folders a, b"),
+    ],
+)
+def test_what_looks_like_splits_is_refused(files, message, tmp_path):
+    refused(folder_of(tmp_path, files), message)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["train/0.png", "bus/0.png"],
+        ["train/0.png", "train horn/0.png", "train_wheels/0.png"],
+        ["train/images/0.png", "bus/images/0.png"],
+        ["software development/0.png", "software testing/0.png"],
+        ["speaker 1/chapter 1/0.png", "speaker 1/chapter 2/0.png", "speaker 2/chapter 3/0.png"],
+        ["test tube/0.png", "pipette/0.png"],
+        ["part 1/0.png", "part 2/0.png"],
+    ],
+)
+def test_classes_are_no_splits(files, tmp_path):
+    assert set(listed(folder_of(tmp_path, files)).values()) == {name.split("/")[0] for name in files}
+
+
+def test_a_table_with_files_outside_its_splits(tmp_path):
+    table = b"file_name,label\ntrain/a/0.png,x\nb/0.png,y\ntest/0.png,x\n"
+    root = folder_of(tmp_path, ["train/a/0.png", "b/0.png", "test/0.png", "0.png"], table)
+    refused(root, "b/0.png lie in no split, but other files lie in test, train")
+    (root / "metadata.csv").write_bytes(b"file_name,label\ntrain/a/0.png,x\n0.png,y\n")
+    refused(root, "0.png lie in no split, but other files lie in train")
+    (root / "metadata.csv").write_bytes(b"file_name,label\ntrain/a/0.png,x\nb/0.png,y\n")
+    assert listed(root) == {"train/a/0.png": "x", "b/0.png": "y"}

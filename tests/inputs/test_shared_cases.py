@@ -10,9 +10,10 @@ import pytest
 
 from data_builders import load_few_shot
 from modeling_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
+from modeling_msmaml.inputs.infer_modality import infer_modality
 from modeling_msmaml.inputs.labelled_files import labelled_files
 from modeling_msmaml.inputs.read_text import read_text
-from modeling_msmaml.inputs.reading import infer_modality, read
+from modeling_msmaml.inputs.reading import read
 
 PROCESSOR = MSMAMLProcessor(MSMAMLFeatureExtractor(), MSMAMLImageProcessor(32))
 

@@ -1,5 +1,6 @@
 """Evaluation reads every row once: the same results, in less work."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,6 +69,26 @@ def test_results_are_those_of_raw_rows(changes, tmp_path, monkeypatch):
     assert once.predictions == again.predictions and once.label_ids == again.label_ids
     losses = {name: value for name, value in once.metrics.items() if name.endswith("loss")}
     assert len(losses) == 5 and losses == pytest.approx({name: again.metrics[name] for name in losses}, rel=1e-9)
+
+
+def test_two_data_sets_of_one_modality_are_read_once_and_not_mixed_up(tmp_path, monkeypatch):
+    model = small_model()
+    counts = count_rows(model)
+    generator = torch.Generator().manual_seed(2)
+    splits = [
+        FewShotSplit.from_arrays(
+            raw("image", (rows,), generator).numpy(), np.arange(rows) % 4, None, "image", name=name
+        )
+        for name, rows in (("first", 40), ("second", 60))
+    ]
+    episodes = EpisodeDataset(splits, N_WAY, 2, 3, EPISODES)
+    once = evaluate(model, tmp_path, episodes)
+    assert counts["image"] == 101
+    monkeypatch.setattr(MSMAMLModel, "can_read_rows_once", False)
+    again = evaluate(model, tmp_path, episodes)
+    assert once.predictions == again.predictions
+    assert once.metrics["test_first_loss"] == pytest.approx(again.metrics["test_first_loss"], rel=1e-9)
+    assert once.metrics["test_second_accuracy"] == again.metrics["test_second_accuracy"]
 
 
 @pytest.mark.parametrize("changes", [{"adapted_parameters": "all"}, {"share_embeddings": False}])

@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 import run_meta
+from modeling_msmaml import MSMAMLProcessor
 
 from .test_run_meta import options
 
@@ -107,3 +108,56 @@ def test_options_that_cannot_work_are_refused(more, message, tmp_path):
         run_meta.main(
             ["configs/quickstart.yaml", *options(output_dir=tmp_path), "--datasets", "synthetic:image", *more]
         )
+
+
+def folder_of_texts(root, words):
+    for c, word in enumerate(words):
+        folder = root / f"class_{c}"
+        folder.mkdir(parents=True)
+        for number in range(24):
+            (folder / f"{number}.txt").write_text(f"{word} {words[(c + number) % len(words)]} {word} number {number}")
+
+
+def test_several_sets_of_texts_share_a_vocabulary_of_their_training_texts(tmp_path):
+    first = ["apple", "pear", "plum", "quince", "medlar", "fig"]
+    second = ["oak", "elm", "ash", "yew", "lime", "birch"]
+    for name, words in (("fruits", first), ("trees", second)):
+        folder_of_texts(tmp_path / "data" / name, words)
+    argv = [
+        "configs/quickstart.yaml",
+        *options(output_dir=tmp_path / "run", max_steps=2, num_test_episodes=4, data_dir=tmp_path / "data"),
+        *("--datasets", "folder:fruits", "folder:trees", "--n_way", "2", "--n_query", "2"),
+        *("--cache_dir", str(tmp_path / "cache"), "--protocol", "sample_disjoint"),
+        *("--dataset_options", '{"folder:fruits": {"passage_length": 400}, "folder:trees": {"passage_length": 500}}'),
+    ]
+    results = run_meta.main(argv)
+    assert {"test_folder:fruits_accuracy", "test_folder:trees_accuracy"} <= results.keys()
+    processor = MSMAMLProcessor.from_pretrained(tmp_path / "run")
+    assert processor.tokenizer.model_max_length == 500
+    assert {"apple", "oak"} <= processor.tokenizer.get_vocab().keys()
+    changes = {"output_dir": tmp_path / "again", "model_name_or_path": tmp_path / "run", "do_train": False}
+    again = run_meta.main([*argv, *options(num_test_episodes=4, **changes)])
+    for name, value in again.items():
+        if name.endswith("accuracy"):
+            assert value == results[name], name
+
+
+def test_seven_sets_of_real_data_at_once(data_dir, cache_dir, tmp_path):
+    """Each is trained on, except the one without training classes, and each has its line in the table."""
+    results = run_meta.main(
+        [
+            "configs/seven_sets.yaml",
+            *options(output_dir=tmp_path, data_dir=data_dir, cache_dir=cache_dir, max_steps=4, num_test_episodes=2),
+            *("--warmup_steps", "1"),
+        ]
+    )
+    card = (tmp_path / "README.md").read_text()
+    for modality, names in {
+        "audio": ["esc50", "fsdd"],
+        "text": ["clinc150", "banking77", "brown"],
+        "image": ["cifar100", "omniglot"],
+    }.items():
+        assert results[f"test_{modality}_episodes"] == 2 * len(names)
+        for name in names:
+            assert results[f"test_{name}_episodes"] == 2
+            assert f"| test | {modality} | {name} |" in card

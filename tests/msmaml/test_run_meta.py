@@ -370,6 +370,7 @@ def test_configs_parse_and_the_command_line_goes_on_top(path):
     assert "_".join({"esc50": "audio", "brown": "text", "cifar100": "image"}.get(n, n) for n in data.datasets) in (
         path.stem,
         {"flagship": "audio_text_image", "pretrained_text": "text"}.get(path.stem),
+        {"seven_sets": "audio_fsdd_clinc150_banking77_text_image_omniglot"}.get(path.stem),
         "synthetic:audio_synthetic:text_synthetic:image",
     )
 
@@ -380,6 +381,7 @@ def test_there_is_a_config_for_each_set_of_modalities():
         "quickstart",
         "flagship",
         "pretrained_text",
+        "seven_sets",
     }
 
 

@@ -30,6 +30,21 @@ def test_order_of_episodes_does_not_matter_to_the_last_bit(values, random):
     assert mean_and_ci95(values) == mean_and_ci95(shuffled)
 
 
+def test_intervals_are_stratified_by_data_set():
+    """One data set always right and one always wrong: the mean is certain."""
+    result = FewShotAccuracy().compute(
+        predictions=[[0], [0], [0], [0], [0], [1]],
+        references=[[0], [0], [1], [1], [1], [1]],
+        modalities=["audio"] * 4 + ["text"] * 2,
+        data_sets=["easy", "easy", "hard", "hard", "texts", "texts"],
+    )
+    assert (result["audio_accuracy"], result["audio_accuracy_ci95"]) == (0.5, 0.0)
+    assert (result["easy_accuracy"], result["hard_accuracy"], result["texts_episodes"]) == (1.0, 0.0, 2)
+    assert result["texts_accuracy_ci95"] == pytest.approx(0.98)
+    # Cochran 1977, section 5.4, by hand: the share of texts is 1/3, and only they vary.
+    assert result["accuracy"] == 0.5 and result["accuracy_ci95"] == pytest.approx(0.98 / 3)
+
+
 def test_no_episode_and_torn_episodes_are_refused():
     with pytest.raises(ValueError, match="at least two"):
         mean_and_ci95([])

@@ -1,0 +1,120 @@
+"""
+Labels and sources as they are written: what stands for a missing one (`is_absent`), the one spelling of strings that
+look the same at their ends (`clean`), and strings that look the same but are not (`refuse_look_alikes`).
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# What `str` makes of missing values, as scripts leave it in lists, columns and names of folders.
+_WRITTEN_OUT = frozenset(("nan", "NaN", "-nan", "-NaN", "<NA>", "NaT"))
+# Cells of tables that stand for nothing; a table of text cannot say it otherwise. pandas reads the same as missing.
+ABSENT_CELLS = _WRITTEN_OUT | frozenset(
+    ("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "None", "1.#IND", "1.#QNAN", "-1.#IND")
+    + ("-1.#QNAN",)
+)
+# Letters, marks and symbols that show nothing, beside the characters of the categories of controls and formats.
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_JOINERS = frozenset("\u200c\u200d")  # which some scripts need at the end of a word
+
+
+def printable(text: str) -> str:
+    r"""Returns a string that every encoding of Unicode can hold; bytes of a file name that are not UTF-8 are `\xe9`."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that is no byte of a file name
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def clean(text: str) -> str:
+    """Returns a string in composed characters (NFC), printable, without white space and invisible marks at its ends."""
+    if text.isascii() and text.isprintable():  # most of the millions that there may be
+        return text.strip()
+    text = unicodedata.normalize("NFC", printable(text))
+    start, stop = 0, len(text)
+    while start < stop and _is_margin(text[start]):
+        start += 1
+    while start < stop and _is_margin(text[stop - 1]):
+        stop -= 1
+    return text[start:stop]
+
+
+def _is_margin(character: str) -> bool:
+    return character.isspace() or (_shows_nothing(character) and character not in _JOINERS)
+
+
+def _shows_nothing(character: str) -> bool:
+    if "\U000e0020" <= character <= "\U000e007f":  # tags, which tell the flags of regions apart
+        return False
+    return character in _FILLERS or unicodedata.category(character) in ("Cf", "Cc")
+
+
+def _seen(text: str) -> str:
+    """What of a string a reader sees: variation selectors and invisible characters fall away, white space is one."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
+    shown = (character for character in clean(text) if not "\ufe00" <= character <= "\ufe0f")
+    return " ".join("".join(c for c in shown if c.isspace() or not _shows_nothing(c)).split())
+
+
+def is_absent(value: Any) -> bool:
+    """
+    Returns whether a value stands for none: `None`, NaN, NaT, NA, a masked element, what is blank, and strings such as
+    `"nan"` that missing values become when they are written out.
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return True
+    if isinstance(value, str):
+        return not _seen(value) or clean(value) in _WRITTEN_OUT
+    if isinstance(value, bytes):
+        return not value.strip(b" \t\r\n\f\v\0")
+    try:
+        return bool(value != value)
+    except (ValueError, TypeError, ArithmeticError):  # arrays have no single answer, a signalling NaN has none at all
+        return type(value).__name__ == "Decimal"
+
+
+def refuse_look_alikes(labels: Iterable[Any], where: str) -> None:
+    """
+    Refuses labels that a reader cannot tell apart, such as `"cat"` with an invisible character within, `"a b"` and
+    `"a  b"`, or the number 1 and the string `"1"`. Upper and lower case stay different.
+
+    Args:
+        labels: the labels, which may repeat.
+        where: the data that they are of, with which the message begins.
+
+    Raises:
+        ValueError: two different labels look the same.
+    """
+    first: dict[str, Any] = {}
+    for label in dict.fromkeys(labels):
+        known = first.setdefault(_seen(str(label)), label)
+        if known != label:
+            raise ValueError(
+                f"{where}: the labels {ascii(known)} and {ascii(label)} look the same but are two classes: write both "
+                "in one way"
+            )
+
+
+def source_of(value: Any, otherwise: str) -> str:
+    """Returns the source that a cell names, cleaned; an input without one, such as NaN or `NA`, is its own source."""
+    return otherwise if is_absent(value) or (text := clean(str(value))) in ABSENT_CELLS else text
+
+
+def refuse_absent(labels: Mapping[str, str], root: str) -> None:
+    """
+    Refuses names of class folders that are blank or stand for a missing label.
+
+    Args:
+        labels: the label of each folder.
+        root: what they are in, for messages.
+
+    Raises:
+        ValueError: such a name.
+    """
+    if wrong := [ascii(folder) for folder, label in labels.items() if is_absent(label)]:
+        raise ValueError(
+            f"{root}: {', '.join(sorted(wrong))} is no name of a class, since it is blank or stands for a missing "
+            "label: rename the sub-folder"
+        )
