@@ -44,6 +44,11 @@ class MSMAMLConfig(PreTrainedConfig):
         "[`register_modality`]).",
     )
     n_way: int = option(5, "The number of classes in an episode, which is the size of the classifier.", at_least(2))
+    task_network: str = option(
+        "conv1d",
+        "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'levels', weighted levels of "
+        "frozen encoders; or one that [`register_task_network`] has added.",
+    )
     num_channels: int = option(
         32,
         "C, the channels of every modality's sequence. Layer l (counted from 0) has `num_channels * 2**l` channels.",

@@ -4,18 +4,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from .adaptation import Adaptation, AdaptedTasks, adapt_tasks, adapted_shapes, classify_samples, own_features_at_start
+from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
-from .descriptors import Descriptor, check_groups
-from .encoder_registry import record_encoders
+from .convolutional_tasks import ConvolutionalTasks as _ConvolutionalTasks  # noqa: F401, registers itself
 from .execution import map_chunks, with_gradients
-from .inner_optimizers import inner_optimizer_class
 from .loading import MSMAMLPreTrainedModel
 from .losses import auxiliary_losses, multi_step_losses, task_losses
 from .meta_batch import (
@@ -31,10 +29,9 @@ from .meta_batch import (
     joined,
     modality_of_group,
 )
-from .modalities import ModalityEmbedding, build_descriptors, build_frontends
-from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows, read_samples
-from .task_encoder import build_task_encoder
-from .task_network import TaskNetwork
+from .modalities import ModalityEmbedding
+from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows
+from .task_networks import task_network_kind
 
 
 class MSMAMLModel(MSMAMLPreTrainedModel):
@@ -59,17 +56,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     def __init__(self, config: MSMAMLConfig):
         super().__init__(config)
         config.check()  # it may have been changed since it was made
-        if config.embeddings is not None:
-            config.embeddings = record_encoders(config.embeddings)
-        self.frontends = build_frontends(config)
-        self.task_encoder = build_task_encoder(config)
-        self.task_network = TaskNetwork(config)
-        self.descriptors = build_descriptors(config)
-        self.inner_rates = inner_optimizer_class(config).trained_module(config, adapted_shapes(self.task_network))
-        size, numbers = self.task_network.feature_size, config.auxiliary_classes or {}
-        self.auxiliary = nn.ModuleDict(
-            {name: nn.Linear(size, numbers[name], bias=False) for name in config.modalities if name in numbers}
-        )
+        self._kind = task_network_kind(config.task_network)
+        self._kind.build(self, config)
         self.post_init()
         self.train_word_vectors(config.train_word_vectors)
 
@@ -158,7 +146,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         support, labels = batch["support"], batch["support_labels"]
         adaptation = self._adapt(modality, support, labels, n_ways[group], batch.get("unlabelled"), dropout)
         query = self._read(modality, batch["query"], dropout)
-        logits = classify_samples(self.task_network, adaptation.adapted, query)
+        logits = self._kind.classify(self, adaptation.adapted, query, adaptation.state)
         result = ChunkResult(logits, adaptation.adapted.support_loss, adaptation.adapted.modulation)
         if "query_labels" in batch:
             result.loss = self._losses(adaptation, query, batch, logits).sum() / tasks
@@ -168,18 +156,18 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         self, adaptation: Adaptation, query: Samples, batch: MetaBatch, logits: Float[Tensor, "T Q N"]
     ) -> Float[Tensor, " T"]:
         """Each task's query loss; in training mode with all that the config and `multi_step_weights` say."""
-        config, network, labels = self.config, self.task_network, cast(Tensor, batch.get("query_labels"))
+        config, labels = self.config, cast(Tensor, batch.get("query_labels"))
         if not self.training:
             return task_losses(logits, labels)
         if self.multi_step_weights:
             adapted = zip(self.multi_step_weights, adaptation.every_step(), strict=True)
-            steps = ((weight, classify_samples(network, after, query)) for weight, after in adapted if weight)
+            steps = ((weight, self._kind.classify(self, after, query)) for weight, after in adapted if weight)
             losses = config.episode_weight * multi_step_losses(steps, labels, config.label_smoothing)
         else:
             losses = config.episode_weight * task_losses(logits, labels, config.label_smoothing)
         modality = adaptation.adapted.modality
         if modality in self.auxiliary:
-            features = own_features_at_start(network, adaptation, query)
+            features = self._kind.auxiliary_features(self, adaptation, query)
             classes = cast(Tensor, batch.get("class_ids")).gather(
                 1, torch.cat([batch["support_labels"], labels], dim=1)
             )
@@ -233,18 +221,13 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         # The inner loop differentiates, which inference mode does not allow.
         with torch.inference_mode(False), torch.set_grad_enabled(graph):
             labels = differentiable(support_labels)
-            return adapt_tasks(
-                self.task_network,
-                self.task_encoder,
-                inner_optimizer_class(self.config).from_config(self.config, self.inner_rates),
-                self.config,
+            return self._kind.adapt(
+                self,
                 modality,
                 self._read(modality, differentiable(support), dropout),
                 labels,
                 n_way,
-                first_order=self.config.first_order or self.first_order_for_now,
-                every_step=self.training and bool(self.multi_step_weights),
-                unlabelled=None if unlabelled is None else self._read(modality, differentiable(unlabelled), dropout),
+                None if unlabelled is None else self._read(modality, differentiable(unlabelled), dropout),
             )
 
     def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
@@ -259,15 +242,13 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
             `ValueError`: `query` has another number of tasks.
         """
         check_query(query, len(adapted.support_loss))
-        return classify_samples(self.task_network, adapted, self._read(adapted.modality, query))
+        return self._kind.classify(self, adapted, self._read(adapted.modality, query))
 
     def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float = 0.0) -> Samples:
         """Raw inputs, or within `rows_read` rows by number, as far as no modulation or adaptation changes their way."""
         if modality in self._rows:
             return self._rows[modality].at(raw)
-        descriptor = dict(self.descriptors).get(modality)
-        frontend = self.frontends[modality]
-        return read_samples(raw, modality, frontend, descriptor, self.task_network, self.dtype, dropout)
+        return self._kind.read(self, modality, raw, dropout)
 
     @property
     def can_read_rows_once(self) -> bool:
@@ -328,16 +309,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 raise ValueError(f"rows has modality {modality!r}, but this model has {self.config.modalities}")
             if len(samples) < 2:
                 raise ValueError(f"rows[{modality!r}] has {len(samples)} samples; at least 2 are needed")
-            kind = self.config.descriptor_whitenings[modality]
-            check_groups(modality, kind, modality in self.descriptors, len(samples), groups.get(modality))
-        for modality, samples in rows.items():
-            frontend, samples = cast(Any, self.frontends[modality]), samples.to(self.device)
-            if hasattr(frontend, "fit"):
-                frontend.fit(samples, torch.Generator().manual_seed(seed))
-            if modality in self.descriptors:
-                descriptor = cast(Descriptor, self.descriptors[modality])
-                parts = (descriptor.statistics.function(frontend(part, self.dtype)) for part in samples.split(256))
-                descriptor.fit_statistics(torch.cat(list(parts)), groups.get(modality))
+        self._kind.fit(self, rows, groups, seed)
 
 
 # The modalities register themselves when they are imported. And with code from the Hub, transformers fetches what a

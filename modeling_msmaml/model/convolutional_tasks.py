@@ -1,0 +1,103 @@
+"""The kind `task_network="conv1d"`: convolutions that a task encoder modulates and an inner loop adapts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from .adaptation import Adaptation, AdaptedTasks, adapt_tasks, adapted_shapes, classify_samples, own_features_at_start
+from .configuration_msmaml import MSMAMLConfig
+from .descriptors import Descriptor, check_groups
+from .encoder_registry import record_encoders
+from .inner_optimizers import inner_optimizer_class
+from .modalities import build_descriptors, build_frontends
+from .samples import Samples, read_samples
+from .task_encoder import build_task_encoder
+from .task_network import TaskNetwork
+from .task_networks import TaskNetworkKind, register_task_network
+
+if TYPE_CHECKING:
+    from .modeling_msmaml import MSMAMLModel
+
+
+class ConvolutionalTasks(TaskNetworkKind):
+    """[`TaskNetwork`] with its task encoder, inner rates, frontends and descriptors."""
+
+    def build(self, model: MSMAMLModel, config: MSMAMLConfig) -> None:
+        if config.embeddings is not None:
+            config.embeddings = record_encoders(config.embeddings)
+        model.frontends = build_frontends(config)
+        model.task_encoder = build_task_encoder(config)
+        network = model.task_network = TaskNetwork(config)
+        model.descriptors = build_descriptors(config)
+        model.inner_rates = inner_optimizer_class(config).trained_module(config, adapted_shapes(network))
+        size, numbers = network.feature_size, config.auxiliary_classes or {}
+        model.auxiliary = nn.ModuleDict(
+            {name: nn.Linear(size, numbers[name], bias=False) for name in config.modalities if name in numbers}
+        )
+
+    def read(self, model: MSMAMLModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float) -> Samples:
+        descriptor = dict(model.descriptors).get(modality)
+        return read_samples(
+            raw, modality, model.frontends[modality], descriptor, model.task_network, model.dtype, dropout
+        )
+
+    def adapt(
+        self,
+        model: MSMAMLModel,
+        modality: str,
+        support: Samples,
+        labels: Int[Tensor, "T S"],
+        n_way: int,
+        unlabelled: Samples | None,
+    ) -> Adaptation:
+        config = model.config
+        return adapt_tasks(
+            model.task_network,
+            model.task_encoder,
+            inner_optimizer_class(config).from_config(config, model.inner_rates),
+            config,
+            modality,
+            support,
+            labels,
+            n_way,
+            first_order=config.first_order or model.first_order_for_now,
+            every_step=model.training and bool(model.multi_step_weights),
+            unlabelled=unlabelled,
+        )
+
+    def classify(
+        self, model: MSMAMLModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
+    ) -> Float[Tensor, "T Q N"]:
+        return classify_samples(model.task_network, adapted, query)
+
+    def auxiliary_features(
+        self, model: MSMAMLModel, adaptation: Adaptation, query: Samples
+    ) -> Float[Tensor, "T samples own"]:
+        return own_features_at_start(model.task_network, adaptation, query)
+
+    def fit(
+        self,
+        model: MSMAMLModel,
+        rows: Mapping[str, Shaped[Tensor, "samples ..."]],
+        groups: Mapping[str, Int[Tensor, " samples"]],
+        seed: int,
+    ) -> None:
+        for modality, samples in rows.items():
+            kind = model.config.descriptor_whitenings[modality]
+            check_groups(modality, kind, modality in model.descriptors, len(samples), groups.get(modality))
+        for modality, samples in rows.items():
+            frontend, samples = cast(Any, model.frontends[modality]), samples.to(model.device)
+            if hasattr(frontend, "fit"):
+                frontend.fit(samples, torch.Generator().manual_seed(seed))
+            if modality in model.descriptors:
+                descriptor = cast(Descriptor, model.descriptors[modality])
+                parts = (descriptor.statistics.function(frontend(part, model.dtype)) for part in samples.split(256))
+                descriptor.fit_statistics(torch.cat(list(parts)), groups.get(modality))
+
+
+register_task_network("conv1d", ConvolutionalTasks())

@@ -1,0 +1,105 @@
+"""The kinds of task network that a model may have, and the registry of them (`task_network` in [`MSMAMLConfig`])."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from .adaptation import Adaptation, AdaptedTasks
+from .configuration_msmaml import MSMAMLConfig
+from .samples import Samples
+
+if TYPE_CHECKING:
+    from .modeling_msmaml import MSMAMLModel
+
+
+class TaskNetworkKind(ABC):
+    """
+    What [`MSMAMLModel`] asks of a kind of task network. An instance has no state: modules belong to the model, whose
+    `forward`, loss, threads and checks are the same for all kinds.
+    """
+
+    @abstractmethod
+    def build(self, model: MSMAMLModel, config: MSMAMLConfig) -> None:
+        """
+        Gives the model its modules: `frontends` (a `ModuleDict` with one for each modality), `task_network`,
+        `task_encoder` and `inner_rates` (or `None`), `descriptors` and `auxiliary` (`ModuleDict`s, which may be empty).
+        """
+
+    @abstractmethod
+    def read(self, model: MSMAMLModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float) -> Samples:
+        """Raw inputs as far as no task changes their way."""
+
+    @abstractmethod
+    def adapt(
+        self,
+        model: MSMAMLModel,
+        modality: str,
+        support: Samples,
+        labels: Int[Tensor, "T S"],
+        n_way: int,
+        unlabelled: Samples | None,
+    ) -> Adaptation:
+        """Adapts to T support sets of one modality. With a graph, the outer loop differentiates through it."""
+
+    @abstractmethod
+    def classify(
+        self, model: MSMAMLModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
+    ) -> Float[Tensor, "T Q N"]:
+        """
+        Logits of the queries of adapted tasks.
+
+        Args:
+            state: that of the adaptation, in the same forward pass; empty if it is not at hand any more.
+        """
+
+    def auxiliary_features(
+        self, model: MSMAMLModel, adaptation: Adaptation, query: Samples
+    ) -> Float[Tensor, "T samples own"]:
+        """Features of support and query samples for `auxiliary_classes`."""
+        raise ValueError(f"task_network={model.config.task_network!r} has no features for auxiliary_classes")
+
+    @abstractmethod
+    def fit(
+        self,
+        model: MSMAMLModel,
+        rows: Mapping[str, Shaped[Tensor, "samples ..."]],
+        groups: Mapping[str, Int[Tensor, " samples"]],
+        seed: int,
+    ) -> None:
+        """Fits what is fitted to training samples; see [`MSMAMLModel.fit_front_ends`]."""
+
+
+_REGISTRY: dict[str, TaskNetworkKind] = {}
+
+
+def register_task_network(name: str, kind: TaskNetworkKind) -> None:
+    """
+    Makes `name` a task network that a config may name as its `task_network`. Registering a name again replaces it in
+    models that are built afterwards.
+
+    Raises:
+        `TypeError`: `kind` is not an instance of [`TaskNetworkKind`].
+    """
+    if not isinstance(kind, TaskNetworkKind):
+        raise TypeError(f"kind={kind!r} must be an instance of a subclass of TaskNetworkKind")
+    _REGISTRY[name] = kind
+
+
+def task_network_kind(name: str) -> TaskNetworkKind:
+    """
+    Returns what is registered under a name.
+
+    Raises:
+        `ValueError`: nothing is.
+    """
+    if name not in _REGISTRY:
+        raise ValueError(
+            f"task_network={name!r} is unknown; registered are {', '.join(sorted(_REGISTRY))}. "
+            "register_task_network(name, kind) adds one"
+        )
+    return _REGISTRY[name]
