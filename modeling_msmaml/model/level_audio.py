@@ -4,14 +4,16 @@ Automatic Indexing of Sound Effects Libraries", ISMIR), which was trained to nam
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from .level_encoder import LevelEncoder, register_level_encoder, segment_means
+from .level_encoder import LevelEncoder, segment_means
 from .level_mel import (
+    BANDS,
     HOP,
     LARGEST_LOG,
     SAMPLING_RATE,
@@ -46,9 +48,17 @@ class ConvolutionalBlock(nn.Module):
         self.pooling = pooling
 
     def forward(self, inputs: Float[Tensor, "batch c frames bands"]) -> Float[Tensor, "batch channels f b"]:
-        hidden = F.relu_(self.bn1(self.conv1(inputs)))
-        hidden = F.relu_(self.bn2(self.conv2(hidden)))
+        inputs = inputs.contiguous(memory_format=torch.channels_last)  # up to a third faster on CPUs
+        hidden = F.relu_(_normalised_convolution(inputs, self.conv1, self.bn1))
+        hidden = F.relu_(_normalised_convolution(hidden, self.conv2, self.bn2))
         return hidden if self.pooling == 1 else F.max_pool2d(hidden, self.pooling)
+
+
+def _normalised_convolution(inputs: Tensor, convolution: nn.Conv2d, norm: Any) -> Tensor:
+    """A convolution and its batch norm in one pass over the data, since the norm is linear in evaluation mode."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight = convolution.weight * scale[:, None, None, None]
+    return F.conv2d(inputs, weight, norm.bias - norm.running_mean * scale, padding=1)
 
 
 class SoundEffectLevels(LevelEncoder):
@@ -60,8 +70,9 @@ class SoundEffectLevels(LevelEncoder):
     Levels are means over the blocks:
 
     - `A1m` to `A4m`: mean, maximum and standard deviation of the map of convolutional block 1 to 4, over time and
-      frequency. For means and deviations, the silence that fills up a block does not count.
-    - `A2f`, `A4f`: the map of block 2 and 4, averaged over time and over the cells of six bands of frequency.
+      frequency.
+    - `A2f`, `A4f`: the map of block 2 and 4, averaged over time, without the silence that fills up a block, and over
+      the cells of six bands of frequency.
     - `A4`: the mean of the last map over frequency, its maximum over time: the network's own embedding.
     - `A4s`, `A4fs`: the same as `A4` and `A4f`, read with a finer hop where the *active part* is shorter than 100
       frames, so that it takes one block: the network sees short sounds drawn out in time, with as many positions as
@@ -71,7 +82,7 @@ class SoundEffectLevels(LevelEncoder):
     - `T`: the template, the log-mel spectrogram of the active part, averaged over 8 cells in time and 24 in frequency,
       less the mean over these. Its cells in time are parts of the active part, whatever its length.
 
-    `S` and `T` leave out the mel bands above half of the sampling rate, which are empty.
+    Levels that keep frequency leave out the mel bands above half of the sampling rate, which are empty.
 
     Args:
         sampling_rate: of the waveforms, in Hz. They are resampled to 44.1 kHz.
@@ -109,14 +120,16 @@ class SoundEffectLevels(LevelEncoder):
         waves = self.scale(raw, torch.float32)
         places = torch.arange(1, waves.shape[1] + 1, device=waves.device)
         samples = ((waves != 0) * places).amax(dim=1)  # up to the padding
-        lengths = number_of_frames((samples * SAMPLING_RATE + self.sampling_rate - 1) // self.sampling_rate)
+        samples = (samples * SAMPLING_RATE + self.sampling_rate - 1) // self.sampling_rate
         waves = resampled(at_peak_1(waves), self.sampling_rate)
+        waves = waves * (torch.arange(waves.shape[1], device=waves.device) < samples[:, None])  # rings after the end
+        lengths = number_of_frames(samples)
         frames = torch.arange(int(lengths.max()), device=waves.device)
         valid = frames < lengths[:, None]
         mel = log_mel(waves, (frames * HOP).expand_as(valid)) * valid[..., None]
-        starts, ends = active_parts(mel)
+        starts, ends = active_parts(mel, valid)
         short = (ends - starts) < BLOCK
-        drawn_out = log_mel(waves[short], _fine_centres(starts[short], ends[short], waves.shape[1]))
+        drawn_out = log_mel(waves[short], _fine_centres(starts[short], ends[short], samples[short]))
         return {
             **self._network_levels(mel, valid, drawn_out, short),
             "S": spectrum_statistics(mel[..., : self.bands], valid),
@@ -155,12 +168,11 @@ class SoundEffectLevels(LevelEncoder):
             hidden, levels = some[:, None].to(self.dtype), {}
             for number, block in enumerate(self.blocks, start=1):
                 hidden = block(hidden)
-                maps = hidden.float()
-                positions = -(-frames * maps.shape[2] // BLOCK)
-                levels[f"A{number}m"] = map_statistics(maps, positions)
+                levels[f"A{number}m"] = map_statistics(hidden)
                 if number in (2, 4):
-                    levels[f"A{number}f"] = frequency_cells(maps, positions)
-            found.append({**levels, "A4": maps.mean(dim=3).amax(dim=2)})
+                    sounding = hidden[..., : -(-hidden.shape[3] * self.bands // BANDS)]
+                    levels[f"A{number}f"] = frequency_cells(sounding, -(-frames * hidden.shape[2] // BLOCK))
+            found.append({**levels, "A4": hidden.mean(dim=3).amax(dim=2)})
         return {name: torch.cat([levels[name] for levels in found]) for name in found[0]}
 
     def _templates(
@@ -181,52 +193,44 @@ class SoundEffectLevels(LevelEncoder):
         return cells - cells.mean(dim=1, keepdim=True)
 
 
-def active_parts(mel: Float[Tensor, "batch frames bands"]) -> tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]]:
+def active_parts(
+    mel: Float[Tensor, "batch frames bands"], valid: Bool[Tensor, "batch frames"]
+) -> tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]]:
     """
     Returns the first frame and the end of the part of each sound that lies between its first and last frame whose power
-    is at least 10^-4 of the loudest's. Of silence, all frames are active.
+    is at least 10^-4 of the loudest's. Of silence, all valid frames are active.
     """
     power = ((10 ** (mel * LARGEST_LOG) - 1) / SCALE).sum(dim=2)
-    loud = power >= QUIET * power.amax(dim=1, keepdim=True)
+    loud = (power >= QUIET * power.amax(dim=1, keepdim=True)) & valid
     places = torch.arange(mel.shape[1], device=mel.device)
     starts = torch.where(loud, places, mel.shape[1]).amin(dim=1)
     return starts, torch.where(loud, places + 1, 0).amax(dim=1)
 
 
 def _fine_centres(
-    starts: Int[Tensor, " batch"], ends: Int[Tensor, " batch"], samples: int
+    starts: Int[Tensor, " batch"], ends: Int[Tensor, " batch"], samples: Int[Tensor, " batch"]
 ) -> Int[Tensor, "batch frames"]:
     """The samples at the centres of `BLOCK` frames, evenly spaced over active parts that are given in frames."""
-    first, last = (starts * HOP - HOP // 2).clamp(min=0), (ends * HOP - HOP // 2).clamp(max=samples)
+    first, last = (starts * HOP - HOP // 2).clamp(min=0), torch.minimum(ends * HOP - HOP // 2, samples)
     steps = 2 * torch.arange(BLOCK, device=starts.device) + 1
     return first[:, None] + (last - first).clamp(min=0)[:, None] * steps // (2 * BLOCK)
 
 
-def map_statistics(
-    maps: Float[Tensor, "batch channels frames bands"], frames: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch 3*channels"]:
-    """
-    Returns mean, maximum and standard deviation of each channel over time and frequency. Mean and deviation are those
-    of the first `frames` frames, the maximum that of all.
-    """
-    weights = _weights(maps, frames)
-    mean = torch.einsum("bcfm,bf->bc", maps, weights) / maps.shape[3]
-    square = torch.einsum("bcfm,bf->bc", (maps - mean[..., None, None]).square(), weights) / maps.shape[3]
-    return torch.cat([mean, maps.amax(dim=(2, 3)), square.sqrt()], dim=1)
+def map_statistics(maps: Float[Tensor, "batch channels frames bands"]) -> Float[Tensor, "batch 3*channels"]:
+    """Returns mean, maximum and standard deviation of each channel over time and frequency."""
+    positions = maps.flatten(2).float()
+    mean = positions.mean(dim=2)
+    deviation = (positions - mean[..., None]).square_().mean(dim=2).sqrt()
+    return torch.cat([mean, positions.amax(dim=2), deviation], dim=1)
 
 
 def frequency_cells(
     maps: Float[Tensor, "batch channels frames bands"], frames: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch channels*cells"]:
     """Returns the mean over time, of the first `frames` frames, in each of `FREQUENCY_CELLS` parts of frequency."""
-    over_time = torch.einsum("bcfm,bf->bcm", maps, _weights(maps, frames))
-    return F.adaptive_avg_pool1d(over_time, FREQUENCY_CELLS).flatten(1)
-
-
-def _weights(maps: Float[Tensor, "batch channels frames bands"], frames: Int[Tensor, " batch"]) -> Tensor:
-    """Weights of frames that make a mean over the first of them."""
     inside = torch.arange(maps.shape[2], device=maps.device) < frames[:, None]
-    return inside.to(maps.dtype) / frames[:, None]
+    over_time = (maps * inside[:, None, :, None]).sum(dim=2, dtype=torch.float32) / frames[:, None, None]
+    return F.adaptive_avg_pool1d(over_time, FREQUENCY_CELLS).flatten(1)
 
 
 def spectrum_statistics(
@@ -239,6 +243,3 @@ def spectrum_statistics(
     both = (valid[:, 1:] & valid[:, :-1])[..., None]
     change = (mel.diff(dim=1).abs() * both).sum(dim=1) / both.sum(dim=1).clamp(min=1)
     return torch.cat([mean, deviation, change], dim=1)
-
-
-register_level_encoder("aisfx", SoundEffectLevels)

@@ -2,9 +2,10 @@
 Level encoders: frozen encoders that are read at several depths. A *level* is a pooled feature vector at one depth; a
 level encoder maps each raw input to all of its levels, one after the other in one flat vector.
 
-Each modality has a class of its own (level_text.py, level_image.py, level_audio.py); `register_level_encoder` adds
-others. An encoder is described by a dict, `{"encoder": name, **options}`, and kept in a folder with two files:
-`config.json`, the description, and `encoder.safetensors`, the weights in float16.
+Each modality has a class of its own: `"transformers"` for text (level_text.py), `"timm"` for images (level_image.py),
+`"aisfx"` for audio (level_audio.py); `register_level_encoder` adds others. An encoder is described by a dict,
+`{"encoder": name, **options}`, and kept in a folder with two files: `config.json`, the description, and
+`encoder.safetensors`, the weights in float16.
 """
 
 import hashlib
@@ -166,12 +167,14 @@ def building() -> torch.device:
     return torch.device("cpu")
 
 
+BUILT_IN = ("aisfx", "timm", "transformers")
 _REGISTRY: dict[str, type[LevelEncoder]] = {}
 
 
 def register_level_encoder(name: str, encoder_class: type[LevelEncoder]) -> None:
     """
-    Makes `name` an encoder that descriptions may name. Registering a name again replaces its class.
+    Makes `name` an encoder that descriptions may name. Registering a name again, or one of those that come with the
+    model, replaces its class.
 
     Args:
         name: value of `"encoder"` in descriptions.
@@ -196,9 +199,23 @@ def level_encoder_class(description: dict[str, Any]) -> type[LevelEncoder]:
         `ValueError`: it names none that is registered.
     """
     name = description.get("encoder")
-    if name not in _REGISTRY:
-        raise ValueError(f"encoder={name!r} is not registered: choose one of {', '.join(sorted(_REGISTRY))}")
-    return _REGISTRY[name]
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    # Imported here because these modules import this one, and each is needed by its modality only.
+    if name == "transformers":
+        from .level_text import TransformersLevels
+
+        return TransformersLevels
+    if name == "timm":
+        from .level_image import TimmLevels
+
+        return TimmLevels
+    if name == "aisfx":
+        from .level_audio import SoundEffectLevels
+
+        return SoundEffectLevels
+    known = ", ".join(sorted({*_REGISTRY, *BUILT_IN}))
+    raise ValueError(f"encoder={name!r} is not registered: choose one of {known}")
 
 
 def build_level_encoder(description: dict[str, Any]) -> LevelEncoder:
@@ -249,7 +266,9 @@ def read_level_encoder(folder: str | Path, **changes: Any) -> LevelEncoder:
         raise ValueError(f'{paths[0]} must hold an object such as {{"encoder": "timm"}}')
     encoder = build_level_encoder({**description, **changes})
     if (expected := description.get("sha256")) and (found := sha256_of(paths[1])) != expected:
-        raise ValueError(f"{paths[1]} has the checksum {found}, but {paths[0]} says {expected}: one of them was changed")
+        raise ValueError(
+            f"{paths[1]} has the checksum {found}, but {paths[0]} says {expected}: one of them was changed"
+        )
     read_weights_into(encoder, paths[1])
     return encoder
 

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .level_encoder import LevelEncoder, register_level_encoder
+from .level_encoder import LevelEncoder
 from .modality_text import without_special_tokens
 from .options import at_least, checked
 from .pretrained_encoder import build_transformer
 
-BATCH_TOKENS = 2048  # number of tokens, padding included, that the encoder reads at once on the CPU
+BATCH_TOKENS = 1024  # number of tokens, padding included, that the encoder reads at once on the CPU
 ACCELERATOR_BATCH_TOKENS = 65_536  # the same on an accelerator
 
 
@@ -144,6 +144,3 @@ def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]
         size = max(1, budget // max(1, lengths[order[0]]))
         yield order[:size]
         order = order[size:]
-
-
-register_level_encoder("transformers", TransformersLevels)
