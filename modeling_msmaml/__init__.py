@@ -16,6 +16,7 @@ from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcess
 from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
 from .model.inner_optimizers import InnerOptimizer, register_inner_optimizer
+from .model.level_encoder import LevelEncoder, read_level_encoder, register_level_encoder
 from .model.loading import MSMAMLPreTrainedModel
 from .model.meta_batch import MSMAMLOutput
 from .model.modalities import ModalityEmbedding, register_modality
@@ -59,6 +60,7 @@ __all__ = [
     "FewShotClassificationPipeline",
     "FewShotClassifier",
     "InnerOptimizer",
+    "LevelEncoder",
     "MSMAMLConfig",
     "MSMAMLFeatureExtractor",
     "MSMAMLImageProcessor",
@@ -72,7 +74,9 @@ __all__ = [
     "ModelCardCallback",
     "RunReport",
     "plot_learning_curves",
+    "read_level_encoder",
     "register_inner_optimizer",
+    "register_level_encoder",
     "register_modality",
     "register_task_encoder",
     "write_model_card",

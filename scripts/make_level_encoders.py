@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from modeling_msmaml.model import level_audio, level_image, level_text  # noqa: F401 (they register the encoders)
 from modeling_msmaml.model.level_encoder import build_level_encoder, save_level_encoder, sha256_of
 
 
@@ -66,7 +66,7 @@ PACKAGES = {
 }
 CLS, SEP = 101, 102
 # Beside its tensors, the checkpoint of aiSFX holds numbers of NumPy, which are no code.
-NUMBERS = [(np._core.multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("int64"))]
+NUMBERS = [(multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("int64"))]
 
 
 def wheel_of(package: Package, wheels: Path) -> Path:

@@ -64,6 +64,12 @@ SLOW = {
         "test_training_texts_are_those_of_the_training_rows",
     ),
     "it loads the model that comes with the code": ("test_own_inputs_are_classified",),
+    "it reads the real weights of level encoders": (
+        "test_audio_embedding_is_that_of_aisfx",
+        "test_image_levels_are_those_of_timm",
+        "test_text_levels_are_those_of_transformers",
+        "test_texts_of_one_topic_are_close",
+    ),
     "it runs a benchmark": (
         "test_meta_step_checks_gradients_and_reports_every_contender",
         "test_report_is_a_function_of_the_jsons",

@@ -1,6 +1,6 @@
 """
-The task network of `task_network="levels"`: it adapts the weights of channels, which are levels of frozen encoders under
-several whitenings, and classifies by prototypes and ridge regression on their mixed kernel (see `level_kernels`).
+The task network of `task_network="levels"`: it adapts the weights of channels, which are levels of frozen encoders
+under several whitenings, and classifies by prototypes and ridge regression on their mixed kernel (`level_kernels`).
 """
 
 import math
