@@ -37,8 +37,11 @@ def files_in(folder: Path, modality: str | None = None) -> list[Path]:
     Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones and
     without pipes and devices.
     """
-    wanted = KINDS if modality is None else [modality]
-    return [folder / entry.name for entry in walk(folder).files if modality_of_file(entry.name) in wanted]
+    return [folder / entry.name for entry in walk(folder).files if _is_wanted(entry.name, modality)]
+
+
+def _is_wanted(name: str, modality: str | None) -> bool:
+    return modality_of_file(name) in (KINDS if modality is None else (modality,))
 
 
 def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = None) -> LabelledInputs:
@@ -56,16 +59,19 @@ def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = No
     Raises:
         FileNotFoundError: there is no such folder, or `metadata.csv` names a file that does not exist.
         OSError: a folder must not be read.
-        ValueError: `data_dir` is `None`, there are no files of the modality, there are several modalities and none is
-            chosen, a file of `metadata.csv` has no label, `metadata.csv` is not as described above, a sub-folder has no
-            files, two classes are the same folder or look the same, or sub-folders may be splits or classes.
+        ValueError: `data_dir` is `None` or empty, there are no files of the modality, there are several modalities and
+            none is chosen, a file of `metadata.csv` has no label, `metadata.csv` is not as described above, a
+            sub-folder has no files, two classes are the same folder or look the same, or sub-folders may be splits or
+            classes.
 
     Warns:
         UserWarning: files are left out because they are of another kind, in no class, or pipes and the like; or a file
             is in two classes by links.
     """
-    if data_dir is None:
-        raise ValueError("data_dir is needed for 'folder': name a folder with one sub-folder per class")
+    if data_dir is None or not os.fspath(data_dir):
+        raise ValueError(
+            f"data_dir={data_dir!r}: it is needed for 'folder'; name a folder with one sub-folder per class"
+        )
     root = Path(data_dir).expanduser().absolute()
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder; it should have one sub-folder per class")
@@ -215,10 +221,28 @@ def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
 
     Raises:
         `FileNotFoundError`: there is no such file, or a folder has no files of the modality.
+
+    Warns:
+        UserWarning: files of a folder are left out, since they are of another kind, or pipes and the like.
     """
     files = []
-    for query in map(Path, queries):
-        found = files_in(query, modality) if query.is_dir() else [query] if query.is_file() else []
+    for name in queries:
+        if not name.strip():
+            raise FileNotFoundError(f"--query {name!r} names no file; the current folder is called .")
+        query, left_out = Path(name), []
+        found = [query] if query.is_file() else []
+        if query.is_dir():
+            within = walk(query)
+            found = [query / entry.name for entry in within.files if _is_wanted(entry.name, modality)]
+            left_out = within.others + [e.name for e in within.files if not _is_wanted(e.name, modality)]
+        if left_out and found:
+            kinds = listed_suffixes(modality)
+            warnings.warn(
+                f"--query {query}: {len(left_out)} files are of another kind than {kinds}, or no regular files, and "
+                f"are not classified: {few(left_out)}",
+                UserWarning,
+                stacklevel=3,
+            )
         if not found:
             raise FileNotFoundError(
                 f"--query {query}: no such file, or no {modality or 'sound, text or picture'} in it"

@@ -156,7 +156,8 @@ def test_pipes_are_no_files(tmp_path):
     os.mkfifo(root / "a" / "f.png")
     with pytest.warns(UserWarning, match="1 files are .*no regular files: a/f.png"):
         assert len(labelled_files(root).names) == 3
-    assert query_files([str(root / "a")], "image") == [root / "a" / "0.png", root / "a" / "1.png"]
+    with pytest.warns(UserWarning, match="1 files are .*no regular files.*: f.png"):
+        assert query_files([str(root / "a")], "image") == [root / "a" / "0.png", root / "a" / "1.png"]
     with pytest.raises(FileNotFoundError, match="f.png"):
         query_files([str(root / "a" / "f.png")], "image")
     (root / "c").mkdir()
@@ -199,6 +200,8 @@ def test_splits(tmp_path):
         (["train_2/0.png", "test set/0.png"], "test set, train_2 look like splits"),
         (["train/a/0.png", "more/b/0.png"], "more, train, of which train look like splits"),
         (["train/0.png", "test/0.png", "extra/0.png"], "of which test, train look like splits"),
+        (["training/a/0.png", "testing/a/0.png", "extra/b/0.png"], "of which testing, training look like splits"),
+        (["training set/0.png", "testing set/0.png", "extra/0.png"], "testing set, training set look like splits"),
         (["train/0.png", "test/0.png"], "no image files in sub-folders of its splits"),
         (["fold1/0.png", "fold2/0.png"], "fold1, fold2 look like splits"),
         (["x/fold1/0.png", "x/fold2/0.png"], "sub-folder x, whose sub-folders fold1, fold2 look like splits"),
@@ -220,6 +223,8 @@ def test_what_looks_like_splits_is_refused(files, message, tmp_path):
         ["train/0.png", "train horn/0.png", "train_wheels/0.png"],
         ["train/images/0.png", "bus/images/0.png"],
         ["software development/0.png", "software testing/0.png"],
+        ["design/0.png", "development/0.png", "testing/0.png"],
+        ["design/0.png", "training/0.png", "evaluation/0.png"],
         ["speaker 1/chapter 1/0.png", "speaker 1/chapter 2/0.png", "speaker 2/chapter 3/0.png"],
         ["test tube/0.png", "pipette/0.png"],
         ["part 1/0.png", "part 2/0.png"],
