@@ -4,8 +4,8 @@ Classify files from a few labelled examples, which are given as one sub-folder p
     msmaml classify --support birds/ --query unknown/*.wav [--json]
 
 The files are sounds, texts (.txt) or pictures. The folder of --support is read as that of load_few_shot("folder"), with
-or without a metadata.csv; a folder as a query stands for all its files. --save keeps the adapted classifier, which then
-needs no --support: msmaml classify --model SAVED --query FILES
+or without a metadata.csv; a folder as a query stands for all its files of this kind, and others are named in a warning.
+--save keeps the adapted classifier, which then needs no --support: msmaml classify --model SAVED --query FILES
 """
 
 import argparse
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> str:
     files = query_files(arguments.query, classifier.modality_)
     names = [str(label) for label in classifier.classes_]
     found = classifier.predict_proba(files)
-    unread = np.isnan(found).any(axis=1)
+    unread = np.asarray(np.isnan(found).any(axis=1)).tolist()
     predicted = [str(label) for label in classifier.decide(found)]
     probabilities = [dict(zip(names, row, strict=True)) for row in found.tolist()]
     if not arguments.json:

@@ -96,6 +96,9 @@ def test_missing_labels_are_refused_with_their_place(door, absent, tmp_path):
 def test_cells_that_stand_for_nothing(cell, tmp_path):
     with pytest.raises(ValueError, match=r"1.png in .*metadata.csv, line 3, has no label"):
         by_metadata(["a", cell, "b"], tmp_path)
+    if cell:
+        with pytest.raises(ValueError, match=f"; {cell} stands for a missing one: .* write another, such as class_"):
+            support_set(tmp_path / "own")
     if cell:  # elsewhere they may be the names of classes, such as those of countries
         assert by_list(["a", cell], tmp_path) == by_table(["a", cell], tmp_path)
 
