@@ -10,9 +10,10 @@ left out, but nothing else may lie beside them, and what looks like a split unde
 
     data_dir/train/wren/a.flac, data_dir/test/bittern/1.wav, ...
 
-A file `metadata.csv` in `data_dir` may list the files of the data set. It has the columns `file_name` (relative to
-`data_dir`), `label` (the class) and `source` (the recording or document that the file comes from). Without the column
-`label`, the sub-folder is the class. Without the column `source`, or a value in it, a file is its own source.
+A file `metadata.csv` or `metadata.jsonl` in `data_dir`, or one in each of its splits, may list the files of the data
+set. It has the columns `file_name` (relative to the folder of the table), `label` (the class) and `source` (the
+recording or document that the file comes from). Without the column `label`, the sub-folder is the class. Without the
+column `source`, or a value in it, a file is its own source. Tables of other kinds under this name are refused.
 
 The option `subfolder`, or a name such as `"folder:birds"`, takes a folder in `data_dir` in the place of `data_dir`, so
 that a run can have several such data sets. The option `modality` chooses one modality if the folder has files of

@@ -1,7 +1,8 @@
 """Any data set that `datasets.load_dataset` can read: `load_few_shot("hub:<repo>", label_column=..., ...)`.
 
 The rows of all its splits are pooled and divided as the protocol says, unless `keep_splits=True`. `own_data.py`
-describes how the data are divided, and the options that are not listed here.
+describes how the data are divided, and the options that are not listed here. A local folder of sounds, pictures or
+text files is listed as the data set `folder` lists it.
 
 Options:
     repo: name of the data set on the Hub or path of a local folder, which is what follows `hub:`.
@@ -16,16 +17,22 @@ Options:
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import datasets
+import pyarrow
+from datasets.exceptions import DatasetGenerationError
 
+from modeling_msmaml.inputs.labelled_files import labelled_files
 from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
 from modeling_msmaml.inputs.labelled_tables import labelled_tables
+from modeling_msmaml.inputs.metadata_table import Columns
 
 from ..storage.few_shot_split import FewShotSplit
 from ..storage.text_rows import TrainingTexts
 from . import own_data
+from .local_files import local_files, table_lines, unreadable_files
 from .own_data import load_collection, training_lines
 from .own_rows import PROTOCOLS
 
@@ -46,7 +53,8 @@ def load(
     passed on.
 
     Raises:
-        ValueError: `repo` is missing; for other causes see `labelled_tables` and `load_collection`.
+        ValueError: `repo` is missing, or its files cannot be read; for other causes see `local_files` and
+            `table_lines`, `labelled_tables` and `load_collection`.
     """
     collection, others = _collection(cache_dir, **options)
     return load_collection(collection, split, protocol, cache_dir, **others)
@@ -75,6 +83,33 @@ def _collection(
     if not repo:
         raise ValueError("name='hub' needs the name of a data set: 'hub:<repo>', for instance 'hub:mteb/banking77'")
     cache = None if cache_dir is None else str(cache_dir)
-    loaded = datasets.load_dataset(repo, config_name, revision=revision, cache_dir=cache)
-    tables = {str(name): table for name, table in loaded.items()}
-    return labelled_tables(tables, f"hub:{repo}", label_column, input_column, source_column, keep_splits), options
+    name = f"hub:{repo}"
+    given: dict[str, Any] = {"name": config_name, "revision": revision, "cache_dir": cache}
+    local = local_files(repo, given) if os.path.isdir(repo) else None
+    if local is not None and local.modality is not None:
+        columns = (label_column, input_column, source_column, keep_splits)
+        return _of_folder(repo, local.modality, *columns), options
+    lines = {} if local is None else table_lines(local)
+    try:
+        loaded = datasets.load_dataset(repo, **given)
+    except (DatasetGenerationError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        cause = error.__cause__ or error
+        where = name if local is None else f"{name}: {unreadable_files(local)}"
+        raise ValueError(f"{where} cannot be read: {type(cause).__name__}: {cause}") from error
+    tables = {str(own): table for own, table in loaded.items()}
+    places = {own: found for own, found in lines.items() if len(found) == len(tables.get(own, ()))}
+    columns = (label_column, input_column, source_column, keep_splits)
+    return labelled_tables(tables, name, *columns, places), options
+
+
+def _of_folder(
+    repo: str, modality: str, label_column: str, input_column: str | None, source_column: str | None, keep_splits: bool
+) -> LabelledInputs:
+    """Lists the files of a local folder, with the columns that `datasets` would give them."""
+    if input_column not in (None, modality):
+        raise ValueError(
+            f"input_column={input_column!r} is no column of hub:{repo}, whose inputs are called {modality}"
+        )
+    listed = labelled_files(repo, modality, Columns(label_column, source_column, allows_others=True))
+    splits = (listed.splits or ["train"] * len(listed.names)) if keep_splits else None
+    return replace(listed, name=f"hub:{repo}", splits=splits)

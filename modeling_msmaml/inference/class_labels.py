@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from ..inputs.label_values import clean, is_absent, refuse_look_alikes
+from ..inputs.label_values import clean, half_character, is_absent, refuse_look_alikes
 from ..inputs.reading import as_list
 
 _JSON_TYPES = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
@@ -26,9 +26,12 @@ def labels_of(labels: Any) -> list[Hashable]:
 
     Raises:
         `ValueError`: a label is missing (`None`, NaN, NA, NaT, masked, blank, `"nan"`, or -1 in a column of class
-            labels), holds such a value, is an array of several values, is not hashable, or compares by identity; or two
-            labels look the same. The message has the position.
+            labels), holds such a value, is an array of several values or a tensor without values, is not hashable, has
+            half of a surrogate pair, or compares by identity; or two labels look the same. The message has the
+            position.
     """
+    if isinstance(labels, Tensor) and labels.layout is not torch.strided:
+        labels = labels.to_dense()
     items = as_list(labels, "labels")
     is_class_label = hasattr(getattr(labels, "features", None), "int2str")  # a column of `datasets`
     found = [_as_value(item, f"labels[{number}]") for number, item in enumerate(items)]
@@ -48,7 +51,10 @@ def _as_value(label: Any, name: str) -> Hashable:
     if isinstance(label, (np.datetime64, np.timedelta64)):
         label = _moment(label)
     elif isinstance(label, (np.generic, Tensor)):
-        label = label.item()
+        try:
+            label = label.item()
+        except (RuntimeError, NotImplementedError) as error:  # such as a tensor on the device "meta"
+            raise ValueError(f"{name} is a tensor without a value: give numbers or strings ({error})") from error
     if is_absent(label):
         raise ValueError(f"{name} is missing ({label!r}): give every input a class")
     if isinstance(label, (tuple, frozenset)):
@@ -63,6 +69,11 @@ def _as_value(label: Any, name: str) -> Hashable:
             f"{name} is a {type(label).__name__}, which is equal to nothing but itself: give strings or numbers"
         )
     if type(label) is str:
+        if (position := half_character(label)) is not None:
+            raise ValueError(
+                f"{name} is {label!r}, which has half of a surrogate pair at position {position}: decode it anew from "
+                "its source, or rename the class"
+            )
         return clean(label)
     return label.strip() if type(label) is bytes else label
 
@@ -83,10 +94,12 @@ def sorted_classes(labels: list[Hashable]) -> list[Hashable]:
 
 
 def label_array(labels: list[Hashable]) -> Shaped[np.ndarray, " labels"]:
-    """An array with one element per label, of a plain type where all labels have the same."""
+    """An array with one element per label, of a plain type where all labels have the same and NumPy keeps them so."""
     kinds = {type(label) for label in labels}
     if len(kinds) == 1 and kinds <= {str, int, float, bool}:
-        return np.asarray(labels)
+        array = np.asarray(labels)
+        if {type(value) for value in array.tolist()} == kinds:  # integers beyond one type would become floats
+            return array
     array = np.empty(len(labels), dtype=object)
     for number, label in enumerate(labels):  # in one assignment, tuples would become a second dimension
         array[number] = label

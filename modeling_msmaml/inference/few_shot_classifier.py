@@ -199,7 +199,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             sampling_rate: of waveforms, Hz, in place of the classifier's.
 
         Raises:
-            `ValueError`: inputs and labels that do not match, a single class, or what cannot be read.
+            `ValueError`: inputs and labels that do not match, a single class, a class that is called `"unsure"` or
+                `"unreadable"` where that would be predicted for another reason, or what cannot be read.
             `FileNotFoundError`: no such file, or no model.
         """
         items, labels = as_list(inputs), labels_of(labels)
@@ -208,10 +209,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         classes = sorted_classes(labels)
         if len(classes) < 2:
             raise ValueError(f"labels hold 1 class, {classes[0]!r}: a classifier needs examples of at least 2")
-        if self.reject_below is not None and UNSURE in classes:
-            raise ValueError(
-                f"a class is called {UNSURE!r}, which reject_below={self.reject_below} predicts: rename it"
-            )
+        self._check_names(classes)
         model, processor = self.base_model()
         unreadable = {} if self.skip_unreadable else None
         modality = self._modality_of(items, model, sampling_rate, unreadable)
@@ -261,11 +259,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             As [`FewShotClassifier.predict_proba`].
         """
+        check_is_fitted(self, "adapted_")
+        self._check_names(self.classes_.tolist())
         return self.decide(self.predict_proba(inputs, sampling_rate))
 
     def decide(self, probabilities: Float[np.ndarray, "inputs classes"]) -> Shaped[np.ndarray, " inputs"]:
-        """The prediction that follows from what `predict_proba` returned, see `predict`."""
+        """
+        The prediction that follows from what `predict_proba` returned, see `predict`.
+
+        Raises:
+            `ValueError`: a class has the name that is predicted for what is rejected or cannot be read.
+        """
         unread = np.asarray(np.isnan(probabilities).any(axis=1))
+        self._check_names(self.classes_.tolist(), bool(unread.any()))
         predicted = self.classes_[np.where(unread[:, None], 0.0, probabilities).argmax(axis=1)]
         if self.reject_below is None and not unread.any():
             return predicted
@@ -305,6 +311,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         with torch.no_grad():
             batches = encoded.to(self._model.device)[None].split(self.batch_size, dim=1)
             return torch.cat([self._model.classify(self.adapted_, batch)[0] for batch in batches])
+
+    def _check_names(self, classes: Sequence[Hashable], has_unreadable: bool = False) -> None:
+        """Refuses classes whose names `predict` gives to other inputs too, which nobody could tell apart."""
+        if self.reject_below is not None and UNSURE in classes:
+            raise ValueError(
+                f"a class is called {UNSURE!r}, which reject_below={self.reject_below} predicts: rename the class"
+            )
+        if (self.skip_unreadable or has_unreadable) and UNREADABLE in classes:
+            raise ValueError(
+                f"a class is called {UNREADABLE!r}, which is predicted for inputs that cannot be read: rename the "
+                "class, or do not skip them"
+            )
 
     def _check_arguments(self) -> None:
         if self.reject_below is not None and not 0 <= self.reject_below <= 1:

@@ -17,6 +17,14 @@ ABSENT_CELLS = _WRITTEN_OUT | frozenset(
 # Letters, marks and symbols that show nothing, beside the characters of the categories of controls and formats.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _JOINERS = frozenset("\u200c\u200d")  # which some scripts need at the end of a word
+# Letters of other alphabets that are drawn like Latin ones, and characters that are drawn like those of ASCII.
+_DRAWN_ALIKE = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0405\u0406\u0408"  # Cyrillic capitals
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0455\u0456\u0458\u0501\u04bb"  # Cyrillic
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf"  # Greek
+    "\u2010\u2011\u2024\ua789",  # hyphens, dot and colon
+    "ABEKMHOPCTXSIJ" + "aeopcyxsijdh" + "ABEZHIKMNOPTYXo" + "--.:",
+)
 
 
 def printable(text: str) -> str:
@@ -51,11 +59,43 @@ def _shows_nothing(character: str) -> bool:
 
 
 def _seen(text: str) -> str:
-    """What of a string a reader sees: variation selectors and invisible characters fall away, white space is one."""
+    """
+    What of a string a reader sees: variation selectors and invisible characters fall away, white space is one, and
+    letters that are drawn alike are the same.
+    """
     if text.isascii() and text.isprintable():
         return " ".join(text.split())
-    shown = (character for character in clean(text) if not "\ufe00" <= character <= "\ufe0f")
-    return " ".join("".join(c for c in shown if c.isspace() or not _shows_nothing(c)).split())
+    text = clean(text)
+    shown = (
+        character
+        for place, character in enumerate(text)
+        if character.isspace()
+        or not (_shows_nothing(character) or "\ufe00" <= character <= "\ufe0f")
+        or (character in _JOINERS and _joins(text, place))
+    )
+    return " ".join("".join(shown).translate(_DRAWN_ALIKE).split())
+
+
+def _joins(text: str, place: int) -> bool:
+    """Whether a joiner changes how its neighbours are drawn: emoji, Arabic letters, and Indic ones beside a virama."""
+    before = text[:place].rstrip("\ufe0e\ufe0f")[-1:]
+    beside = (before, text[place + 1 : place + 2])
+    if all(character and unicodedata.category(character) in ("So", "Sk") for character in beside):
+        return text[place] == "\u200d"
+    is_virama = any(character and unicodedata.combining(character) == 9 for character in beside)
+    return is_virama or bool(before and unicodedata.bidirectional(before) == "AL")
+
+
+def half_character(text: str) -> int | None:
+    """
+    Returns the position of the first half of a surrogate pair in a string, which no encoding can hold; `None` if there
+    is none. Bytes of a file name that are not UTF-8, as Python writes them in strings, are no halves.
+    """
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
 
 
 def is_absent(value: Any) -> bool:
@@ -66,7 +106,7 @@ def is_absent(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     if isinstance(value, str):
-        return not _seen(value) or clean(value) in _WRITTEN_OUT
+        return not (cleaned := clean(value)) or cleaned in _WRITTEN_OUT or not _seen(cleaned)
     if isinstance(value, bytes):
         return not value.strip(b" \t\r\n\f\v\0")
     try:
@@ -77,8 +117,8 @@ def is_absent(value: Any) -> bool:
 
 def refuse_look_alikes(labels: Iterable[Any], where: str) -> None:
     """
-    Refuses labels that a reader cannot tell apart, such as `"cat"` with an invisible character within, `"a b"` and
-    `"a  b"`, or the number 1 and the string `"1"`. Upper and lower case stay different.
+    Refuses labels that a reader cannot tell apart, such as `"cat"` with an invisible character within or with a
+    Cyrillic a, `"a b"` and `"a  b"`, or the number 1 and the string `"1"`. Upper and lower case stay different.
 
     Args:
         labels: the labels, which may repeat.
@@ -93,7 +133,7 @@ def refuse_look_alikes(labels: Iterable[Any], where: str) -> None:
         if known != label:
             raise ValueError(
                 f"{where}: the labels {ascii(known)} and {ascii(label)} look the same but are two classes: write both "
-                "in one way"
+                "in one way, or rename one"
             )
 
 

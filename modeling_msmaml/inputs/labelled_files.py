@@ -18,9 +18,11 @@ from .folder_walk import Entry, Walk, is_ignored, walk
 from .kinds import KINDS, listed_suffixes, modality_of_file
 from .label_values import clean, printable, refuse_absent, refuse_look_alikes, source_of
 from .labelled_inputs import SPLIT_OF_NAME, LabelledInputs, few
-from .metadata_table import METADATA, ListedFile, listed_files
+from .metadata_table import Columns, ListedFile, listed_files, tables_of
 from .read_text import read_text
 from .split_folders import depth_of_classes
+
+_DEFAULT = Columns()
 
 
 class _Chosen(NamedTuple):
@@ -37,39 +39,49 @@ def files_in(folder: Path, modality: str | None = None) -> list[Path]:
     Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones and
     without pipes and devices.
     """
-    wanted = KINDS if modality is None else [modality]
-    return [folder / entry.name for entry in walk(folder).files if modality_of_file(entry.name) in wanted]
+    return [folder / entry.name for entry in walk(folder).files if _is_wanted(entry.name, modality)]
 
 
-def labelled_files(data_dir: str | os.PathLike | None, modality: str | None = None) -> LabelledInputs:
+def _is_wanted(name: str, modality: str | None) -> bool:
+    return modality_of_file(name) in (KINDS if modality is None else (modality,))
+
+
+def labelled_files(
+    data_dir: str | os.PathLike | None, modality: str | None = None, columns: Columns | None = None
+) -> LabelledInputs:
     """Lists the files of a folder as labelled inputs, without reading them.
 
-    The label of a file is that in `metadata.csv` (columns `file_name`, relative to the folder, and optionally `label`
-    and `source`), or else the name of its sub-folder: at the first level below the folder, or at the second if those at
-    the first are splits (train, validation, test). Labels are cleaned (see `clean`). Files that are one and the same by
-    links are one source, and count once in a class.
+    The label of a file is that in `metadata.csv` or `metadata.jsonl` (columns `file_name`, relative to its folder, and
+    optionally `label` and `source`), which lies in the folder or in each of its splits, or else the name of its
+    sub-folder: at the first level below the folder, or at the second if those at the first are splits (train,
+    validation, test). Labels are cleaned (see `clean`). Files that are one and the same by links are one source, and
+    count once in a class.
 
     Args:
         data_dir: the folder.
         modality: the modality of the files; by default the only one that the folder has.
+        columns: of the table; by default those above, and no others.
 
     Raises:
         FileNotFoundError: there is no such folder, or `metadata.csv` names a file that does not exist.
         OSError: a folder must not be read.
-        ValueError: `data_dir` is `None`, there are no files of the modality, there are several modalities and none is
-            chosen, a file of `metadata.csv` has no label, `metadata.csv` is not as described above, a sub-folder has no
-            files, two classes are the same folder or look the same, or sub-folders may be splits or classes.
+        ValueError: `data_dir` is `None` or empty, there are no files of the modality, there are several modalities and
+            none is chosen, a file of `metadata.csv` has no label, `metadata.csv` is not as described above, a
+            sub-folder has no files, two classes are the same folder or look the same, or sub-folders may be splits or
+            classes.
 
     Warns:
         UserWarning: files are left out because they are of another kind, in no class, or pipes and the like; or a file
             is in two classes by links.
     """
-    if data_dir is None:
-        raise ValueError("data_dir is needed for 'folder': name a folder with one sub-folder per class")
+    if data_dir is None or not os.fspath(data_dir):
+        raise ValueError(
+            f"data_dir={data_dir!r}: it is needed for 'folder'; name a folder with one sub-folder per class"
+        )
     root = Path(data_dir).expanduser().absolute()
     if not root.is_dir():
         raise FileNotFoundError(f"data_dir={str(data_dir)!r} is no folder; it should have one sub-folder per class")
-    modality, chosen = _chosen(root, modality)
+    modality, chosen = _chosen(root, modality, columns or _DEFAULT)
     paths = [root / file.name for file in chosen]
     lines = ["\t".join((file.name, file.label, file.source)) for file in chosen]
     return LabelledInputs(
@@ -89,13 +101,16 @@ def _read(paths: list[Path], modality: str, number: int) -> Path | str:
     return read_text(paths[number]) if modality == "text" else paths[number]
 
 
-def _chosen(root: Path, modality: str | None) -> tuple[str, list[_Chosen]]:
+def _chosen(root: Path, modality: str | None, columns: Columns = _DEFAULT) -> tuple[str, list[_Chosen]]:
     """Returns the modality, and the files that have it and a class. For the errors see `labelled_files`."""
-    found = Walk() if (is_listed := (root / METADATA).is_file()) else walk(root)
-    files = listed_files(root) if is_listed else [ListedFile(entry.name) for entry in found.files]
+    found = Walk() if (is_listed := bool(tables_of(root))) else walk(root)
+    files = listed_files(root, columns) if is_listed else [ListedFile(entry.name) for entry in found.files]
     are_labelled = bool(files) and all(file.label is not None for file in files)
     depth = depth_of_classes((file.name for file in files), root, are_labelled)
     if not is_listed:
+        for option, column in (("label_column", columns.label), ("source_column", columns.source)):
+            if column not in (None, "label", "source"):
+                raise ValueError(f"{option}={column!r}: {root} has no metadata.csv or metadata.jsonl with this column")
         _check_folders(found, depth, root)
     modality = _one_modality(files, modality, root)
     chosen, left_out = [], list(found.others)
@@ -105,7 +120,7 @@ def _chosen(root: Path, modality: str | None) -> tuple[str, list[_Chosen]]:
             split = SPLIT_OF_NAME[file.name.split("/")[0].lower()] if depth else None
             chosen.append(_Chosen(file.name, label, file.source or "", split))
         elif is_listed and file.modality == modality:
-            raise ValueError(f"{file.name} in {root / METADATA} has no label and lies in no sub-folder that names one")
+            raise ValueError(f"{file.name} in {file.where}, has no label and lies in no sub-folder that names one")
         else:
             left_out.append(file.name)
     if not chosen:
@@ -195,7 +210,7 @@ def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], 
     if not folder.is_dir():
         raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder per class")
     root = folder.expanduser().absolute()
-    if not (root / METADATA).is_file() and not any(p.is_dir() and not is_ignored(p.name) for p in root.iterdir()):
+    if not tables_of(root) and not any(p.is_dir() and not is_ignored(p.name) for p in root.iterdir()):
         raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one")
     _, chosen = _chosen(root, modality)
     if splits := {file.split for file in chosen if file.split is not None}:
@@ -215,10 +230,28 @@ def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
 
     Raises:
         `FileNotFoundError`: there is no such file, or a folder has no files of the modality.
+
+    Warns:
+        UserWarning: files of a folder are left out, since they are of another kind, or pipes and the like.
     """
     files = []
-    for query in map(Path, queries):
-        found = files_in(query, modality) if query.is_dir() else [query] if query.is_file() else []
+    for name in queries:
+        if not name.strip():
+            raise FileNotFoundError(f"--query {name!r} names no file; the current folder is called .")
+        query, left_out = Path(name), []
+        found = [query] if query.is_file() else []
+        if query.is_dir():
+            within = walk(query)
+            found = [query / entry.name for entry in within.files if _is_wanted(entry.name, modality)]
+            left_out = within.others + [e.name for e in within.files if not _is_wanted(e.name, modality)]
+        if left_out and found:
+            kinds = listed_suffixes(modality)
+            warnings.warn(
+                f"--query {query}: {len(left_out)} files are of another kind than {kinds}, or no regular files, and "
+                f"are not classified: {few(left_out)}",
+                UserWarning,
+                stacklevel=3,
+            )
         if not found:
             raise FileNotFoundError(
                 f"--query {query}: no such file, or no {modality or 'sound, text or picture'} in it"

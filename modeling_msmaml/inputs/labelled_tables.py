@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from .fingerprints import text_hash
 from .label_values import clean, is_absent, refuse_look_alikes, source_of
 from .labelled_inputs import SPLIT_OF_NAME, LabelledInputs
 from .notes import listing
+from .path_strings import ends_like_file, named_place, shown
 from .read_text import read_text
 
 
@@ -23,6 +24,7 @@ def labelled_tables(
     input_column: str | None = None,
     source_column: str | None = None,
     keep_splits: bool = False,
+    places: Mapping[str, Sequence[str]] | None = None,
 ) -> LabelledInputs:
     """Lists the rows of all splits as labelled inputs, without reading sounds and images.
 
@@ -35,11 +37,12 @@ def labelled_tables(
         source_column: column of the recording or document from which an input comes. By default each row is a source,
             and so is a row without a value there (null, NaN, a blank string, or a word such as `NA`).
         keep_splits: whether the splits train, validation and test stay as they are.
+        places: for splits where it is known, the file and line of each row, for messages.
 
     Raises:
-        ValueError: a column does not exist or has a wrong type, there are several possible input columns, rows have no
-            label, two labels look the same, or, with `keep_splits`, a split has a name other than train, validation and
-            test.
+        ValueError: a column does not exist or has a wrong type, there are several possible input columns, a column of
+            strings holds nothing but names of files, rows have no label, two labels look the same, or, with
+            `keep_splits`, a split has a name other than train, validation and test.
     """
     features = next(iter(loaded.values())).features
     for option, column in (("label_column", label_column), ("source_column", source_column)):
@@ -53,13 +56,17 @@ def labelled_tables(
     inputs, names, labels, sources, splits = [], [], [], [], []
     for split, data in loaded.items():
         undecoded = _undecoded(data.select_columns([input_column]), input_column)
-        own_labels = _label_names(data, label_column, f"{name}, split {split!r}")
-        names += [f"{split}/{row}" for row in range(len(data))]
+        where, own_names = f"{name}, split {split!r}", [f"{split}/{row}" for row in range(len(data))]
+        own_places = (places or {}).get(split, [f"row {row}" for row in range(len(data))])
+        own_labels = _label_names(data, label_column, where, own_places)
+        if modality == "text":
+            _refuse_file_names(data, input_column, where, own_places)
+        names += own_places if split in (places or {}) else own_names
         inputs += [(undecoded, row) for row in range(len(data))]
         labels += own_labels
         splits += [SPLIT_OF_NAME.get(split.lower(), split)] * len(data)
         own_sources = data[source_column][:] if source_column else [None] * len(data)
-        sources += [source_of(source, f"{split}/{row}") for row, source in enumerate(own_sources)]
+        sources += [source_of(source, own) for own, source in zip(own_names, own_sources, strict=True)]
     refuse_look_alikes(labels, f"{name}, column {label_column!r}")
     fingerprints = [f"{split}={data._fingerprint}" for split, data in loaded.items()]
     return LabelledInputs(
@@ -107,7 +114,25 @@ def _undecoded(data: datasets.Dataset, column: str) -> datasets.Dataset:
     return data if _modality(feature) == "text" else data.cast_column(column, type(feature)(decode=False))
 
 
-def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
+def _refuse_file_names(data: datasets.Dataset, column: str, where: str, places: Sequence[str]) -> None:
+    """Refuses a column of strings all of which name files, which would be learned as texts."""
+    first = None
+    for number, value in enumerate(data[column]):
+        if value is None or not value.strip():
+            continue
+        place = named_place(value)
+        if place is None or (place.why and not ends_like_file(value)):
+            return
+        first = first or f"{places[number]}: {shown(value)}"
+    if first is not None:
+        raise ValueError(
+            f"column {column!r} of {where} holds nothing but names of files ({first}), which are not opened: give a "
+            "column of sounds, pictures or texts, such as datasets.Audio() or Image() for this one, or a folder with "
+            "a metadata.csv"
+        )
+
+
+def _label_names(data: datasets.Dataset, column: str, where: str, places: Sequence[str]) -> list[str]:
     """Returns the name of the class of every row, cleaned (see `clean`)."""
     feature, values = data.features[column], data[column][:]
     dtype = str(getattr(feature, "dtype", None))
@@ -118,15 +143,15 @@ def _label_names(data: datasets.Dataset, column: str, where: str) -> list[str]:
         if isinstance(feature, datasets.ClassLabel) and value is not None:
             if value >= len(feature.names):
                 raise ValueError(
-                    f"row {row} of {where} has {value} in column {column!r}, which is no class of {feature}"
+                    f"{places[row]} of {where} has {value} in column {column!r}, which is no class of {feature}"
                 )
             value = feature.names[value] if value >= 0 else None
         label = "" if is_absent(value) else clean(str(value))
         labels.append("" if is_absent(label) else label)
-    if without := [f"row {row}" for row, label in enumerate(labels) if not label]:
+    if without := [places[row] for row, label in enumerate(labels) if not label]:
         raise ValueError(
             f"{len(without)} rows of {where} have no label in column {column!r} ({listing(without)}): remove them from "
-            "the data set"
+            "the data set, or write the class otherwise if it is called NA, None, null or the like"
         )
     return labels
 

@@ -13,13 +13,34 @@ from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.image_processing_base import ImageProcessingMixin
 
-from .kinds import KINDS
+from .kinds import KINDS, plain
 from .notes import Notes, UnreadableInput
 from .read_audio import read_audio
 from .read_image import read_image
 from .read_text import encode_texts, read_texts
+from .reading import as_inputs
 
 Part = TypeVar("Part")
+
+
+def _are_sounds(shape: tuple[int, ...]) -> bool:
+    """Whether an array is several sounds. A classifier reads one in each row; a file has a row for each channel."""
+    if len(shape) == 2 and 1 < shape[0] < shape[1]:
+        raise ValueError(
+            f"audio of shape {shape} may be {shape[0]} sounds or the {shape[0]} channels of one: give list(audio) for "
+            "several sounds, [audio] for one"
+        )
+    return False
+
+
+def _are_pictures(shape: tuple[int, ...]) -> bool:
+    """Whether an array is several pictures. A classifier reads one in each row."""
+    if len(shape) == 3 and shape[0] > 1 and shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"images of shape {shape} may be {shape[0]} grey pictures or the {shape[0]} channels of one: give "
+            "list(images) for several pictures, [images] for one"
+        )
+    return len(shape) == 4
 
 
 class MSMAMLFeatureExtractor(FeatureExtractionMixin):
@@ -51,8 +72,10 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
         """Encodes one or several sounds.
 
         Args:
-            audio: a sound, or a list of sounds: paths, contents of files, waveforms, and whatever `read_audio` takes.
-                Of a sound, only the first `duration` seconds are decoded and checked.
+            audio: a sound, or a list or column of sounds: paths, contents of files, waveforms, and whatever
+                `read_audio` takes. Of a sound, only the first `duration` seconds are decoded and checked. An array of
+                shape (samples,) or (samples, channels) is one sound; one of shape (rows, samples) may be several sounds
+                or the channels of one, and is refused: give a list.
             sampling_rate: sampling rate of waveforms, Hz, for which it is required. Files have their own.
             return_tensors: `"np"` (default) or `"pt"`.
 
@@ -60,15 +83,14 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
             A batch with `input_values`, int16 (sounds, num_samples).
 
         Raises:
-            ValueError: a waveform is given without `sampling_rate`, or a sound cannot be read.
+            ValueError: a waveform is given without `sampling_rate`, a sound cannot be read, or there is none.
             FileNotFoundError: there is no such file.
         """
-        sounds, notes = audio if isinstance(audio, (list, tuple)) else [audio], Notes()
-        rows = []
+        (sounds, _), rows, notes = as_inputs(audio, "audio", _are_sounds), [], Notes()
         for number, sound in enumerate(sounds):
             notes.prefix = f"audio[{number}]: " if len(sounds) > 1 else ""
             try:
-                rows.append(self.row(sound, sampling_rate, notes=notes))
+                rows.append(self.row(plain(sound), sampling_rate, notes=notes))
             except UnreadableInput as error:
                 raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()
@@ -103,23 +125,23 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
         """Encodes one or several images.
 
         Args:
-            images: an image, or a list of images: paths, contents of files, and whatever `read_image` takes. An array
-                or tensor of four dimensions holds several images.
+            images: an image, or a list or column of images: paths, contents of files, and whatever `read_image` takes.
+                An array or tensor of four dimensions holds several images. One of shape (3 or 4, height, width) may be
+                several grey images or the channels of one, and is refused: give a list.
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
             A batch with `pixel_values`, uint8 (images, 3, size, size).
 
         Raises:
-            ValueError: an image cannot be read; of several, its position is named.
+            ValueError: an image cannot be read, or there is none; of several, its position is named.
             FileNotFoundError: there is no such file.
         """
-        is_batch = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
-        rows, notes = [], Notes()
-        for number, image in enumerate(images if is_batch else [images]):
+        (pictures, is_batch), rows, notes = as_inputs(images, "images", _are_pictures), [], Notes()
+        for number, image in enumerate(pictures):
             notes.prefix = f"images[{number}]: " if is_batch else ""
             try:
-                rows.append(self.row(image, notes=notes))
+                rows.append(self.row(plain(image), notes=notes))
             except UnreadableInput as error:
                 raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +30,25 @@ _INT16_MAX = 32767
 _EDGE = 0.1  # seconds that are read beyond the end of a row, so that it is resampled like the rest
 _LITTLE_BEYOND = 1.5  # where lossy codecs may go; what is larger was not meant to be clipped
 _UNKNOWN_FORMAT = 1  # SF_ERR_UNRECOGNISED_FORMAT of libsndfile
+_UNKNOWN_FRAMES = 2**40  # which no file has; libsndfile says so of a stream whose header does not state its length
+_UNKNOWN_BYTES = 0x7FFF0000  # that programs write into the header of what they stream
+# What libsndfile logs of the bytes that a header states and a file has: "data : 32000 (should be 7967)".
+_STATED_BYTES = re.compile(r":\s*(\d+) \(should be (\d+)\)")
 _LARGEST_SCAN = 2**26  # bytes of an Ogg file that are searched for further streams
+
+
+class _File(soundfile.SoundFile):
+    """A sound file that is read from its beginning to its end. soundfile seeks after it has read, which fails in a FLAC
+    stream of unknown length."""
+
+    def seekable(self) -> bool:
+        return self.frames < _UNKNOWN_FRAMES and super().seekable()
+
+    def stated_share(self) -> float:
+        """How many times as many bytes of sound the header states as there are; 1 where it is right or unknown."""
+        pairs = [(int(stated), int(found)) for stated, found in _STATED_BYTES.findall(self.extra_info)]
+        stated, found = pairs[-1] if pairs else (0, 0)  # the last is that of the samples
+        return stated / found if 0 < found < stated < _UNKNOWN_BYTES else 1.0
 
 
 class _Length(NamedTuple):
@@ -167,7 +186,7 @@ def _decode(
             raise UnreadableInput(f"cannot decode the sound in {name}: it is a folder, a pipe or a device, not a file")
         raise FileNotFoundError(f"no sound file at {name}")
     try:
-        with soundfile.SoundFile(_openable(source)) as file:
+        with _File(_openable(source)) as file:
             rate, channels = checked_rate(file.samplerate), file.channels
             if channels > MOST_CHANNELS:
                 raise ValueError(f"it has {channels} channels, more than {MOST_CHANNELS}")
@@ -182,7 +201,9 @@ def _decode(
                 blocks.append(kept(np.ascontiguousarray(block.T)))
                 length += len(block)
             # The header's length is only a claim.
-            stated = file.frames if length <= file.frames < 2**40 else math.inf
+            stated = file.frames if length <= file.frames < _UNKNOWN_FRAMES else math.inf
+            if stated == length:
+                stated = length * file.stated_share()  # libsndfile corrects it by the size of the file
             ended, is_ogg = length < wanted, file.format == "OGG"
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(" .") or "its content is damaged"

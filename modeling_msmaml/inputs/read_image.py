@@ -15,6 +15,7 @@ from torch import Tensor
 from .image_modes import Picture, boxes, picture_of_array, picture_of_image, stored_transparency
 from .kinds import name_of, stored_file
 from .notes import Notes, UnreadableInput
+from .png_texts import is_about_texts, without_texts
 
 MOST_PIXELS = 64_000_000  # of a picture, after a JPEG was decoded at a part of its size
 MOST_BYTES = 440_000_000  # that decoding a picture takes
@@ -100,14 +101,14 @@ def is_picture(source: str | os.PathLike | bytes) -> bool:
                 return True
     except Image.DecompressionBombError:
         return True
-    except Exception:  # whatever a decoder stumbles over, it is none
-        return False
+    except Exception as error:  # whatever else a decoder stumbles over, it is none
+        return is_about_texts(error)
 
 
 def _decode(source: str | os.PathLike | bytes, name: str, size: int, notes: Notes | None) -> Image.Image:
     if not isinstance(source, bytes) and not os.path.isfile(source):
         if os.path.exists(source):
-            raise UnreadableInput(f"{name} is no regular file: give the file of an image")
+            raise UnreadableInput(f"{name} is a folder, a pipe or a device, not a file: give the file of an image")
         raise FileNotFoundError(f"no image at {name}")
     try:
         with warnings.catch_warnings():
@@ -120,6 +121,8 @@ def _decode(source: str | os.PathLike | bytes, name: str, size: int, notes: Note
     except UnidentifiedImageError as error:
         raise UnreadableInput(f"cannot decode the image in {name}: it is of no kind that Pillow knows") from error
     except Exception as error:  # decoders fail in many ways: zlib.error, struct.error, SyntaxError, IndexError, ...
+        if is_about_texts(error) and (content := without_texts(source)) is not None:
+            return _decode(content, name, size, notes)
         raise UnreadableInput(f"cannot decode the image in {name}: {_reason(error)}") from error
 
 

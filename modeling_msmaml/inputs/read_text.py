@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .kinds import OTHER_FILES, is_missing, modality_of_file, only_column, plain
 from .notes import Notes, UnreadableInput, named
-from .path_strings import ends_like_file, named_place, shown
+from .path_strings import may_be_file, named_place, shown
 
 MOST_BYTES = 50_000_000  # of a text file
 IS_TEXT = "if the string itself is a text, name modality='text'"
@@ -22,6 +22,13 @@ _CONTROL_SHARE = 0.05  # of the characters, beyond which it is no text
 # Control characters that are neither white space nor those of terminals and old text files.
 _CONTROL = re.compile("[\x00-\x07\x0e-\x19\x7f-\x84\x86-\x9f]")
 _DOCUMENTS = {"%PDF-": "a PDF document", "{\\rtf": "an RTF document"}
+# Soft hyphen, marks of the direction and of places where a line may break, byte order mark. Joiners count in languages
+# whose letters they shape, and in emojis; they are dropped beside ASCII characters and at the ends of a text.
+_INVISIBLE = "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
+_JOINERS = "\u200c\u200d"
+# Ligatures, and letters and digits of double width, which stand for others.
+_STAND_FOR_OTHERS = "\ufb00-\ufb06\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
+_TRACES = re.compile(f"[{_INVISIBLE}]+|(?<![^\0-\x7f])[{_JOINERS}]|[{_JOINERS}](?![^\0-\x7f])|([{_STAND_FOR_OTHERS}]+)")
 # Invisible characters that Unicode counts among letters, marks and symbols.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufffe\uffff")
 # Characters that are tokenized at once, which takes some 100 bytes for each; more than a row of ordinary text holds.
@@ -35,7 +42,9 @@ def read_text(text: Any, name: str | None = None) -> str:
     """One text as a string.
 
     Args:
-        text: a string, or the `pathlib.Path` of a text file (UTF-8, with or without a byte order mark).
+        text: a string, or the `pathlib.Path` of a text file (UTF-8, with or without a byte order mark). Invisible
+            characters such as soft hyphens and zero-width spaces are dropped, ligatures (U+FB01) and letters of double
+            width become ordinary letters, and letters with accents become single characters (NFC).
         name: of the text, for errors; by default its path.
 
     Raises:
@@ -63,7 +72,7 @@ def read_text(text: Any, name: str | None = None) -> str:
             "hold: it was cut or escaped there"
         ) from error
     _check_characters(content, where)
-    return content
+    return content if content.isascii() else _without_traces(content)
 
 
 def _content(path: Path, name: str) -> str:
@@ -84,6 +93,12 @@ def _content(path: Path, name: str) -> str:
             f"the text in {name} is not UTF-8 (byte {error.start}): save it in that encoding"
         ) from error
     return content.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _without_traces(text: str) -> str:
+    """A text without what pages and documents leave in it that no reader sees, but that makes a word another word."""
+    text = _TRACES.sub(lambda found: unicodedata.normalize("NFKC", found[1] or ""), text)
+    return unicodedata.normalize("NFC", text)  # accents that are characters of their own, as in names of macOS
 
 
 def _is_visible(text: str) -> bool:
@@ -139,10 +154,13 @@ def read_string(text: Any, notes: Notes, named_as_text: bool) -> str:
         error = FileNotFoundError if place.is_missing else UnreadableInput
         why = place.why or "is the name of a file: give it as a pathlib.Path to read the text in it"
         raise error(f"{shown(text)} {why}; {IS_TEXT}")
-    elif isinstance(text, str) and not named_as_text and "\n" not in text and ends_like_file(text.strip()):
-        notes.add(
-            "a string that ends like the name of a file is taken as a text, since no file has this name", shown(text)
-        )
+    elif isinstance(text, str) and not named_as_text and len(text) <= _LONGEST_WORD:
+        if any(map(str.isalnum, text)) and os.path.isdir(text):
+            notes.add("a word that is also the name of a folder is taken as a text", shown(text))
+        elif may_be_file(text):
+            notes.add(
+                "a word that ends like the name of a file is taken as a text, since no file has this name", shown(text)
+            )
     return read_text(text)
 
 
@@ -159,6 +177,8 @@ def read_texts(texts: Any, name: str, notes: Notes) -> dict[str, str]:
         ValueError: there is no text, or a table of several columns.
     """
     texts = only_column(plain(texts), name)
+    if isinstance(texts, (set, frozenset)):
+        raise ValueError(f"{name} is a set, which has no order: give a list")
     if isinstance(texts, (str, bytes, dict, os.PathLike)) or not hasattr(texts, "__iter__"):
         items = {name: texts}
     else:

@@ -13,7 +13,7 @@ from transformers import ProcessorMixin
 
 from .kinds import KINDS, as_array, only_column, plain
 from .notes import Notes, UnreadableInput, listing, named
-from .path_strings import named_place, shown
+from .path_strings import ends_like_file, named_place, shown
 from .read_text import encode_texts, name_of_text, read_string
 
 
@@ -37,6 +37,8 @@ def as_list(inputs: Any, name: str = "inputs") -> list:
         raise ValueError(f"{name} is one {type(inputs).__name__}: give a list, also of a single input")
     if isinstance(inputs, (set, frozenset)):
         raise ValueError(f"{name} is a set, which has no order: give a list")
+    if hasattr(inputs, "read"):
+        raise ValueError(f"{name} is an open file, a {type(inputs).__name__}: give its path, or file.read(), in a list")
     if getattr(inputs, "shape", None) == ():
         raise ValueError(f"{name} is one value of shape (): give a list, also of a single input")
     if hasattr(inputs, "column_name"):
@@ -49,6 +51,33 @@ def as_list(inputs: Any, name: str = "inputs") -> list:
     if not items:
         raise ValueError(f"{name} is empty: give at least one input")
     return items
+
+
+def as_inputs(inputs: Any, name: str, told_apart: Callable[[tuple[int, ...]], bool]) -> tuple[list, bool]:
+    """
+    One or several inputs of a processor, as a list, and whether they are several.
+
+    Args:
+        inputs: one input, or several as [`as_list`] takes them.
+        name: of the argument, for errors.
+        told_apart: whether an array of numbers of this shape is several inputs, one in each row. It raises `ValueError`
+            for a shape that may be either.
+
+    Raises:
+        `ValueError`: see [`as_list`] and `told_apart`.
+    """
+    inputs = only_column(plain(inputs), name)
+    is_one = isinstance(inputs, (str, bytes, os.PathLike, dict, Image.Image)) or hasattr(inputs, "get_all_samples")
+    if is_one or inputs is None or isinstance(inputs, (int, float)):
+        return [inputs], False
+    if isinstance(inputs, Tensor):
+        is_dense = not inputs.is_nested  # a nested one has no shape
+        return (list(inputs), True) if is_dense and told_apart(tuple(inputs.shape)) else ([inputs], False)
+    if hasattr(inputs, "__array__") and not hasattr(inputs, "column_name"):  # a column of `datasets` would be decoded
+        array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
+        if array.dtype.kind in "biufc":
+            return (list(array), True) if told_apart(array.shape) else ([array], False)
+    return as_list(inputs, name), True
 
 
 def read(
@@ -99,6 +128,8 @@ def read(
         raise ValueError(f"none of {len(items)} {name} can be read: {next(iter((unreadable or {'': ''}).values()))}")
     notes.prefix = ""
     if modality == "text":
+        if not named_as_text and len(read_items) > 1 and all(map(ends_like_file, read_items)):
+            notes.add("texts of which each ends like the name of a file; no files have these names", name)
         tokenizer = cast(Any, processor).tokenizer
         rows = encode_texts(tokenizer, read_items, tokenizer.model_max_length, names, notes)
     else:

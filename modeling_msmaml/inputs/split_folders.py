@@ -20,6 +20,8 @@ _NUMBERED = frozenset(("fold", "folds", "split", "splits", "partition", "subset"
 # Words that are no part of the name of a class beside another of them: `birds_train`, `birds_test`. Longer ones are:
 # `software development`, `software testing`.
 _SHORT = frozenset(("train", "test", "val", "valid", "dev", "validation", "eval"))
+# Names of splits that are ordinary words beside each other and others: `design`, `development`, `testing`.
+_WORDS = frozenset(("training", "development", "testing", "evaluation"))
 
 
 class _Look(NamedTuple):
@@ -117,7 +119,7 @@ def _alike(names: Iterable[str]) -> list[str]:
     """The names that look like splits beside each other; a class may be called `train`, or `train horn`."""
     looks = {name: look for name in names if (look := _look(name))}
     found = [name for name, look in looks.items() if not look.rest]
-    if len(found) < 2:
+    if len(found) < 2 or all(name.lower() in _WORDS for name in found):
         found = []
     by_rest: dict[str, list[str]] = {}
     for name, look in looks.items():

@@ -4,8 +4,8 @@ Classify files from a few labelled examples, which are given as one sub-folder p
     msmaml classify --support birds/ --query unknown/*.wav [--json]
 
 The files are sounds, texts (.txt) or pictures. The folder of --support is read as that of load_few_shot("folder"), with
-or without a metadata.csv; a folder as a query stands for all its files. --save keeps the adapted classifier, which then
-needs no --support: msmaml classify --model SAVED --query FILES
+or without a metadata.csv; a folder as a query stands for all its files of this kind, and others are named in a warning.
+--save keeps the adapted classifier, which then needs no --support: msmaml classify --model SAVED --query FILES
 """
 
 import argparse
@@ -13,11 +13,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from transformers.utils import logging
 
-from modeling_msmaml.inference.few_shot_classifier import UNREADABLE, FewShotClassifier
+from modeling_msmaml.inference.few_shot_classifier import FewShotClassifier
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.label_values import printable
 from modeling_msmaml.inputs.labelled_files import query_files, support_set
@@ -38,6 +39,12 @@ def table(files: list[Path], predicted: list[str], probabilities: list[dict[str,
     return "\n".join(lines)
 
 
+def _folder(name: str) -> Path:
+    if not name.strip():
+        raise argparse.ArgumentTypeError(f"{name!r} names no folder; the current one is called .")
+    return Path(name)
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parses the command line, by default that of the process."""
     parser = argparse.ArgumentParser(
@@ -49,7 +56,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--model",
         help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the model that comes with the code",
     )
-    parser.add_argument("--support", type=Path, help="folder with one sub-folder of examples per class")
+    parser.add_argument("--support", type=_folder, help="folder with one sub-folder of examples per class")
     parser.add_argument("--query", nargs="+", default=[], help="files to classify, or folders of them")
     parser.add_argument(
         "--modality", choices=tuple(KINDS), help="modality to take where the folders hold files of several kinds"
@@ -63,7 +70,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="pass over files that cannot be read, with one warning that names them; queries are then 'unreadable'",
     )
-    parser.add_argument("--save", type=Path, help="folder in which to save the adapted classifier")
+    parser.add_argument("--save", type=_folder, help="folder in which to save the adapted classifier")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per file and line instead of a table"
     )
@@ -104,15 +111,14 @@ def run(arguments: argparse.Namespace) -> str:
     files = query_files(arguments.query, classifier.modality_)
     names = [str(label) for label in classifier.classes_]
     found = classifier.predict_proba(files)
+    unread = np.asarray(np.isnan(found).any(axis=1)).tolist()
     predicted = [str(label) for label in classifier.decide(found)]
     probabilities = [dict(zip(names, row, strict=True)) for row in found.tolist()]
     if not arguments.json:
         return table(files, predicted, probabilities)
     return "\n".join(
-        json.dumps(
-            {"file": printable(str(file)), "class": guess, "probabilities": None if guess == UNREADABLE else row}
-        )
-        for file, guess, row in zip(files, predicted, probabilities, strict=True)
+        json.dumps({"file": printable(str(file)), "class": guess, "probabilities": None if is_unread else row})
+        for file, guess, row, is_unread in zip(files, predicted, probabilities, unread, strict=True)
     )
 
 

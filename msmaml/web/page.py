@@ -22,7 +22,9 @@ import numpy as np
 from gradio.themes import Default
 
 from modeling_msmaml import FewShotClassifier, MSMAMLProcessor
+from modeling_msmaml.inference.few_shot_classifier import UNREADABLE
 from modeling_msmaml.inputs.kinds import KINDS
+from modeling_msmaml.inputs.label_values import clean, is_absent, refuse_look_alikes
 
 from . import page_html as html
 from .example_tasks import ExampleTask, draw_task
@@ -141,25 +143,33 @@ class Demo:
             if not read.readable:
                 raise PageError(f"Queries: none of {len(queries)} can be read. {'; '.join(read.unreadable.values())}")
             adapted, before = (_probabilities(classifier, read) for classifier in (fitted.adapted, fitted.before))
+            guesses = fitted.adapted.decide(adapted).tolist()  # "unreadable" where the probabilities are NaN
         except (ValueError, OSError) as error:
             return html.message(str(error), error=True)
-        guesses = fitted.adapted.decide(adapted).tolist()  # "unreadable" where the probabilities are NaN
         table = html.probabilities(read.shown, fitted.adapted.classes_.tolist(), adapted, before, guesses)
         return table + read.summary("queries", "not classified")
 
     def _support(self, modality: str, count: int, skip_unreadable: bool, fields: tuple) -> ReadInputs:
         names, files, lines = (fields[start::3][:count] for start in range(3))
-        names = [(name or "").strip() for name in names]
+        names = [clean(name or "") for name in names]
         inputs = []
         for number, name in enumerate(names):
             if not name:
                 raise PageError(f"Class {number + 1} has no name.")
+            if is_absent(name):
+                raise PageError(f"Class {number + 1} is called {name}, as missing values are written: rename it.")
+            if skip_unreadable and name == UNREADABLE:
+                raise PageError(
+                    f"Class {number + 1} is called {name}, as what cannot be read is: rename it, or untick "
+                    f"“{SKIP_LABEL}”."
+                )
             if names.index(name) != number:
                 raise PageError(f"Two classes are called {name}: give each class a different name.")
             own = inputs_of_field(modality, files[number], lines[number], name)
             if not own:
                 raise PageError(f"Class {name} has no examples: give at least one, or choose fewer classes.")
             inputs += own
+        refuse_look_alikes(names, "Names of classes")
         read = self._read(inputs, modality, skip_unreadable)
         left = {inputs[number].field for number in read.readable}
         for name in names:

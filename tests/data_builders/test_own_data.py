@@ -215,7 +215,8 @@ def test_several_modalities(root):
         ({"split": "test", "shares": (1, 0, 0)}, "split 'test' of folder is empty.*10 classes"),
         ({"image_size": 0}, "size=0"),
         ({"colour": True}, "option colour does not exist for folder"),
-        ({"data_dir": None}, "data_dir is needed"),
+        ({"data_dir": None}, "data_dir=None: it is needed"),
+        ({"data_dir": ""}, "data_dir='': it is needed"),
     ],
 )
 def test_bad_options(options, message, root):

@@ -236,8 +236,6 @@ def test_strings_that_are_paths_and_those_that_are_texts(tmp_path, monkeypatch):
     for text in ("the word", "version 1.5", "a.b.c", "see www.example.org", "U.S.A."):
         assert infer_modality([text], known) == "text"
     assert infer_modality(["please read report.wav"], known) == "text"
-    with pytest.warns(UserWarning, match=r"taken as a text.*inputs\[0\]"):
-        read(["please read report.wav"], "text", tiny_processor())
     with pytest.raises(ValueError, match="white space around it: strip it"):
         infer_modality(["my sounds/crow.aiff\n"], known)
     (tmp_path / "film.mp4").write_bytes(b"no film")

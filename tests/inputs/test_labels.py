@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pandas
 import pytest
+import torch
 from PIL import Image
 
 from data_builders import load_few_shot
@@ -75,7 +76,9 @@ def test_what_looks_the_same_at_its_ends_is_one_class(door, tmp_path):
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("other", ["a  b", "a\u00a0b", "a\u200b b", "a b\ufe0f"])
+@pytest.mark.parametrize(
+    "other", ["a  b", "a\u00a0b", "a\u200b b", "a b\ufe0f", "a\u200d b", "\u0430 b", "\u0430 b\u200c"]
+)
 def test_what_looks_the_same_but_differs_within_is_refused(door, other, tmp_path):
     with pytest.raises(ValueError, match="the labels .*'a b'.* look the same but are two classes"):
         door(["a b", other, "c"], tmp_path)
@@ -93,6 +96,9 @@ def test_missing_labels_are_refused_with_their_place(door, absent, tmp_path):
 def test_cells_that_stand_for_nothing(cell, tmp_path):
     with pytest.raises(ValueError, match=r"1.png in .*metadata.csv, line 3, has no label"):
         by_metadata(["a", cell, "b"], tmp_path)
+    if cell:
+        with pytest.raises(ValueError, match=f"; {cell} stands for a missing one: .* write another, such as class_"):
+            support_set(tmp_path / "own")
     if cell:  # elsewhere they may be the names of classes, such as those of countries
         assert by_list(["a", cell], tmp_path) == by_table(["a", cell], tmp_path)
 
@@ -100,6 +106,21 @@ def test_cells_that_stand_for_nothing(cell, tmp_path):
 @pytest.mark.parametrize("text", ["\U0001f468\u200d\U0001f467", "\U0001f3f4\U000e0067\U000e0062\U000e007f", "ന്\u200d"])
 def test_characters_that_are_joined_stay_joined(text):
     assert clean(f" {text} ") == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\U0001f468\u200d\U0001f467", "\U0001f468\U0001f467"),
+        ("\u2764\ufe0f\u200d\U0001f525", "\u2764\ufe0f\U0001f525"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645"),
+        ("\u0915\u094d\u200d\u0937", "\u0915\u094d\u0937"),
+        ("\u0436\u0443\u043a", "x"),
+    ],
+    ids=["family", "emoji with a selector", "Persian", "Devanagari", "Cyrillic"],
+)
+def test_joiners_that_change_what_is_drawn_tell_classes_apart(one, other):
+    assert labels_of([one, other]) == [one, other]
 
 
 # Values in Python
@@ -120,6 +141,10 @@ def test_characters_that_are_joined_stay_joined(text):
         ([("a", 1), ("a", [1])], r"labels\[1\]\[1\] is a list, which is not hashable"),
         ([1, Decimal("sNaN")], r"labels\[1\] is missing"),
         ([1, "1"], "the labels 1 and '1' look the same"),
+        (["cat", "c\u0430t"], "look the same but are two classes: write both in one way, or rename one"),
+        (["a", "b\ud83d"], r"labels\[1\] is 'b\\ud83d', which has half of a surrogate pair at position 1"),
+        ([("a",), ("b", "\udfff")], r"labels\[1\]\[1\] is .* surrogate pair at position 0"),
+        (torch.zeros(2, device="meta"), r"labels\[0\] is a tensor without a value"),
     ],
 )
 def test_values_that_are_refused(labels, message):
@@ -160,12 +185,53 @@ def test_values_stay_what_they_are(labels, expected):
     assert found == expected and not any(isinstance(label, int) for label in found)
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([2**63 + 2, 2**63 + 1, 5, 5], np.uint64), [5, 2**63 + 1, 2**63 + 2]),
+        ([2**63, -1, -1, 2**63], [-1, 2**63]),
+        ([2**64, 5, 5, 2**70], [5, 2**64, 2**70]),
+        (pandas.Series([2**53 + 1, 2**53, 1, 1]), [1, 2**53, 2**53 + 1]),
+        (torch.tensor([0, 1, 1, 0]).to_sparse(), [0, 1]),
+        ([0.1, 0.1, 2.5, 2.5], [0.1, 2.5]),
+        ([True, False, True, False], [False, True]),
+        (["a", 5, 2.5, "a"], ["a", 5, 2.5]),
+    ],
+    ids=["uint64", "either sign", "beyond 64 bits", "beyond floats", "sparse", "floats", "booleans", "mixed"],
+)
+def test_a_classifier_keeps_every_value_exactly(labels, classes, tmp_path):
+    items = [picture(kind, kind) for kind in range(4)]
+    classifier = FewShotClassifier.from_pretrained(str(save_tiny_model(tmp_path / "model"))).fit(items, labels)
+    classifier.save_pretrained(tmp_path / "saved")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "saved")
+    for found in (classifier.classes_, loaded.classes_):
+        assert found.tolist() == classes and [type(c) for c in found.tolist()] == [type(c) for c in classes]
+    assert {(type(guess), guess) for guess in loaded.predict(items).tolist()} <= {(type(c), c) for c in classes}
+
+
 def test_a_classifier_names_cleaned_classes(tmp_path):
     items = [picture(kind, number) for kind in range(2) for number in range(2)]
     classifier = FewShotClassifier.from_pretrained(str(save_tiny_model(tmp_path)))
     assert classifier.fit(items, ["a", "a ", "b", "b\u200b"]).classes_.tolist() == ["a", "b"]
     with pytest.raises(ValueError, match=r"labels\[3\] is masked"):
         classifier.fit(items, np.ma.array([0, 0, 1, 1], mask=[0, 0, 0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [("unsure", {}, {"reject_below": 0.5}), ("unreadable", {}, {"skip_unreadable": True})],
+)
+def test_a_class_may_not_be_called_like_what_is_no_class(name, before, after, tmp_path):
+    items, labels = [picture(kind, kind) for kind in range(4)], [name, "b", name, "b"]
+    model = str(save_tiny_model(tmp_path / "model"))
+    with pytest.raises(ValueError, match=f"a class is called '{name}', which .* rename the class"):
+        FewShotClassifier.from_pretrained(model, **after).fit(items, labels)
+    fitted = FewShotClassifier.from_pretrained(model, **before).fit(items, labels)
+    assert name in fitted.predict(items)
+    fitted.save_pretrained(tmp_path / "saved")
+    for classifier in (fitted.set_params(**after), FewShotClassifier.from_pretrained(tmp_path / "saved", **after)):
+        with pytest.raises(ValueError, match=f"a class is called '{name}'"):
+            classifier.predict(items)
 
 
 # Sources

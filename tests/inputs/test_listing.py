@@ -12,12 +12,12 @@ from modeling_msmaml.inputs.labelled_files import labelled_files, query_files, s
 FILES = ("a/0.png", "a/1.png", "b/0.png")
 
 
-def folder_of(root: Path, files=FILES, table: bytes | None = None) -> Path:
-    for name in files:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (9, 9)).save(root / name)
+def folder_of(root: Path, files=FILES, table: bytes | None = None, name: str = "metadata.csv") -> Path:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(root / file)
     if table is not None:
-        (root / "metadata.csv").write_bytes(table)
+        (root / name).write_bytes(table)
     return root
 
 
@@ -64,6 +64,72 @@ def test_tables_that_are_refused(table, message, tmp_path):
     for door in (labelled_files, support_set):
         with pytest.raises(ValueError, match=rf"metadata.csv.*{message}|{message}"):
             door(tmp_path)
+
+
+LINE = b'{"file_name": "a/0.png", "label": "x"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("METADATA.CSV", b"file_name,label\na/0.png,x\nb/0.png,1\n"),
+        ("metadata.jsonl", LINE + b'\n{"label": 1, "File_Name": "b/0.png"}\n'),
+        (
+            "Metadata.JSONL",
+            b"\xef\xbb\xbf" + LINE + b'{"label": " 1\\u200b ", "file_name": "b\\\\0.png", "source": null}',
+        ),
+    ],
+)
+def test_tables_of_other_names_and_kinds(name, table, tmp_path):
+    assert listed(folder_of(tmp_path, table=table, name=name)) == {"a/0.png": "x", "b/0.png": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "message"),
+    [
+        ("metadata.xlsx", b"PK", "metadata.xlsx is a table that is not read: save it as metadata.csv"),
+        ("Metadata.TSV", b"", "Metadata.TSV is a table that is not read"),
+        ("metadata.csv.txt", b"", "metadata.csv.txt is a table that is not read"),
+        ("metadata.json", b"[]", "metadata.json is a table that is not read"),
+        ("metadata.jsonl", b"", "metadata.jsonl lists no files"),
+        ("metadata.jsonl", LINE + b"[1]\n", "jsonl, line 2: it is no JSON object, but a list"),
+        ("metadata.jsonl", LINE + b'{"file_name": \n', "jsonl, line 2: it is no JSON object on one line"),
+        ("metadata.jsonl", LINE + b"[" * 100_000, "jsonl, line 2: it is no JSON object on one line"),
+        ("metadata.jsonl", LINE + b'{"file_name": "b/0.png"}', "b/0.png in .*jsonl, line 2, has no label"),
+        ("metadata.jsonl", LINE + b'{"label": "y"}', "jsonl, line 2: a file outside its folder"),
+        ("metadata.jsonl", LINE + LINE, "jsonl, line 2: listed twice: a/0.png"),
+        ("metadata.jsonl", b'{"file_name": "a/0.png", "label": "x", "label": "y"}', "line 1: .*a key is there twice"),
+        ("metadata.jsonl", b'{"file_name": "a/0.png", "label": ["x"]}', "line 1: label is a list: give a string"),
+        ("metadata.jsonl", b'{"file_name": "a/0.png", "label": "x\\ud83d"}', "line 1: .* half of a surrogate pair"),
+        ("metadata.jsonl", LINE + b'{"file_name": "b/0.png", "label": "caf\xe9"}', "line 2: it is not UTF-8"),
+        ("metadata.jsonl", b'{"file_name": "a/0.png", "species": "x"}', "line 1: the columns are"),
+    ],
+)
+def test_other_tables_that_are_refused(name, table, message, tmp_path):
+    refused(folder_of(tmp_path, table=table, name=name), message)
+
+
+def test_a_table_that_is_a_link_to_nothing_and_two_tables(tmp_path):
+    root = folder_of(tmp_path)
+    os.symlink("nowhere", root / "metadata.csv")
+    for door in (labelled_files, support_set):
+        with pytest.raises(FileNotFoundError, match="metadata.csv is a link to nothing"):
+            door(root)
+    folder_of(root, table=LINE, name="metadata.jsonl")
+    refused(root, "has the tables metadata.csv, metadata.jsonl: keep one")
+
+
+def test_each_split_may_have_a_table(tmp_path):
+    files = ["train/0.png", "train/1.png", "test/0.png"]
+    root = folder_of(tmp_path, files, b"file_name,label\n0.png,x\n1.png,y\n", "train/metadata.csv")
+    with pytest.raises(ValueError, match="train.metadata.csv lists .* but there is none in test"):
+        labelled_files(root)
+    folder_of(root, files, b'{"file_name": "0.png", "label": "y"}', "test/metadata.jsonl")
+    found = labelled_files(root)
+    assert list(zip(found.splits or (), found.labels, strict=True)) == [("test", "y"), ("train", "x"), ("train", "y")]
+    folder_of(root, files, b"file_name,label\ntrain/0.png,x\n")
+    with pytest.raises(ValueError, match="both list files: keep one"):
+        labelled_files(root)
 
 
 def test_a_table_names_a_file_in_either_form_of_its_characters(tmp_path):
@@ -156,7 +222,8 @@ def test_pipes_are_no_files(tmp_path):
     os.mkfifo(root / "a" / "f.png")
     with pytest.warns(UserWarning, match="1 files are .*no regular files: a/f.png"):
         assert len(labelled_files(root).names) == 3
-    assert query_files([str(root / "a")], "image") == [root / "a" / "0.png", root / "a" / "1.png"]
+    with pytest.warns(UserWarning, match="1 files are .*no regular files.*: f.png"):
+        assert query_files([str(root / "a")], "image") == [root / "a" / "0.png", root / "a" / "1.png"]
     with pytest.raises(FileNotFoundError, match="f.png"):
         query_files([str(root / "a" / "f.png")], "image")
     (root / "c").mkdir()
@@ -199,6 +266,8 @@ def test_splits(tmp_path):
         (["train_2/0.png", "test set/0.png"], "test set, train_2 look like splits"),
         (["train/a/0.png", "more/b/0.png"], "more, train, of which train look like splits"),
         (["train/0.png", "test/0.png", "extra/0.png"], "of which test, train look like splits"),
+        (["training/a/0.png", "testing/a/0.png", "extra/b/0.png"], "of which testing, training look like splits"),
+        (["training set/0.png", "testing set/0.png", "extra/0.png"], "testing set, training set look like splits"),
         (["train/0.png", "test/0.png"], "no image files in sub-folders of its splits"),
         (["fold1/0.png", "fold2/0.png"], "fold1, fold2 look like splits"),
         (["x/fold1/0.png", "x/fold2/0.png"], "sub-folder x, whose sub-folders fold1, fold2 look like splits"),
@@ -220,6 +289,8 @@ def test_what_looks_like_splits_is_refused(files, message, tmp_path):
         ["train/0.png", "train horn/0.png", "train_wheels/0.png"],
         ["train/images/0.png", "bus/images/0.png"],
         ["software development/0.png", "software testing/0.png"],
+        ["design/0.png", "development/0.png", "testing/0.png"],
+        ["design/0.png", "training/0.png", "evaluation/0.png"],
         ["speaker 1/chapter 1/0.png", "speaker 1/chapter 2/0.png", "speaker 2/chapter 3/0.png"],
         ["test tube/0.png", "pipette/0.png"],
         ["part 1/0.png", "part 2/0.png"],

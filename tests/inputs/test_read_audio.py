@@ -247,6 +247,37 @@ def test_files_that_hold_less_or_more_than_is_read():
     assert not read_one(encoded(WAVE[:3_000], "OGG"))[1]
 
 
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "SVX"])
+def test_files_that_were_cut(kind, tmp_path):
+    whole = encoded(WAVE, kind)
+    cut = whole[: len(whole) // 4]
+    for form in forms(cut, tmp_path / "cut.wav"):
+        row, warned = read_one(form)
+        assert re.search(r"ends before the length that its header states: .*\(0.1 of 0.5 s\)", warned)
+        assert np.abs(row[:1_800] - EXPECTED[:1_800]).max() <= 1
+    assert not read_one(whole)[1] and "ends before" not in read_one(whole + b"more")[1]
+
+
+@pytest.mark.parametrize("stated", [0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+def test_lengths_that_streaming_programs_write_state_none(stated):
+    content = bytearray(encoded(WAVE))
+    for place in (4, content.index(b"data") + 4):
+        content[place : place + 4] = stated.to_bytes(4, "little")
+    row, warned = read_one(bytes(content))
+    assert np.abs(row - EXPECTED).max() <= 1 and not warned
+
+
+@pytest.mark.parametrize("length", [LENGTH // 2, LENGTH, 40 * LENGTH])
+def test_a_flac_stream_of_unknown_length(length, tmp_path):
+    content = bytearray(encoded(np.resize(WAVE, length), "FLAC"))
+    content[21] &= 0xF0  # the number of samples, of 36 bits
+    content[22:26] = bytes(4)
+    for form in forms(bytes(content), tmp_path / "streamed.flac"):
+        row, warned = read_one(form)
+        assert np.abs(row - EXPECTED)[:length].max() <= 1
+        assert ("the rest does not count" in warned) == (length > LENGTH)
+
+
 def test_many_channels_at_a_high_rate_are_mixed_as_they_are_decoded():
     silent, rate = np.zeros((48_000, 60), np.float32), 192_000
     silent[:, 5] = 0.5

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from modeling_msmaml import MSMAMLImageProcessor
 from modeling_msmaml.inputs import read_image
@@ -81,7 +81,7 @@ def test_errors_show_no_objects_and_name_what_is_no_picture(tmp_path):
         (b"", "in 0 bytes: it is of no kind"),
         ({"bytes": b"no", "path": "a.png"}, "in a.png: it is of no kind"),
         (bytearray(b"no"), "in 2 bytes"),
-        (tmp_path, f"{tmp_path} is no regular file"),
+        (tmp_path, f"{tmp_path} is a folder, a pipe"),
         (None, "not NoneType"),
         (object(), "not object"),
     ):
@@ -93,9 +93,42 @@ def test_errors_show_no_objects_and_name_what_is_no_picture(tmp_path):
 @pytest.mark.timeout(20)
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UnreadableInput, match=r"pipe\.png is no regular file"):
+    with pytest.raises(UnreadableInput, match=r"pipe\.png is a folder, a pipe or a device"):
         row_of(tmp_path / "pipe.png")
     assert not read_image.is_picture(tmp_path / "pipe.png")
+
+
+# Texts in PNG files
+
+
+def zipped_texts() -> dict:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 3_000_000, zip=True)
+    info.add_itxt("prompt", "x" * 3_000_000, zip=True)
+    return {"pnginfo": info}
+
+
+def many_texts() -> dict:
+    info = PngImagePlugin.PngInfo()
+    for number in range(70):
+        info.add_text(f"part {number}", "x" * 1_000_000, zip=True)
+    return {"pnginfo": info}
+
+
+@pytest.mark.parametrize("extra", [zipped_texts, many_texts, lambda: {"icc_profile": bytes(3_000_000)}])
+@pytest.mark.filterwarnings("error")
+def test_large_texts_in_a_png_do_not_count(extra, written):
+    stream, options = io.BytesIO(), extra()
+    options.setdefault("pnginfo", PngImagePlugin.PngInfo()).add_itxt(
+        "XML:com.adobe.xmp", '<x:xmpmeta><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    )
+    Image.fromarray(COLOURS).save(stream, "PNG", **options)
+    content = stream.getvalue()
+    for source in (content, written(content), {"bytes": content, "path": "a.png"}):
+        assert np.array_equal(row_of(source), row_of(COLOURS[::-1, ::-1]))
+    assert read_image.is_picture(content)
+    with pytest.raises(UnreadableInput, match="cannot decode the image in .*bytes"):
+        row_of(content[:-40])
 
 
 # PIL images

@@ -68,10 +68,10 @@ def test_sounds_of_odd_rates_are_read_at_once(cases, rate):
     assert abs(np.flatnonzero(row)[-1] / 16_000 - 0.05) < 0.001, "50 ms"
 
 
-@pytest.mark.parametrize("name", ["streamed", "damaged"])
-def test_headers_that_lie_are_refused_by_name(cases, name):
-    with pytest.raises(ValueError, match=rf"inputs\[0\]: cannot decode the sound in .*{name}\.flac"):
-        sound(cases / "lying_headers" / f"{name}.flac")
+def test_headers_that_lie_are_read_or_refused_by_name(cases):
+    assert sound(cases / "lying_headers" / "streamed.flac").any()
+    with pytest.raises(ValueError, match=r"inputs\[0\]: cannot decode the sound in .*damaged\.flac"):
+        sound(cases / "lying_headers" / "damaged.flac")
 
 
 def test_content_decides_where_a_suffix_says_nothing(cases):

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_msmaml import FewShotClassifier, MSMAMLProcessor
+from modeling_msmaml import FewShotClassifier
 from modeling_msmaml.inputs.infer_modality import infer_modality
-from modeling_msmaml.inputs.read_text import encode_texts, read_text, token_ids
+from modeling_msmaml.inputs.path_strings import named_place
+from modeling_msmaml.inputs.read_text import read_text
 from modeling_msmaml.inputs.reading import as_list, read
 from msmaml.commands import classify
 
@@ -25,13 +26,17 @@ TEXTS, LABELS = ["word1 word2", "word3 word4"], ["a", "b"]
 # Strings that name something, though none of it can be read by that name -> what the error says. The working directory
 # has what `places` makes.
 NAMES = {
-    "folder": "is a folder",
     "recordings/old": "is a folder",
     "nowhere.wav": "no such file",
     "nowhere.txt": "no such file",
     "recordings/take1": "no such file",
     "./take1": "no such file",
-    "C:\\My Music\\take one": "no such file",
+    "C:\\My Music\\take one.wav": "no such file",
+    "\\\\server\\my music\\a.mp3": "no such file",
+    "../my music/a.mp3": "no such file",
+    "recordings/take.au": "no such file",
+    "take_1.au": "no such file",
+    "song#1.wav": "no such file",
     "\\\\server\\share\\take1": "no such file",
     "my recordings/two words.wav": "no such file",
     "dead": "link to a file that does not exist",
@@ -42,6 +47,9 @@ NAMES = {
     "\u202aC:\\x\\a.wav": "invisible characters around it: remove them",
     '"C:\\x\\a.wav"': "in quotation marks: remove them",
     "'crow.wav'": "in quotation marks: remove them",
+    "« 'README' »": "in quotation marks: remove them",
+    '"C:\\My Music\\a.wav"': "in quotation marks: remove them",
+    "file:///home/me/my song.wav": "give the path, '/home/me/my song.wav'",
     "https://example.org/a.wav?download=1": r"an address \(URL\), which is not fetched: download",
     "s3://bucket/key": r"an address \(URL\)",
     "file:///home/me/a%20b.wav": "give the path, '/home/me/a b.wav'",
@@ -68,7 +76,40 @@ STAY_TEXTS = (
     ".",
     "crow.wav\nwren.wav",
     "x" * 5_000 + ".wav",
+    "D:/ I am so sad about this",
+    "D:/",
+    "C:\\ drive is full, what can I do?",
+    "c:/windows is where the system lives, see a.wav",
+    "C:\\a.wav, then b.wav",
+    "\\\\server\\share is offline today...",
+    "file:/// links do not open in my browser",
+    "file:///home/me is where I keep notes.txt",
+    "/tmp/ is full again, please see notes.txt",
+    "/usr/bin/python3 /home/me/config.json",
+    "recordings/issues are listed in report.pdf",
+    "recordings/old and recordings/new differ in length",
+    "./configure && make",
+    "我打开了文件，请看a.wav",
+    "abc.net.au",
+    "www.gov.md",
+    "me@home.pt",
+    "Dr.Au",
+    "St.Ra",
+    "End.Pages",
+    "I opened the file notes.txt",
+    "I bought it at amazon.com.au",
+    "please read README.md",
+    "select * from a.csv",
+    "see https://example.com/a.png",
+    "please read report.wav",
+    "“« <'word1 word2'> »”",
 )
+# Strings that are taken as texts with a note.
+NOTED = {
+    "folder": "a word that is also the name of a folder is taken as a text",
+    "crow.au": "a word that ends like the name of a file is taken as a text",
+    "vol.ps": "a word that ends like the name of a file is taken as a text",
+}
 # Name -> what is no text, and what the error says.
 NO_TEXTS = {
     "empty": ("", "is empty"),
@@ -133,12 +174,49 @@ def test_a_string_that_names_something_is_no_text(string, places, model_dir):
         tiny_processor()(text=["word1", string])
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("error", "ignore:the model's vocabulary", "ignore:the model reads")
 @pytest.mark.parametrize("string", STAY_TEXTS, ids=lambda string: repr(string[:25]))
 def test_a_sentence_that_mentions_a_file_is_a_text(string, places):
     assert infer_modality([string], KNOWN) == "text"
     row = read([string], "text", tiny_processor())
     assert torch.equal(row, torch.from_numpy(tiny_processor()(text=string)["input_ids"]))
+
+
+@pytest.mark.parametrize("string", NOTED)
+@pytest.mark.filterwarnings("ignore:the model's vocabulary")
+def test_a_word_that_may_name_something_is_noted(string, places):
+    assert infer_modality([string], KNOWN) == "text"
+    with pytest.warns(UserWarning, match=rf"{NOTED[string]}.*: inputs\[1\]: '{string}'"):
+        read(["word1", string], "text", tiny_processor())
+
+
+@pytest.mark.filterwarnings("ignore:the model's vocabulary")
+def test_texts_that_are_all_like_names_of_files_are_noted(places):
+    with pytest.warns(UserWarning, match="each ends like the name of a file; no files have these names: inputs"):
+        read(["one crow.wav", "two crows.wav"], "text", tiny_processor())
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        '" ' * 1_000 + "a word" + ' "' * 1_000,
+        '"' * 2_000 + "a" + '"' * 2_000,
+        "« " * 900 + "merci" + " »" * 900,
+        " \ufeff" * 200_000 + "a word" + "\ufeff " * 200_000,
+        *(
+            "a.wav " * 680,
+            "a" * 4_000 + " b.wav",
+            "?" * 4_000 + "a b",
+            "@." * 2_000 + ".au",
+            "C:/" + "a " * 2_000 + "x.wav",
+        ),
+    ],
+    ids=lambda string: repr(string[:10]),
+)
+def test_any_string_is_told_apart_at_once(string):
+    start = time.process_time()
+    named_place(string)
+    assert time.process_time() - start < 0.2
 
 
 def test_content_decides_where_there_is_no_suffix(places, model_dir):
@@ -201,6 +279,8 @@ def test_text_files_and_their_errors_have_names(places):
         read([places / "notes.txt"], "text", processor)
     with pytest.raises(ValueError, match="text is empty: give at least one"):
         processor(text=[])
+    with pytest.raises(ValueError, match="text is a set, which has no order"):
+        processor(text=set(TEXTS))
     with pytest.raises(ValueError, match="text: a text is a string.*not a int"):
         processor(text=5)
 
@@ -292,31 +372,3 @@ def test_rows_of_a_registered_modality_are_finite_numbers():
     for item, message in (("word", "no array of numbers"), (np.array([np.inf, 1, 2]), "not finite")):
         with pytest.raises(ValueError, match=rf"inputs\[1\]: .*{message}"):
             read([np.ones(3), item], "smell", None)
-
-
-# Long texts
-
-
-def test_long_texts_take_little_and_have_the_same_row():
-    processor = tiny_processor()
-    words = " ".join(f"word{number % 9}" for number in range(40_000)) + "."
-    assert processor.tokenizer is not None
-    whole = processor.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
-    assert token_ids(processor.tokenizer, [words, "word1"]) == [whole, token_ids(processor.tokenizer, ["word1"])[0]]
-    with pytest.warns(UserWarning, match=r"first 18 tokens of a text.*: text \(more than \d{5} tokens\)"):
-        assert processor(text=words)["input_ids"].tolist() == [whole[:18]]
-    spread = f"word1{' ' * 250_000}word2,{'word3' * 30_000}"
-    tokens = encode_texts(processor.tokenizer, [spread], 18)[0]
-    assert tokens[:3].tolist() == token_ids(processor.tokenizer, ["word1 word2 ,"])[0], (
-        "no word is cut at a piece's end"
-    )
-
-
-@pytest.mark.parametrize(
-    "text", ["word1 word2 " * 2_000_000, "中" * 8_000_000, "." * 8_000_000], ids=["words", "letters", "marks"]
-)
-@pytest.mark.filterwarnings("ignore")
-def test_a_huge_text_is_tokenized_in_bounded_time(text):
-    start = time.perf_counter()
-    MSMAMLProcessor(tokenizer=tiny_processor().tokenizer)(text=text)
-    assert time.perf_counter() - start < 3

@@ -122,6 +122,34 @@ def test_a_query_of_another_kind_is_refused(model_dir, folders):
         classify.main(["--model", model_dir, "--support", str(support), "--query", str(other)])
 
 
+def test_a_query_folder_says_what_it_leaves_out(model_dir, folders, capsys):
+    modality, support, query = folders
+    (query / "deep").mkdir()
+    for name in ("crow.heic", "deep/wren.m4a"):
+        (query / name).write_bytes(b"of a phone")
+    with pytest.warns(UserWarning, match=rf"{query}: 2 files are of another kind.*crow\.heic, deep/wren\.m4a"):
+        assert len(lines(capsys, "--model", model_dir, "--support", support, "--query", query)) == 3
+
+
+def test_a_class_called_unreadable(model_dir, folders, capsys):
+    modality, support, query = folders
+    (support / "crow").rename(support / "unreadable")
+    words = ["--model", model_dir, "--support", support, "--query", support / "unreadable", "--json"]
+    printed = [json.loads(line) for line in lines(capsys, *words)]
+    assert "unreadable" in {line["class"] for line in printed}
+    assert all(set(line["probabilities"]) == {"unreadable", "wren"} for line in printed)
+    with pytest.raises(SystemExit, match="classify: a class is called 'unreadable'"):
+        lines(capsys, *words, "--skip-errors")
+
+
+@pytest.mark.parametrize("option", ["--support", "--query", "--save"])
+def test_an_empty_name_is_not_the_current_folder(model_dir, folders, option, capsys):
+    given = {"--support": folders[1], "--query": folders[2], option: ""}
+    with pytest.raises(SystemExit) as error:
+        lines(capsys, "--model", model_dir, *[word for pair in given.items() for word in pair])
+    assert "names no f" in f"{error.value}{capsys.readouterr().err}"
+
+
 def test_it_runs_as_a_module(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["msmaml", "classify", "--model", str(tmp_path), "--query", "a.wav"])
     with pytest.raises(SystemExit, match="classify: model=.* is no folder or repository of a model"):

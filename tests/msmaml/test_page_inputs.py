@@ -40,9 +40,9 @@ def given(tmp_path):
     return make
 
 
-def adapted(demo, modality: str, skip: bool, *classes: list[str], lines: str = ""):
-    """(last message, classifiers) for classes that are called crow and wren."""
-    fields = [value for name, files in zip(("crow", "wren"), classes, strict=True) for value in (name, files, lines)]
+def adapted(demo, modality: str, skip: bool, *classes: list[str], lines: str = "", names=("crow", "wren")):
+    """(last message, classifiers) for two classes."""
+    fields = [value for name, files in zip(names, classes, strict=True) for value in (name, files, lines)]
     *_, (message, _, fitted) = demo.adapt(modality, 2, skip, tuple(fields))
     return message, fitted
 
@@ -103,6 +103,29 @@ def test_a_preview_shows_what_can_be_read_beside_what_cannot(demo, given):
     crow, _, broken = given("audio")
     shown = demo.preview("audio", [*crow, broken], None, "crow")
     assert shown.count("<audio") == 2 and re.search(r'role="alert">crow: .*my broken\.wav', shown)
+
+
+# Names of classes
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (" nan ", "Class 2 is called nan, as missing values are written: rename it"),
+        ("\u200b", "Class 2 has no name"),
+        ("\u200bcrow", "Two classes are called crow"),
+        ("cr\u200bow", "the labels .* look the same"),
+        ("unreadable", "Class 2 is called unreadable, as what cannot be read is: rename it"),
+    ],
+)
+def test_names_that_cannot_be_those_of_a_class(demo, given, name, message):
+    crow, wren, broken = given("image")
+    said, fitted = adapted(demo, "image", True, crow, wren, names=("crow", name))
+    assert fitted is None and re.search(message, said)
+    if name == "unreadable":
+        _, fitted = adapted(demo, "image", False, crow, wren, names=("crow", name))
+        assert "<table" in demo.classify(fitted, "image", True, wren, None)
+        assert "a class is called" in demo.classify(fitted, "image", True, [*wren, broken], None)
 
 
 # Limits
