@@ -49,6 +49,12 @@ class MSMAMLConfig(PreTrainedConfig):
         "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'levels', weighted levels of "
         "frozen encoders; or one that [`register_task_network`] has added.",
     )
+    level_encoders: dict[str, Any] | None = option(
+        None,
+        "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}. A folder holds what "
+        "`save_level_encoder` writes. [`MSMAMLModel`] records checksum and levels, with which a saved model is built "
+        "again.",
+    )
     num_channels: int = option(
         32,
         "C, the channels of every modality's sequence. Layer l (counted from 0) has `num_channels * 2**l` channels.",
@@ -284,7 +290,8 @@ class MSMAMLConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.modalities = list(self.modalities)
         if self.norm_statistics is None:
-            self.norm_statistics = "transductive" if self.norm == "batch" else "support"
+            pools = self.norm == "batch" and self.task_network == "conv1d"
+            self.norm_statistics = "transductive" if pools else "support"
         kwargs.setdefault("pad_token_id", 0)
         # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect. Only a
         # saved config, which names its version, may hold what another version of transformers wrote there.

@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .execution import autocast
 from .level_kernels import (
     HeadSettings,
     Kernels,
@@ -139,8 +138,8 @@ class LevelNetwork(nn.Module):
         """Logits of queries, whose channels are those of `unit_channels`. No query has a part in another's."""
         outer = torch.stack([q @ s.transpose(1, 2) for q, s in zip(query, support, strict=True)], dim=1)
         kernels = centred(Kernels(solved.kernel, outer), solved.share)
-        mixtures = (mixed(kernel, solved.weights) for kernel in kernels)
-        return head_logits(*mixtures, labels, n_way, self.head.settings(log_shots(labels, n_way)))
+        inner, outer = (mixed(kernel, solved.weights) for kernel in kernels)
+        return head_logits(inner, outer, labels, n_way, self.head.settings(log_shots(labels, n_way)))
 
 
 class Mixture(nn.Module):
@@ -175,14 +174,3 @@ class LevelHead(nn.Module):
         """The head's three factors for tasks of these logarithms of shots."""
         start, slope = self.factors.unbind(dim=1)
         return HeadSettings(*(start[:, None] + slope[:, None] * shots.to(start)))
-
-
-def in_float32(function):
-    """Runs a method outside of autocast: kernels of near duplicates need the digits of float32."""
-
-    def call(self, *arguments, **keywords):
-        device = next(self.parameters()).device.type
-        with autocast(device, enabled=False):
-            return function(self, *arguments, **keywords)
-
-    return call

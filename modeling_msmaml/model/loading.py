@@ -14,7 +14,6 @@ from .modality_text import WordVectors
 from .norms import NormParameters
 from .pretrained_encoder import PretrainedFrontend
 from .published_checkpoint import HUB_ARGUMENTS, OriginalCheckpoint, check_fit, find_original, read_config, read_weights
-from .task_network import TaskNetwork
 
 logger = logging.get_logger(__name__)
 
@@ -23,8 +22,14 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
     """Weight initialisation and loading, shared by all MS-MAML models."""
 
     config: MSMAMLConfig
-    task_network: TaskNetwork
+    # What the kind of task network gives the model.
     frontends: nn.ModuleDict
+    task_network: Any
+    task_encoder: nn.Module | None
+    descriptors: nn.ModuleDict
+    inner_rates: nn.Module | None
+    auxiliary: nn.ModuleDict
+
     config_class = MSMAMLConfig
     base_model_prefix = "msmaml"
     main_input_name = "episodes"

@@ -14,6 +14,7 @@ from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .convolutional_tasks import ConvolutionalTasks as _ConvolutionalTasks  # noqa: F401, registers itself
 from .execution import map_chunks, with_gradients
+from .level_tasks import LevelTasks as _LevelTasks  # noqa: F401, registers itself
 from .loading import MSMAMLPreTrainedModel
 from .losses import auxiliary_losses, multi_step_losses, task_losses
 from .meta_batch import (
