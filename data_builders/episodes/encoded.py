@@ -31,15 +31,17 @@ from modeling_msmaml.model import (
     modality_text,
     pretrained_encoder,
 )
+from modeling_msmaml.model.level_frontend import LevelFrontend
 from modeling_msmaml.model.options import at_least, checked
 from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
 from ..storage import growing_rows, sealed
 from ..storage.few_shot_split import FewShotSplit
+from ..storage.padded_rows import unpadded
 from ..storage.rows import ArrowRows, LevelRows
 from . import level_encoder
 from .episode_dataset import EpisodeDataset
-from .level_encoder import LevelEncoder, OneLevel
+from .level_encoder import FlatLevels, LevelEncoder, OneLevel
 
 PART_ROWS = 512  # rows that an interrupted pass loses at most
 PART_BYTES = 1 << 25  # bytes of features that are held in memory at most, unless one row has more
@@ -47,7 +49,7 @@ PART_BYTES = 1 << 25  # bytes of features that are held in memory at most, unles
 
 def encode_split(
     split: FewShotSplit,
-    frontend: PretrainedFrontend | LevelEncoder,
+    frontend: PretrainedFrontend | LevelFrontend | LevelEncoder,
     cache_dir: str | os.PathLike | None = None,
     batch_size: int | None = None,
 ) -> FewShotSplit:
@@ -71,7 +73,11 @@ def encode_split(
     """
     if batch_size is not None:
         checked("batch_size", batch_size, at_least(1))
-    encoder = OneLevel(frontend, batch_size) if isinstance(frontend, PretrainedFrontend) else frontend
+    encoder = frontend
+    if isinstance(frontend, PretrainedFrontend):
+        encoder = OneLevel(frontend, batch_size)
+    elif isinstance(frontend, LevelFrontend):
+        encoder = FlatLevels(frontend, batch_size)
     if not isinstance(encoder, LevelEncoder):
         raise TypeError(
             f"frontend is a {type(frontend).__name__}, but a pretrained encoder is needed: a frontend of a "
@@ -107,7 +113,8 @@ def encode_episodes(
     Raises:
         ValueError: the episodes are augmented or mixed, or no modality has a pretrained encoder.
     """
-    encoders = {name: frontend for name, frontend in frontends.items() if isinstance(frontend, PretrainedFrontend)}
+    kinds = (PretrainedFrontend, LevelFrontend)
+    encoders = {name: frontend for name, frontend in frontends.items() if isinstance(frontend, kinds)}
     if not any(split.modality in encoders for split in episodes.splits):
         raise ValueError("no modality of these episodes has a pretrained encoder, so there are no features to store")
     if episodes.augment:
@@ -123,10 +130,17 @@ def encode_episodes(
         )
     encoded = copy.copy(episodes)
     encoded.splits = [
-        encode_split(split, encoders[split.modality], cache_dir) if split.modality in encoders else split
+        encode_split(_as_read(split, encoders[split.modality]), encoders[split.modality], cache_dir)
+        if split.modality in encoders
+        else split
         for split in episodes.splits
     ]
     return encoded
+
+
+def _as_read(split: FewShotSplit, frontend: PretrainedFrontend | LevelFrontend) -> FewShotSplit:
+    """Returns the split without the padding of its texts, if the features do not depend on the length of a row."""
+    return unpadded(split) if isinstance(frontend, LevelFrontend) else split
 
 
 class EncodedRows:

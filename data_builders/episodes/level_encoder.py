@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from modeling_msmaml.inputs.kinds import KINDS
+from modeling_msmaml.model.level_frontend import LevelFrontend
 from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
 
@@ -85,6 +86,32 @@ class OneLevel:
         """Returns a hash of architecture, preprocessing and weights."""
         described = {name: self.frontend.spec.get(name) for name in ("recorded", "pool", "layer")}
         return weights_fingerprint(self.frontend.encoder, described)
+
+
+class FlatLevels(OneLevel):
+    """The frontend of a model on levels, whose only level here is the flat vector of all its levels.
+
+    Args:
+        frontend: the frontend.
+        batch_size: number of rows that are encoded at once; by default a number that suits all encoders.
+    """
+
+    def __init__(self, frontend: LevelFrontend, batch_size: int | None = None):
+        self.frontend, self.modality = frontend, frontend.modality  # pyright: ignore[reportAttributeAccessIssue]
+        self.batch_size = batch_size or 128
+
+    def levels(self, rows: Tensor) -> dict[str, Tensor]:
+        """Returns the flat vectors (batch, total), float16."""
+        return {self.modality: self.frontend(rows[None], torch.float32)[0].half()}
+
+    def level_shapes(self, row_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of a flat vector."""
+        return {self.modality: (cast(LevelFrontend, self.frontend).total,)}
+
+    def fingerprint(self) -> str:
+        """Returns what the model has recorded of its encoder, among it the checksum of the weights."""
+        recorded = {name: value for name, value in cast(Any, self.frontend).recorded.items() if name != "folder"}
+        return json.dumps(recorded, sort_keys=True)
 
 
 def weights_fingerprint(module: torch.nn.Module, options: dict[str, Any]) -> str:

@@ -22,11 +22,12 @@ class PaddedRows:
     """
 
     def __init__(self, rows: Rows, length: int):
-        self._rows, self._length = rows, length
+        self.rows, self._length = rows, length
+        self.length_before = rows.take(np.arange(0)).shape[1]
 
     def take(self, indices: Int64[np.ndarray, " m"]) -> np.ndarray:
         """Returns rows as `Rows.take` does."""
-        taken = self._rows.take(indices)
+        taken = self.rows.take(indices)
         return np.pad(taken, ((0, 0), (0, self._length - taken.shape[1])))
 
 
@@ -40,6 +41,14 @@ def of_one_length(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
         else split
         for split in splits
     ]
+
+
+def unpadded(split: FewShotSplit) -> FewShotSplit:
+    """The split as it was before `of_one_length`."""
+    rows = split._data
+    if not isinstance(rows, PaddedRows):
+        return split
+    return dataclasses.replace(split, row_shape=(rows.length_before,), _data=rows.rows)
 
 
 def _is_token_ids(split: FewShotSplit) -> bool:

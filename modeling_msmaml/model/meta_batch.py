@@ -122,7 +122,7 @@ def classes_of(support_labels: Int[Tensor, "T S"], config: MSMAMLConfig, given: 
     A linear classifier has its own. With prototypes it is that of the labels, which the host must read; on an
     accelerator, where it would wait for that, `given` is trusted instead.
     """
-    if config.head == "linear":
+    if config.has_linear_classifier:
         return config.n_way
     if given is not None and support_labels.device.type != "cpu":
         return given

@@ -18,7 +18,15 @@ from modeling_msmaml.hub.provenance import command_line
 from .data_arguments import DataArguments
 from .run_arguments import ModelArguments
 from .run_data import make_datasets, shared_text, splits_of, splits_to_fit_to
-from .run_model import fit_front_ends, groups_to_whiten_by, make_model, make_processor, store_features, tokenizer_of
+from .run_model import (
+    fit_front_ends,
+    groups_to_whiten_by,
+    make_model,
+    make_processor,
+    store_features,
+    tokenizer_of,
+    tokenizer_of_levels,
+)
 
 
 def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> None:
@@ -62,7 +70,7 @@ def run(
         ValueError: the options do not fit each other, the data or the checkpoint.
     """
     check_what_to_do(arguments, args)
-    text = shared_text(data, tokenizer_of(arguments.model_name_or_path))
+    text = shared_text(data, tokenizer_of(arguments.model_name_or_path), tokenizer_of_levels(arguments))
     datasets = make_datasets(data, args, text)
     set_seed(args.seed)
     model = make_model(arguments, args, splits_of(datasets))

@@ -25,6 +25,7 @@ _EXAMPLES = {
     "descriptor_whitening": '{"audio": "class"}',
     "network_gain": '{"text": 0.3}',
     "auxiliary_classes": '{"image": 60}',
+    "level_encoders": '{"text": "encoders/text"}',
     "embeddings": '{"image": {"timm": "resnet18"}}',
 }
 

@@ -33,7 +33,11 @@ class SharedText(NamedTuple):
     word_vectors: np.ndarray | None
 
 
-def shared_text(data: DataArguments, of_checkpoint: PreTrainedTokenizerBase | None = None) -> SharedText | None:
+def shared_text(
+    data: DataArguments,
+    of_checkpoint: PreTrainedTokenizerBase | None = None,
+    of_encoder: PreTrainedTokenizerBase | None = None,
+) -> SharedText | None:
     """Returns the vocabulary of a run with several text data sets: that of the checkpoint, or one of their own texts.
 
     The vocabulary is fitted to the training texts of all of them, whichever of them the run trains on, and none to the
@@ -42,6 +46,7 @@ def shared_text(data: DataArguments, of_checkpoint: PreTrainedTokenizerBase | No
     Args:
         data: the options of the data.
         of_checkpoint: the tokenizer of the model that the run starts from.
+        of_encoder: the tokenizer of the encoder that reads all texts, be it of one data set or several.
 
     Returns:
         None if a single data set, or none, needs a vocabulary.
@@ -51,6 +56,8 @@ def shared_text(data: DataArguments, of_checkpoint: PreTrainedTokenizerBase | No
         options = data.options_of_data_set(name)
         if "tokenizer" not in options and has_texts(name, data.protocol, options):
             texts[name] = options
+    if of_encoder is not None:
+        return SharedText(list(texts), of_encoder, None) if texts else None
     if len(texts) < 2:
         return None
     if of_checkpoint is not None:

@@ -1,6 +1,6 @@
 """The model of a run is a new one for its data, or a checkpoint that is checked against the options and the data."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,12 @@ READ_BY = {
     "image_size": ("image", ("raw", "fitted", "pretrained")),
     "image_channels": ("image", ("raw", "fitted", "pretrained")),
 }
+
+
+def tokenizer_of_levels(arguments: ModelArguments) -> PreTrainedTokenizerBase | None:
+    """Returns the tokenizer of the text encoder of a new model on levels; None if there is none."""
+    encoders = cast("dict[str, str]", arguments.level_encoders or {})
+    return AutoTokenizer.from_pretrained(encoders["text"]) if "text" in encoders else None
 
 
 def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLProcessor | None:
@@ -81,7 +87,8 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
         refuse_auxiliary_of_several(splits)
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
     image = next((split for split in splits if split.modality == "image"), None)
-    if image is not None:
+    on_levels = given.get("task_network") == "levels"
+    if image is not None and not on_levels:
         options["image_channels"], options["image_size"] = image.row_shape[0], image.row_shape[-1]
     if sorted(options["modalities"]) != sorted(by_modality(splits)):
         raise ValueError(
@@ -91,6 +98,8 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
     config = MSMAMLConfig(**options)
     check_effect(given, config)
     model = MSMAMLModel(config)
+    if on_levels:
+        return model
     if text is not None and "text" in (arguments.embeddings or {}):
         check_tokenizer(text, arguments.embeddings["text"])
     elif text is not None:
@@ -186,6 +195,10 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
     """
     groups = {}
     for modality, own in by_modality(splits).items():
+        if config.task_network == "levels":
+            names = [f"{split.name}/{name}" for split in own for name in groups_of_levels(split)[_rows_of(split, own)]]
+            groups[modality] = torch.from_numpy(np.unique(names, return_inverse=True)[1])
+            continue
         whitening = config.descriptor_whitenings[modality]
         if whitening == "total":
             continue
@@ -202,6 +215,17 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
             )
         groups[modality] = torch.from_numpy(numbers)
     return groups
+
+
+def groups_of_levels(split: FewShotSplit) -> np.ndarray:
+    """Returns the class of each row or, where sources are divided into several rows, such as documents, its source.
+
+    The rows of a source are alike for other reasons than their class. Sources that are fewer than the classes, such as
+    speakers, are none of these.
+    """
+    number = len(set(split.source_ids))
+    is_divided = len(split) >= 3 * number and number > 2 * len(split.class_names)
+    return split.source_ids if is_divided else split.labels
 
 
 def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:

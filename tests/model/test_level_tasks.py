@@ -1,10 +1,176 @@
 """`task_network="levels"` in the model: forward, adapt and classify, second order, saving, options."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from modeling_msmaml import FewShotClassifier, MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.model.adaptation import AdaptedTasks
+from modeling_msmaml import MSMAMLConfig, MSMAMLModel
+from modeling_msmaml.inference.saved_tasks import load_tasks, save_tasks
 from modeling_msmaml.model.level_encoder import save_level_encoder
 
-from .level_encoders import tiny_audio, tiny_image, tiny_text
+from .level_encoders import raw_rows, tiny
+
+N_WAY, K_SHOT, N_QUERY = 3, 2, 2
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, str]:
+    """A tiny encoder of each modality, in a folder."""
+    found = {}
+    for modality in ("text", "image"):
+        folder = tmp_path_factory.mktemp(modality)
+        save_level_encoder(tiny(modality), folder)
+        found[modality] = str(folder)
+    return found
+
+
+def level_model(folders: dict[str, str], **changes) -> MSMAMLModel:
+    config = MSMAMLConfig(task_network="levels", modalities=list(folders), level_encoders=folders, **changes)
+    model = MSMAMLModel(config)
+    generator = torch.Generator().manual_seed(0)
+    for modality in folders:
+        total = model.frontends[modality].total
+        levels = torch.randn(30, total, generator=generator) + torch.randn(total, generator=generator)
+        model.fit_front_ends({modality: levels.half()}, groups={modality: torch.arange(30) % 5})
+        for parameter in model.task_network.mixtures[modality].parameters():
+            torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    return model
+
+
+def episodes(model: MSMAMLModel, modality: str = "text", tasks: int = 2, k_shot: int = K_SHOT) -> dict:
+    """Tasks of stored levels, whose classes differ."""
+    generator = torch.Generator().manual_seed(1)
+    total = model.frontends[modality].total
+    centres = torch.randn(tasks, N_WAY, total, generator=generator)
+
+    def samples(number):
+        noise = torch.randn(tasks, N_WAY * number, total, generator=generator)
+        return (centres.repeat_interleave(number, dim=1) + noise).half()
+
+    return {
+        modality: {
+            "support": samples(k_shot),
+            "support_labels": torch.arange(N_WAY).repeat_interleave(k_shot).repeat(tasks, 1),
+            "query": samples(N_QUERY),
+            "query_labels": torch.arange(N_WAY).repeat_interleave(N_QUERY).repeat(tasks, 1),
+        }
+    }
+
+
+@pytest.mark.parametrize("k_shot", [1, 3])
+def test_forward_is_adapt_and_classify(folders, k_shot):
+    model = level_model(folders).eval()
+    batch = episodes(model, k_shot=k_shot)
+    output = model(batch)
+    assert output.logits["text"].shape == (2, N_WAY * N_QUERY, N_WAY)
+    assert output.support_loss["text"].shape == (2, 5)
+    adapted = model.adapt("text", batch["text"]["support"], batch["text"]["support_labels"])
+    torch.testing.assert_close(model.classify(adapted, batch["text"]["query"]), output.logits["text"])
+    (before,) = output.modulation["text"]
+    torch.testing.assert_close(before.sum(dim=1), torch.ones(2))
+    assert torch.equal(adapted.parameters["weights"], before) == (k_shot == 1)
+
+
+def test_no_query_has_a_part_in_another(folders):
+    model = level_model(folders).eval()
+    batch = episodes(model)["text"]
+    adapted = model.adapt("text", batch["support"], batch["support_labels"])
+    together = model.classify(adapted, batch["query"])
+    alone = model.classify(adapted, batch["query"][:, :1])
+    torch.testing.assert_close(together[:, :1], alone)
+
+
+def test_outer_gradient_is_that_of_finite_differences(folders):
+    model = level_model(folders).double().train()
+    batch = episodes(model)
+    model(batch).loss.backward()
+    for name, parameter in model.named_parameters():
+        if "image" in name:
+            assert parameter.grad is None
+            continue
+        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2), dtype=parameter.dtype)
+        analytical, values = float((parameter.grad * direction).sum()), []
+        with torch.no_grad():
+            for step in (1e-5, -2e-5):
+                parameter.add_(step * direction)
+                values.append(float(model(batch).loss))
+            parameter.add_(1e-5 * direction)
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(analytical, rel=2e-3, abs=1e-6), name
+
+
+def test_training_on_tasks_lowers_their_loss(folders):
+    model = level_model(folders).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    batch = episodes(model, tasks=4)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = model(batch).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+
+
+def test_raw_inputs_and_their_stored_levels_are_the_same(folders):
+    model = level_model(folders).eval()
+    raw = raw_rows("text")[1:]
+    stored = model.frontends["text"](raw[None], torch.float32).half()
+    labels = torch.tensor([[0, 1, 0, 1]])
+    from_raw, from_stored = (
+        model.classify(model.adapt("text", samples, labels), samples) for samples in (raw[None], stored)
+    )
+    assert torch.equal(from_raw, from_stored)
+
+
+def test_a_saved_model_is_the_same_and_holds_no_encoder(folders, tmp_path):
+    model = level_model(folders).eval()
+    model.save_pretrained(tmp_path)
+    again = MSMAMLModel.from_pretrained(tmp_path).eval()
+    batch = episodes(model)
+    assert torch.equal(again(batch).logits["text"], model(batch).logits["text"])
+    assert not any("encoder" in name for name in model.state_dict())
+    adapted = model.adapt("text", batch["text"]["support"], batch["text"]["support_labels"])
+    save_tasks(adapted, tmp_path / "tasks.safetensors")
+    loaded = load_tasks(tmp_path / "tasks.safetensors")
+    assert torch.equal(again.classify(loaded, batch["text"]["query"]), model.classify(adapted, batch["text"]["query"]))
+
+
+def test_an_encoder_that_was_changed_is_refused(folders, tmp_path):
+    save_level_encoder(tiny("text"), tmp_path / "text")
+    model = level_model({"text": str(tmp_path / "text")})
+    other = tiny("text")
+    for parameter in other.parameters():
+        parameter.data += 0.1
+    save_level_encoder(other, tmp_path / "text")
+    with pytest.raises(ValueError, match="this model was made for"):
+        model.frontends["text"](raw_rows("text")[None], torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_channels": 8}, "num_channels=8 has no effect with task_network='levels'"),
+        ({"norm_statistics": "transductive"}, "does not go with task_network='levels'"),
+        ({"modalities": ["text", "image"]}, r"level_encoders is for \['text'\]"),
+        ({"task_network": "conv1d"}, "level_encoders=.* has no effect with task_network='conv1d'"),
+        ({"task_network": "other"}, "task_network='other' is unknown; registered are conv1d, levels"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(folders, options, message):
+    given = {"task_network": "levels", "modalities": ["text"], "level_encoders": {"text": folders["text"]}, **options}
+    if given["task_network"] == "other":
+        del given["level_encoders"]
+    with pytest.raises(ValueError, match=message):
+        MSMAMLModel(MSMAMLConfig(**given))
+
+
+def test_folders_without_an_encoder_of_the_modality_are_refused(folders, tmp_path):
+    for folder, error, message in (
+        (tmp_path, FileNotFoundError, "holds no level encoder: no config.json"),
+        (Path(folders["image"]), ValueError, "is an encoder of image"),
+    ):
+        config = MSMAMLConfig(task_network="levels", modalities=["text"], level_encoders={"text": str(folder)})
+        with pytest.raises(error, match=message):
+            MSMAMLModel(config)
