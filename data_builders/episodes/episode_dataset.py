@@ -13,7 +13,7 @@ import torch
 from modeling_msmaml.model.options import at_least, checked
 
 from ..storage.few_shot_split import FewShotSplit
-from ..storage.padded_rows import of_one_length
+from ..storage.padded_rows import check_alike, of_one_length
 from .augmentation import augment, check_names
 from .episode_order import EpisodeOrder, checked_weights
 from .episode_sampler import EpisodeRows, EpisodeSampler
@@ -240,29 +240,15 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
         raise ValueError(f"splits={splits!r} must be a list of FewShotSplit, which load_few_shot returns")
     if not splits:
         raise ValueError("splits is empty; at least one FewShotSplit is needed")
-    first, splits = {}, of_one_length(splits)
+    splits = of_one_length(splits)
     names = [(split.modality, split.name) for split in splits]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(
             f"several {repeated[0]} splits have the name {repeated[1]!r}, by which results are told apart: give each "
             "its own, for instance with dataclasses.replace(split, name=...)"
         )
-    for split in splits:
-        other = first.setdefault(split.modality, split)
-        if other.row_shape != split.row_shape:
-            raise ValueError(
-                f"splits of modality {split.modality!r} differ in row shape: {other.name} {other.row_shape}, "
-                f"{split.name} {split.row_shape}; they cannot be in one meta-batch"
-            )
-        if other.tokenizer is not split.tokenizer and _vocabulary(other) != _vocabulary(split):
-            raise ValueError(
-                f"the text splits of {other.name} and {split.name} have different vocabularies, but must have the same"
-            )
+    check_alike(splits)
     return splits
-
-
-def _vocabulary(split: FewShotSplit) -> dict[str, int] | None:
-    return None if split.tokenizer is None else split.tokenizer.get_vocab()
 
 
 def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) -> dict[str, float]:
