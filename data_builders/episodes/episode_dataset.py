@@ -19,6 +19,7 @@ from .episode_order import EpisodeOrder, checked_weights
 from .episode_sampler import EpisodeRows, EpisodeSampler
 from .episode_shape import ShapeRange, shape_ranges
 from .random_bits import RandomBits
+from .reserved_names import check_data_set_name
 from .task_augmentation import mix
 
 _STEPS = 10_000  # number of values that a random fraction can take
@@ -32,7 +33,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
 
     Args:
         splits: any number of splits of each modality. Those of one modality have the same row shape, except that
-            shorter rows of token ids are padded, and the same vocabulary.
+            shorter rows of token ids are padded, and the same vocabulary. None has the name of a modality.
         n_way: number of classes per episode, at least 2. Like `k_shot`, it is an integer, a range `[low, high]` from
             which each episode draws its own (both ends included), or a dictionary of these by modality or by name of
             the data set, which has an entry for each of `splits`.
@@ -56,8 +57,9 @@ class EpisodeDataset(torch.utils.data.Dataset):
 
     Raises:
         ValueError: an argument is out of range, a dictionary lacks an entry, `mix_classes` is used with an evaluation
-            split, arguments exclude each other, or the data cannot fill an episode. In the last case the message names
-            the class, its number of samples and the nearest feasible setting.
+            split, a data set has the name of a modality, arguments exclude each other, or the data cannot fill an
+            episode. In the last case the message names the class, its number of samples and the nearest feasible
+            setting.
 
     Warns:
         UserWarning: a class is left out because it cannot fill an episode (see `EpisodeSampler`).
@@ -248,6 +250,7 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
             "its own, for instance with dataclasses.replace(split, name=...)"
         )
     for split in splits:
+        check_data_set_name("name", split.name, *(modality for modality, _ in names))
         other = first.setdefault(split.modality, split)
         if other.row_shape != split.row_shape:
             raise ValueError(
