@@ -94,7 +94,8 @@ class EpisodeDataset(torch.utils.data.Dataset):
         self.num_unlabelled = int(checked("num_unlabelled", num_unlabelled, at_least(0)))
         self.num_distractors = int(checked("num_distractors", num_distractors, at_least(0)))
         self._check_combinations(shots)
-        self._order = EpisodeOrder(len(self.splits), checked_weights(weights, self.splits), self.seed)
+        self._weights = checked_weights(weights, self.splits)
+        self._order = EpisodeOrder(len(self.splits), self._weights, self.seed)
         self._samplers = [self._sampler(split, shape) for split, shape in zip(self.splits, self.shapes, strict=True)]
         self._pair_samplers = {
             which: self._pair_sampler(split, self.shapes[which])
@@ -215,6 +216,39 @@ class EpisodeDataset(torch.utils.data.Dataset):
             modality: splits
             for modality, splits in found.items()
             if samples[modality] > sum(map(len, splits)) and not self.mix_classes[modality]
+        }
+
+    def description(self) -> dict[str, Any]:
+        """Returns what decides the episodes, as JSON holds it, so that a resumed run can tell whether it is the same.
+
+        The number of episodes is no part of it, since a run may be prolonged.
+
+        Returns:
+            `data_sets`, a list with a dictionary for each split in their order (`name`, `modality`, `split`,
+            `protocol`, `rows`, `classes`, `n_way`, `k_shot`, `n_query`, `shots` and `weight`), and `seed`,
+            `source_disjoint`, `augment`, `mix_classes`, `num_unlabelled` and `num_distractors`.
+        """
+        weights = self._weights or [None] * len(self.splits)
+        return {
+            "data_sets": [
+                {
+                    **{name: getattr(split, name) for name in ("name", "modality", "split", "protocol")},
+                    "rows": len(split),
+                    "classes": len(split.class_names),
+                    "n_way": list(shape.n_way),
+                    "k_shot": list(shape.k_shot),
+                    "n_query": shape.n_query,
+                    "shots": shape.shots,
+                    "weight": weight,
+                }
+                for split, shape, weight in zip(self.splits, self.shapes, weights, strict=True)
+            ],
+            "seed": self.seed,
+            "source_disjoint": bool(self.source_disjoint),
+            "augment": list(self._changes),
+            "mix_classes": self.mix_classes,
+            "num_unlabelled": self.num_unlabelled,
+            "num_distractors": self.num_distractors,
         }
 
     @staticmethod
