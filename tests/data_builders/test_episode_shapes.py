@@ -193,3 +193,10 @@ def test_shapes_may_differ_by_data_set():
     first, second = episodes_of(splits, {"audio": 3, "b": 5}, 1, {"a": 2, "audio": 4}, 2)
     assert (len(first["class_ids"]), len(first["query_labels"])) == (3, 6)
     assert (len(second["class_ids"]), len(second["query_labels"])) == (5, 20)
+
+
+@pytest.mark.parametrize(("name", "modality"), [("text", "image"), ("image", "image"), ("pressure", "pressure")])
+def test_a_data_set_that_is_called_like_a_modality_is_refused(name, modality):
+    splits = [spread(8, 9, name=name, modality="image"), spread(8, 9, name="b", modality=modality)]
+    with pytest.raises(ValueError, match=f"name='{name}' is the name of a modality"):
+        episodes_of(splits, 3, 1, 2, 2)
