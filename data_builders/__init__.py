@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .storage.archives import Official
     from .storage.builder import ArchiveBuilder, FewShotBuilder, row_features
     from .storage.few_shot_split import FewShotSplit, split_of_builder
+    from .storage.padded_rows import check_alike, of_one_length
 
 _PLACES = {
     "ArchiveBuilder": "data_builders.storage.builder",
@@ -39,11 +40,13 @@ _PLACES = {
     "PROTOCOLS": "data_builders.splits.protocols",
     "add_new_classes": "data_builders.episodes.task_augmentation",
     "audit_episodes": "data_builders.audit",
+    "check_alike": "data_builders.storage.padded_rows",
     "collate_episodes": "modeling_msmaml.training.collator",
     "default_weights": "data_builders.episodes.episode_order",
     "encode_episodes": "data_builders.episodes.encoded",
     "encode_split": "data_builders.episodes.encoded",
     "load_few_shot": "data_builders.load",
+    "of_one_length": "data_builders.storage.padded_rows",
     "plain_rows": "data_builders.episodes.task_augmentation",
     "read_protocols": "data_builders.splits.protocols",
     "register_data_set": "data_builders.load",
@@ -69,11 +72,13 @@ __all__ = [
     "PROTOCOLS",
     "add_new_classes",
     "audit_episodes",
+    "check_alike",
     "collate_episodes",
     "default_weights",
     "encode_episodes",
     "encode_split",
     "load_few_shot",
+    "of_one_length",
     "plain_rows",
     "read_protocols",
     "register_data_set",

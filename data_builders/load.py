@@ -64,12 +64,15 @@ def register_data_set(
         facts: title, URL and licence of the data, for the cards of models that are trained on them.
 
     Raises:
-        ValueError: the name contains a colon or is already taken, a protocol does not exist, `option_in_name` is not
-            one of the options, there are training texts but no option `tokenizer`, or the facts are those of another
-            data set.
+        ValueError: the name contains a colon, is that of a modality or is already taken, a protocol does not exist,
+            `option_in_name` is not one of the options, there are training texts but no option `tokenizer`, or the facts
+            are those of another data set.
     """
+    from .episodes.reserved_names import check_data_set_name
+
     if not name or ":" in name:
         raise ValueError(f"name={name!r} cannot be the name of a data set: give one without a colon")
+    check_data_set_name("name", name)
     if name in _DATA_SETS:
         raise ValueError(f"name={name!r} is already taken; the data sets are {', '.join(_DATA_SETS)}")
     for protocol in protocols:

@@ -67,7 +67,8 @@ def accuracies(model: MSMAMLModel, episodes: EpisodeDataset) -> dict[str, float]
     """Accuracies with intervals, in all and for each modality."""
     results = []
     for batch in batches(episodes, TASKS_AT_A_TIME):
-        results += episode_results(model(batch), batch)
+        groups = [name for name, tasks in batch.items() for _ in tasks["support"]]  # one data set per modality
+        results += episode_results(model(batch), batch, groups, groups)
     return {name: value for name, value in summarise(results).items() if "accuracy" in name}
 
 

@@ -24,11 +24,13 @@ options and how the data are split.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.labelled_files import labelled_files
+from modeling_msmaml.inputs.labelled_inputs import LabelledInputs
 
 from ..storage.few_shot_split import FewShotSplit
 from ..storage.text_rows import TrainingTexts
@@ -60,10 +62,10 @@ def load(
 
     Raises:
         FileNotFoundError: see `labelled_files`.
+        NoSuchSplit: see `load_collection`.
         ValueError: see `labelled_files` and `load_collection`.
     """
-    files = labelled_files(*_place(data_dir, modality, subfolder))
-    return load_collection(files, split, protocol, cache_dir, **options)
+    return load_collection(_files(data_dir, modality, subfolder), split, protocol, cache_dir, **options)
 
 
 def training_texts(
@@ -75,7 +77,13 @@ def training_texts(
     **options: Any,
 ) -> TrainingTexts:
     """Returns the lines of the training texts; see `load` for the arguments, and `training_lines`."""
-    return training_lines(labelled_files(*_place(data_dir, modality, subfolder)), protocol, **options)
+    return training_lines(_files(data_dir, modality, subfolder), protocol, **options)
+
+
+def _files(data_dir: str | os.PathLike | None, modality: str | None, subfolder: str | None) -> LabelledInputs:
+    """Lists the files of the data set under the name that it has in `load_few_shot`."""
+    files = labelled_files(*_place(data_dir, modality, subfolder))
+    return files if subfolder is None else replace(files, name=f"folder:{subfolder}")
 
 
 def _place(

@@ -29,7 +29,7 @@ import numpy as np
 from modeling_msmaml.inputs.labelled_inputs import SPLITS, LabelledInputs, few
 from modeling_msmaml.model.options import at_least, checked
 
-from ..splits.protocols import select_rows
+from ..splits.protocols import NoSuchSplit, select_rows
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
 from ..storage.text_rows import TrainingTexts
 from .own_rows import ENCODINGS, MODALITY_OPTIONS, OwnRows, readable_lines
@@ -56,8 +56,9 @@ def load_collection(
         shares, seed, skip_unreadable, **encoding_options: options, which the docstring of this module describes.
 
     Raises:
-        ValueError: the splits of the data break the protocol, the split is empty, an option is out of range or belongs
-            to another modality, inputs cannot be read, or there are no training texts to make a vocabulary from.
+        NoSuchSplit: the split is empty. The message says what the data have and how they are divided.
+        ValueError: the splits of the data break the protocol, an option is out of range or belongs to another modality,
+            inputs cannot be read, or there are no training texts to make a vocabulary from.
     """
     foreign = sorted(set(encoding_options) - set(MODALITY_OPTIONS[collection.modality]))
     if foreign:
@@ -70,7 +71,7 @@ def load_collection(
     else:
         chosen = collection
     if not members[split]:
-        raise ValueError(
+        raise NoSuchSplit(
             f"split {split!r} of {collection.name} is empty: it has {len(collection.class_names)} classes, divided "
             f"{ {name: len(numbers) for name, numbers in members.items()} }; add inputs, or choose other shares"
         )

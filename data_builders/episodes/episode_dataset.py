@@ -13,12 +13,13 @@ import torch
 from modeling_msmaml.model.options import at_least, checked
 
 from ..storage.few_shot_split import FewShotSplit
-from ..storage.padded_rows import of_one_length
+from ..storage.padded_rows import check_alike, of_one_length
 from .augmentation import augment, check_names
 from .episode_order import EpisodeOrder, checked_weights
 from .episode_sampler import EpisodeRows, EpisodeSampler
 from .episode_shape import ShapeRange, shape_ranges
 from .random_bits import RandomBits
+from .reserved_names import check_data_set_name
 from .task_augmentation import mix
 
 _STEPS = 10_000  # number of values that a random fraction can take
@@ -32,7 +33,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
 
     Args:
         splits: any number of splits of each modality. Those of one modality have the same row shape, except that
-            shorter rows of token ids are padded, and the same vocabulary.
+            shorter rows of token ids are padded, and the same vocabulary. None has the name of a modality.
         n_way: number of classes per episode, at least 2. Like `k_shot`, it is an integer, a range `[low, high]` from
             which each episode draws its own (both ends included), or a dictionary of these by modality or by name of
             the data set, which has an entry for each of `splits`.
@@ -56,8 +57,9 @@ class EpisodeDataset(torch.utils.data.Dataset):
 
     Raises:
         ValueError: an argument is out of range, a dictionary lacks an entry, `mix_classes` is used with an evaluation
-            split, arguments exclude each other, or the data cannot fill an episode. In the last case the message names
-            the class, its number of samples and the nearest feasible setting.
+            split, a data set has the name of a modality, arguments exclude each other, or the data cannot fill an
+            episode. In the last case the message names the class, its number of samples and the nearest feasible
+            setting.
 
     Warns:
         UserWarning: a class is left out because it cannot fill an episode (see `EpisodeSampler`).
@@ -92,7 +94,8 @@ class EpisodeDataset(torch.utils.data.Dataset):
         self.num_unlabelled = int(checked("num_unlabelled", num_unlabelled, at_least(0)))
         self.num_distractors = int(checked("num_distractors", num_distractors, at_least(0)))
         self._check_combinations(shots)
-        self._order = EpisodeOrder(len(self.splits), checked_weights(weights, self.splits), self.seed)
+        self._weights = checked_weights(weights, self.splits)
+        self._order = EpisodeOrder(len(self.splits), self._weights, self.seed)
         self._samplers = [self._sampler(split, shape) for split, shape in zip(self.splits, self.shapes, strict=True)]
         self._pair_samplers = {
             which: self._pair_sampler(split, self.shapes[which])
@@ -215,6 +218,39 @@ class EpisodeDataset(torch.utils.data.Dataset):
             if samples[modality] > sum(map(len, splits)) and not self.mix_classes[modality]
         }
 
+    def description(self) -> dict[str, Any]:
+        """Returns what decides the episodes, as JSON holds it, so that a resumed run can tell whether it is the same.
+
+        The number of episodes is no part of it, since a run may be prolonged.
+
+        Returns:
+            `data_sets`, a list with a dictionary for each split in their order (`name`, `modality`, `split`,
+            `protocol`, `rows`, `classes`, `n_way`, `k_shot`, `n_query`, `shots` and `weight`), and `seed`,
+            `source_disjoint`, `augment`, `mix_classes`, `num_unlabelled` and `num_distractors`.
+        """
+        weights = self._weights or [None] * len(self.splits)
+        return {
+            "data_sets": [
+                {
+                    **{name: getattr(split, name) for name in ("name", "modality", "split", "protocol")},
+                    "rows": len(split),
+                    "classes": len(split.class_names),
+                    "n_way": list(shape.n_way),
+                    "k_shot": list(shape.k_shot),
+                    "n_query": shape.n_query,
+                    "shots": shape.shots,
+                    "weight": weight,
+                }
+                for split, shape, weight in zip(self.splits, self.shapes, weights, strict=True)
+            ],
+            "seed": self.seed,
+            "source_disjoint": bool(self.source_disjoint),
+            "augment": list(self._changes),
+            "mix_classes": self.mix_classes,
+            "num_unlabelled": self.num_unlabelled,
+            "num_distractors": self.num_distractors,
+        }
+
     @staticmethod
     def _raw(split: FewShotSplit, ids: dict[str, np.ndarray], more: np.ndarray | None = None) -> torch.Tensor:
         """The raw rows of the support set, of the query set, and more rows after them."""
@@ -240,7 +276,7 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
         raise ValueError(f"splits={splits!r} must be a list of FewShotSplit, which load_few_shot returns")
     if not splits:
         raise ValueError("splits is empty; at least one FewShotSplit is needed")
-    first, splits = {}, of_one_length(splits)
+    splits = of_one_length(splits)
     names = [(split.modality, split.name) for split in splits]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(
@@ -248,21 +284,9 @@ def _checked_splits(splits: Sequence[FewShotSplit]) -> list[FewShotSplit]:
             "its own, for instance with dataclasses.replace(split, name=...)"
         )
     for split in splits:
-        other = first.setdefault(split.modality, split)
-        if other.row_shape != split.row_shape:
-            raise ValueError(
-                f"splits of modality {split.modality!r} differ in row shape: {other.name} {other.row_shape}, "
-                f"{split.name} {split.row_shape}; they cannot be in one meta-batch"
-            )
-        if other.tokenizer is not split.tokenizer and _vocabulary(other) != _vocabulary(split):
-            raise ValueError(
-                f"the text splits of {other.name} and {split.name} have different vocabularies, but must have the same"
-            )
+        check_data_set_name("name", split.name, *(modality for modality, _ in names))
+    check_alike(splits)
     return splits
-
-
-def _vocabulary(split: FewShotSplit) -> dict[str, int] | None:
-    return None if split.tokenizer is None else split.tokenizer.get_vocab()
 
 
 def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) -> dict[str, float]:

@@ -121,7 +121,8 @@ def shape_ranges(
         n_way, k_shot, n_query, shots: arguments of `EpisodeDataset`.
 
     Raises:
-        ValueError: a value is out of range, or a mapping has no entry for a split.
+        ValueError: a value is out of range, a mapping has no entry for a split, or `shots` has no effect since
+            `k_shot` is a single number.
     """
     if shots not in SHOTS:
         raise ValueError(f"shots={shots!r} does not exist; choose one of {', '.join(SHOTS)}")
@@ -131,8 +132,8 @@ def shape_ranges(
         support = _range("k_shot", _value_for("k_shot", k_shot, name, modality), 1)
         label, queries = _value_for("n_query", n_query, name, modality)
         ranges.append(ShapeRange(ways, support, int(checked(label, queries, at_least(1))), shots))
-        if shots == "unequal" and support[0] == support[1]:
-            raise ValueError(f"shots='unequal' has no effect on {name} with k_shot={support[0]}: give a range [1, 5]")
+        if shots != "equal" and support[0] == support[1]:
+            raise ValueError(f"shots={shots!r} has no effect on {name} with k_shot={support[0]}: give a range [1, 5]")
     return ranges
 
 

@@ -78,9 +78,11 @@ class OneLevel:
         return {self.modality: torch.cat(list(self.frontend.batches(rows, self.batch_size)))}
 
     def level_shapes(self, row_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Returns the shape of the features, which the frontend shows for a row of zeros."""
-        zeros = torch.zeros((1, *row_shape), dtype=getattr(torch, KINDS[self.modality].dtype))
-        return {self.modality: tuple(self.levels(zeros)[self.modality].shape[1:])}
+        """Returns the shape of the features, which the frontend shows for a row of zeros that begins with a one."""
+        row = torch.zeros((1, *row_shape), dtype=getattr(torch, KINDS[self.modality].dtype))
+        # A text of zeros has no token, and an encoder without special tokens would have nothing to read.
+        row.view(-1)[0] = 1
+        return {self.modality: tuple(self.levels(row)[self.modality].shape[1:])}
 
     def fingerprint(self) -> str:
         """Returns a hash of architecture, preprocessing and weights."""

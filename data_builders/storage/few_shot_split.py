@@ -185,10 +185,11 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
     Raises:
         NoSuchSplit: the data set has no such split under the protocol, or the split has no rows.
     """
-    description = described_split(builder.protocols(), protocol, split, builder.dataset_name)
+    name = fields.pop("name", builder.dataset_name)
+    description = described_split(builder.protocols(), protocol, split, name)
     if protocol == "original":
         fields["warning"] = ORIGINAL_WARNINGS[builder.modality]
-        warnings.warn(f"{builder.dataset_name}: {fields['warning']}", UserWarning, stacklevel=4)
+        warnings.warn(f"{name}: {fields['warning']}", UserWarning, stacklevel=4)
     stored = builder.build()
     labels = stored.data.column("label").to_numpy().astype(np.int64)
     source_ids = stored.data.column("source_id").to_numpy()
@@ -196,13 +197,13 @@ def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **field
     row_numbers, class_names = select_rows(description, labels, source_ids, all_names)
     if not len(row_numbers):
         raise NoSuchSplit(
-            f"the {split} split of {builder.dataset_name} has no rows under protocol={protocol!r}: the data have "
+            f"the {split} split of {name} has no rows under protocol={protocol!r}: the data have "
             f"{len(labels)} rows from {len(set(source_ids))} sources, of which none falls into it"
         )
     position = np.full(len(all_names), -1)
     position[[all_names.index(class_name) for class_name in class_names]] = np.arange(len(class_names))
     return FewShotSplit(
-        name=fields.pop("name", builder.dataset_name),
+        name=name,
         modality=builder.modality,
         split=split,
         protocol=protocol,

@@ -1,4 +1,4 @@
-"""Text splits whose rows are padded with zeros, so that data sets of texts of different lengths go together."""
+"""What splits have in common that one model reads: rows of one shape, to which texts are padded, and one vocabulary."""
 
 from __future__ import annotations
 
@@ -54,3 +54,28 @@ def unpadded(split: FewShotSplit) -> FewShotSplit:
 def _is_token_ids(split: FewShotSplit) -> bool:
     """Whether rows are token ids, and not features that an encoder has computed from them."""
     return split.modality == "text" and len(split.row_shape) == 1  # that of levels is empty
+
+
+def check_alike(splits: Sequence[FewShotSplit]) -> None:
+    """Checks that splits of the same modality can be read by one model.
+
+    Raises:
+        ValueError: two of them differ in row shape or vocabulary.
+    """
+    first: dict[str, FewShotSplit] = {}
+    for split in splits:
+        other = first.setdefault(split.modality, split)
+        if other.row_shape != split.row_shape:
+            raise ValueError(
+                f"splits of modality {split.modality!r} differ in row shape: {other.name} {other.row_shape}, "
+                f"{split.name} {split.row_shape}; they cannot be in one meta-batch, nor be read by one model"
+            )
+        if other.tokenizer is not split.tokenizer and _vocabulary(other) != _vocabulary(split):
+            raise ValueError(
+                f"the text splits of {other.name} and {split.name} have different vocabularies, but must have the "
+                "same: give both the same option tokenizer"
+            )
+
+
+def _vocabulary(split: FewShotSplit) -> dict[str, int] | None:
+    return None if split.tokenizer is None else split.tokenizer.get_vocab()

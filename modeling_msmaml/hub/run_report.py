@@ -34,6 +34,7 @@ class RunReport:
         command: the run's command line, without secrets.
         started_from: the checkpoint that the run started from.
         warnings: what to say beside every accuracy on these data.
+        trained_on: names of the data sets that the run trains on; by default all of them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class RunReport:
         command: str | None = None,
         started_from: str | None = None,
         warnings: list[str] | None = None,
+        trained_on: list[str] | None = None,
     ):
         self.trainer = trainer
         self.data = data
@@ -51,6 +53,7 @@ class RunReport:
         self.command = command
         self.started_from = started_from
         self.warnings = warnings or []
+        self.trained_on = data_sets if trained_on is None else trained_on
         self.commit = commit()
         self.results: dict[str, float] = {}
         # Metrics of an evaluation in the midst of training, and the step after which it took place.
@@ -88,10 +91,12 @@ class RunReport:
 
     def _data_sets(self) -> dict:
         """The data sets, by split if these differ, and how often each was drawn if that was asked for."""
-        by_split = {f"{split}_datasets": self.data.names(split) for split in ("train", "validation", "test")}
+        args = self.trainer.args
+        read = {"train": args.do_train, "validation": args.do_eval, "test": args.do_predict}
+        by_split = {f"{split}_datasets": self.data.names(split) for split, is_read in read.items() if is_read}
         differ = len({tuple(names) for names in by_split.values()}) > 1
         weights = {"dataset_weights": self.data.dataset_weights} if self.data.dataset_weights else {}
-        return {"datasets": self.data.names(), **(by_split if differ else {}), **weights}
+        return {"datasets": list(self.data_sets), **(by_split if differ else {}), **weights}
 
     def _of_training(self) -> dict:
         """How the model was trained: here, or as its checkpoint tells (`None` for what that does not)."""
@@ -134,13 +139,12 @@ class RunReport:
     def card(self) -> CardContent:
         """What the model card says of this run."""
         args, model = self.trainer.args, self.trainer.model
-        trained_on = self.data.names("train") if args.do_train else self.data_sets
         shown_elsewhere = ("n_way", "k_shot", "training_steps", "transductive", "commit", "datasets")
         return CardContent(
             model_id=self.trainer.hub_model_id or str(args.output_dir),
             config=model.config,
             k_shot=args.k_shot,
-            data_sets={name: m for name, m in self.data_sets.items() if name in trained_on},
+            data_sets={name: m for name, m in self.data_sets.items() if name in self.trained_on},
             training_steps=self._of_training()["training_steps"] or 0,
             settings={name: value for name, value in self.settings().items() if name not in shown_elsewhere},
             accuracies=self.accuracies(),

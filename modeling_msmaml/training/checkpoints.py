@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedConfig
 
@@ -28,7 +29,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 # effect, because the optimizer takes the one of the checkpoint.
 KEPT_ARGUMENTS = (
     *("seed", "n_way", "k_shot", "n_query", "train_n_way", "train_k_shot", "train_n_query"),
-    *("augment", "new_classes", "mix_classes", "tasks_per_step"),
+    *("train_shots", "num_unlabelled", "num_distractors", "augment", "new_classes", "mix_classes", "tasks_per_step"),
     *("multi_step_loss_steps", "first_order_steps"),
     *("optim", "learning_rate", "task_network_learning_rate", "task_encoder_learning_rate", "weight_decay"),
     *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "task_encoder_max_grad_norm", "alternating_steps"),
@@ -178,34 +179,73 @@ def rotate(output_dir: Path, limit: int | None, keep: set[Path]) -> None:
         shutil.rmtree(path)
 
 
-def run_settings(args: MetaTrainingArguments, config: PreTrainedConfig) -> dict:
-    """What must stay as it is when a run is resumed, as JSON would hold it."""
+def run_settings(args: MetaTrainingArguments, config: PreTrainedConfig, data: Any = None) -> dict:
+    """
+    What must stay as it is when a run is resumed, as JSON would hold it.
+
+    Args:
+        args, config: arguments of the run and configuration of its model.
+        data: the training data; those with a method `description`, as `data_builders.EpisodeDataset` has one, are
+            described.
+    """
     arguments = {name: getattr(args, name) for name in KEPT_ARGUMENTS}
     model = {name: value for name, value in config.to_dict().items() if name not in _NOT_THE_MODEL}
-    return json.loads(json.dumps({"arguments": arguments, "model": model}))
+    settings: dict[str, Any] = {"arguments": arguments, "model": model}
+    describe = getattr(data, "description", None)
+    if callable(describe):  # `datasets.Dataset` has a text of this name
+        settings["data"] = describe()
+    return json.loads(json.dumps(settings))
 
 
-def check_continuation(checkpoint: Path, args: MetaTrainingArguments, config: PreTrainedConfig) -> None:
+def check_continuation(
+    checkpoint: Path, args: MetaTrainingArguments, config: PreTrainedConfig, data: Any = None
+) -> None:
     """
+    Compares the settings of a run with those stored in a checkpoint. What a checkpoint of an earlier version does not
+    say is not compared.
+
     Raises:
-        `ValueError`: `args` or `config` are not those of the run that wrote `checkpoint`.
+        `ValueError`: `args`, `config` or `data` are not those of the run that wrote `checkpoint`.
     """
     path = checkpoint / f"training_record_{args.process_index}.json"
     if not path.is_file():
         # More processes than wrote the checkpoint.
         path = checkpoint / "training_record_0.json"
-    before, now = json.loads(path.read_text())["settings"], run_settings(args, config)
-    changes = [
-        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
-        for old, new in ((before["arguments"], now["arguments"]), (before["model"], now["model"]))
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    before, now = json.loads(path.read_text())["settings"], run_settings(args, config, data)
+    changes = _changes(before["arguments"], now["arguments"])
+    changes += _changes({**dict.fromkeys(now["model"]), **before["model"]}, now["model"])
+    if "data" in before and "data" in now:
+        changes += _changes_of_data(before["data"], now["data"])
     if changes:
         raise ValueError(
             f"{checkpoint} is of a run with other settings: {'; '.join(changes)}. Resume with the same ones, or start "
             f"a new run from its weights with model_name_or_path={checkpoint}"
         )
+
+
+def _changes(old: dict, new: dict, of: str = "") -> list[str]:
+    """Says which of the old values are others now; `of` says what they are of."""
+    return [
+        f"{name}{of} was {value!r} and is {new.get(name)!r}"
+        for name, value in sorted(old.items())
+        if new.get(name) != value
+    ]
+
+
+def _changes_of_data(old: dict, new: dict) -> list[str]:
+    """Says what differs between two descriptions of training data, for each data set if these are the same ones."""
+    (sets, rest), (sets_now, rest_now) = _parts(old), _parts(new)
+    if list(sets) != list(sets_now):
+        return [f"the data sets of training were {', '.join(sets)} and are {', '.join(sets_now)}"]
+    changes = [change for name, own in sets.items() for change in _changes(own, sets_now[name], f" of {name}")]
+    return changes + _changes(rest, rest_now, " of the training data")
+
+
+def _parts(description: dict) -> tuple[dict[str, dict], dict]:
+    """Divides a description into those of the data sets, by name and modality, and the rest."""
+    rest = dict(description)
+    sets = rest.pop("data_sets", ())
+    return {f"{own.get('name')} ({own.get('modality')})": own for own in sets}, rest
 
 
 def _sync(path: Path) -> None:

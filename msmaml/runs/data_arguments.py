@@ -25,7 +25,9 @@ class DataArguments:
         "docs/data.md.",
     )
     train_datasets: list[str] | None = option(None, "The data sets to train on. Default: datasets.")
-    eval_datasets: list[str] | None = option(None, "The data sets to validate on. Default: datasets.")
+    eval_datasets: list[str] | None = option(
+        None, "The data sets to validate on. Default: train_datasets, or datasets."
+    )
     test_datasets: list[str] | None = option(None, "The data sets to test on. Default: datasets.")
     leave_one_out: bool = option(
         False,
@@ -95,11 +97,12 @@ class DataArguments:
             raise ValueError(f"{name} is for {', '.join(unknown)}, but the data sets are {', '.join(self.names())}")
         return values
 
-    def names(self, split: str | None = None) -> list[str]:
-        """The data sets of `"train"`, `"validation"` or `"test"`; by default those of all of them."""
-        if split is not None:
-            return getattr(self, _OPTION_OF_SPLIT[split]) or self.datasets
-        return list(dict.fromkeys(name for split in _OPTION_OF_SPLIT for name in self.names(split)))
+    def names(self, *splits: str) -> list[str]:
+        """The data sets of some of `"train"`, `"validation"` and `"test"`; by default those of all of them."""
+        given = {split: getattr(self, option) for split, option in _OPTION_OF_SPLIT.items()}
+        given["validation"] = given["validation"] or given["train"]
+        chosen = [given[split] or self.datasets for split in splits or _OPTION_OF_SPLIT]
+        return list(dict.fromkeys(name for names in chosen for name in names))
 
     def options_of_data_set(self, name: str) -> dict[str, Any]:
         """Returns the arguments of `load_few_shot` for one data set: its own options, and the shared folders."""

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import cast
 
 from modeling_msmaml import MetaTrainingArguments
 from modeling_msmaml.hub.model_card import markdown_table
@@ -42,12 +43,16 @@ def run_leave_one_out(
             *("--leave_one_out", "false", "--output_dir", str(folder / folder_name(name))),
             *("--train_datasets", *others, "--eval_datasets", *others, "--test_datasets", name),
         ]
+        if data.dataset_weights:  # a string has been parsed
+            given = cast("dict[str, float]", data.dataset_weights)
+            weights = {other: weight for other, weight in given.items() if other != name}
+            own += ["--dataset_weights", json.dumps(weights)]
         results[name] = run(*parse_arguments([*argv, *own], command), [*argv, *own])
+        if args.should_save:  # after each run, so that one that fails does not lose the others
+            (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n")
+            (folder / TABLE).write_text(table(results, args) + "\n")
     if args.should_save:
-        (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n")
-        text = table(results, args)
-        (folder / TABLE).write_text(text + "\n")
-        print(text)
+        print(table(results, args))
     return results
 
 

@@ -17,7 +17,7 @@ from modeling_msmaml.hub.provenance import command_line
 
 from .data_arguments import DataArguments
 from .run_arguments import ModelArguments
-from .run_data import make_datasets, shared_text, splits_of, splits_to_fit_to
+from .run_data import make_datasets, parts_of, shared_text, splits_of, splits_to_fit_to
 from .run_model import (
     fit_front_ends,
     groups_to_whiten_by,
@@ -70,7 +70,8 @@ def run(
         ValueError: the options do not fit each other, the data or the checkpoint.
     """
     check_what_to_do(arguments, args)
-    text = shared_text(data, tokenizer_of(arguments.model_name_or_path), tokenizer_of_levels(arguments))
+    parts = parts_of(args)
+    text = shared_text(data, parts, tokenizer_of(arguments.model_name_or_path), tokenizer_of_levels(arguments))
     datasets = make_datasets(data, args, text)
     set_seed(args.seed)
     model = make_model(arguments, args, splits_of(datasets))
@@ -92,9 +93,10 @@ def run(
     report = RunReport(
         trainer,
         data,
-        data_sets={name: modalities[name] for name in data.names() if name in modalities},
+        data_sets={name: modalities[name] for name in data.names(*parts) if name in modalities},
         command=command_line(argv, args.world_size, args.device.type),
         started_from=arguments.model_name_or_path,
+        trained_on=[split.name for split in datasets["train"].splits] if "train" in datasets else None,
         warnings=sorted({split.warning for dataset in datasets.values() for split in dataset.splits} - {""}),
     )
     trainer.add_callback(ModelCardCallback(report))

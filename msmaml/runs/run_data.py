@@ -13,12 +13,15 @@ from data_builders import (
     FewShotSplit,
     NoSuchSplit,
     add_new_classes,
+    check_alike,
     default_weights,
     load_few_shot,
+    of_one_length,
     shared_vocabulary,
     training_texts,
 )
 from modeling_msmaml import MetaTrainingArguments
+from modeling_msmaml.model.modalities import registered_modalities
 
 from .data_arguments import DataArguments
 
@@ -33,18 +36,28 @@ class SharedText(NamedTuple):
     word_vectors: np.ndarray | None
 
 
+def parts_of(args: MetaTrainingArguments) -> list[str]:
+    """Returns the splits that a run reads: of `"train"`, `"validation"` and `"test"`."""
+    validates = args.do_eval or (args.do_train and args.eval_strategy != "no")
+    wanted = {"train": args.do_train, "validation": validates, "test": args.do_predict}
+    return [split for split, is_read in wanted.items() if is_read]
+
+
 def shared_text(
     data: DataArguments,
+    parts: list[str],
     of_checkpoint: PreTrainedTokenizerBase | None = None,
     of_encoder: PreTrainedTokenizerBase | None = None,
 ) -> SharedText | None:
-    """Returns the vocabulary of a run with several text data sets: that of the checkpoint, or one of their own texts.
+    """Returns the vocabulary of a run that reads several text data sets.
 
-    The vocabulary is fitted to the training texts of all of them, whichever of them the run trains on, and none to the
-    texts of other splits. A data set with an option `tokenizer` has no part in it.
+    It is that of the checkpoint or, for a new model, fitted to the training texts of the sets that the run trains on;
+    if these have no texts, to the training texts of all text sets that it reads. Texts that are evaluated have no part
+    in it, nor has a data set with an option `tokenizer`.
 
     Args:
         data: the options of the data.
+        parts: the splits that the run reads.
         of_checkpoint: the tokenizer of the model that the run starts from.
         of_encoder: the tokenizer of the encoder that reads all texts, be it of one data set or several.
 
@@ -52,7 +65,7 @@ def shared_text(
         None if a single data set, or none, needs a vocabulary.
     """
     texts = {}
-    for name in data.names():
+    for name in data.names(*parts):
         options = data.options_of_data_set(name)
         if "tokenizer" not in options and has_texts(name, data.protocol, options):
             texts[name] = options
@@ -62,7 +75,8 @@ def shared_text(
         return None
     if of_checkpoint is not None:
         return SharedText(list(texts), of_checkpoint, None)
-    vocabulary = shared_vocabulary(texts, data.protocol, data.data_dir, data.cache_dir)
+    trained = {name: options for name, options in texts.items() if "train" in parts and name in data.names("train")}
+    vocabulary = shared_vocabulary(trained or texts, data.protocol, data.data_dir, data.cache_dir)
     return SharedText(list(texts), vocabulary.tokenizer(max_length=1), vocabulary.word_vectors())
 
 
@@ -99,7 +113,7 @@ def load_splits(data: DataArguments, split: str, text: SharedText | None = None)
         raise ValueError(
             f"none of the data sets {', '.join(lacking)} has a {split} split under protocol={data.protocol!r}"
         )
-    return with_one_tokenizer(found, text)
+    return found
 
 
 def load_split(data: DataArguments, name: str, split: str, text: SharedText | None = None) -> FewShotSplit:
@@ -110,15 +124,20 @@ def load_split(data: DataArguments, name: str, split: str, text: SharedText | No
     return dataclasses.replace(load_few_shot(name, split, data.protocol, **options), name=name)
 
 
-def with_one_tokenizer(splits: list[FewShotSplit], text: SharedText | None) -> list[FewShotSplit]:
-    """Returns the splits; those of the shared vocabulary have its vectors, and a tokenizer for their longest row."""
-    if text is None or text.word_vectors is None:
-        return splits
-    own = [split for split in splits if split.name in text.data_sets]
-    tokenizer = copy.deepcopy(text.tokenizer)
-    tokenizer.model_max_length = max((split.row_shape[0] for split in own), default=1)
-    shared = {"tokenizer": tokenizer, "preprocessor": tokenizer, "word_vectors": text.word_vectors}
-    return [dataclasses.replace(split, **shared) if split.name in text.data_sets else split for split in splits]
+def alike(splits: list[FewShotSplit], text: SharedText | None) -> list[FewShotSplit]:
+    """Returns the splits of a run so that one model reads them: text rows padded to one length, with one tokenizer.
+
+    Raises:
+        ValueError: two splits of a modality differ in row shape or vocabulary.
+    """
+    splits = of_one_length(splits)
+    if text is not None and text.word_vectors is not None:
+        tokenizer = copy.deepcopy(text.tokenizer)
+        tokenizer.model_max_length = max((s.row_shape[0] for s in splits if s.name in text.data_sets), default=1)
+        shared = {"tokenizer": tokenizer, "preprocessor": tokenizer, "word_vectors": text.word_vectors}
+        splits = [dataclasses.replace(s, **shared) if s.name in text.data_sets else s for s in splits]
+    check_alike(splits)
+    return splits
 
 
 def evaluation_shape(args: MetaTrainingArguments) -> dict[str, Any]:
@@ -167,26 +186,48 @@ def make_training_episodes(
 
 
 def given_weights(data: DataArguments, splits: list[FewShotSplit]) -> dict[str, float] | None:
-    """Returns the weights of the options for the data sets that the run trains on; None if there are none."""
-    trained = {split.name for split in splits}
+    """Returns the weights of the options; None if there are none.
+
+    Raises:
+        ValueError: a weight is for a data set that the run does not train on.
+    """
+    trained = [split.name for split in splits]
     weights = cast("dict[str, float]", data.dataset_weights or {})
-    return {name: weight for name, weight in weights.items() if name in trained} or None
+    if unused := sorted(weights.keys() - set(trained)):
+        raise ValueError(
+            f"dataset_weights is for {', '.join(unused)} too, but the run trains on {', '.join(trained)} only"
+        )
+    return weights or None
 
 
 def make_datasets(
     data: DataArguments, args: MetaTrainingArguments, text: SharedText | None = None
 ) -> dict[str, EpisodeDataset]:
     """Returns the episodes of each split that this run needs."""
+    check_names_of_shapes(data, args)
+    by_part = {part: load_splits(data, part, text) for part in parts_of(args)}
+    same = iter(alike([split for splits in by_part.values() for split in splits], text))
+    by_part = {part: [next(same) for _ in splits] for part, splits in by_part.items()}
     datasets = {}
-    if args.do_train:
-        datasets["train"] = make_training_episodes(load_splits(data, "train", text), data, args)
-    if args.do_eval or (args.do_train and args.eval_strategy != "no"):
-        datasets["validation"] = make_episodes(
-            load_splits(data, "validation", text), data, args, data.num_eval_episodes
-        )
-    if args.do_predict:
-        datasets["test"] = make_episodes(load_splits(data, "test", text), data, args, data.num_test_episodes)
+    for part, splits in by_part.items():
+        if part == "train":
+            datasets[part] = make_training_episodes(splits, data, args)
+        else:
+            per_data_set = data.num_eval_episodes if part == "validation" else data.num_test_episodes
+            datasets[part] = make_episodes(splits, data, args, per_data_set)
     return datasets
+
+
+def check_names_of_shapes(data: DataArguments, args: MetaTrainingArguments) -> None:
+    """Raises `ValueError` for an entry of n_query and the like that is for no modality and no data set."""
+    for option in ("n_query", "train_n_way", "train_k_shot", "train_n_query"):
+        value = getattr(args, option)
+        known = {*registered_modalities(), *data.names()}
+        if isinstance(value, dict) and (unknown := sorted(value.keys() - known)):
+            raise ValueError(
+                f"{option} has an entry for {', '.join(unknown)}, which is neither a modality nor one of the data sets "
+                f"{', '.join(data.names())}"
+            )
 
 
 def splits_of(datasets: dict[str, EpisodeDataset]) -> list[FewShotSplit]:
@@ -204,14 +245,15 @@ def splits_to_fit_to(
     """Returns the training splits to which front ends are fitted.
 
     They are those that the run trains on and, for a modality that it only evaluates, the training splits of that
-    modality's data sets: never a row that is evaluated.
+    modality's data sets: never a row that is evaluated. A modality has none if its data sets have no training split.
     """
-    found = list(datasets["train"].splits) if "train" in datasets else []
+    read, found = splits_of(datasets), list(datasets["train"].splits) if "train" in datasets else []
     trained = {split.modality for split in found}
-    for split in splits_of(datasets):
+    more = []
+    for split in read:
         if split.modality not in trained:
             try:
-                found.append(load_split(data, split.name, "train", text))
+                more.append(load_split(data, split.name, "train", text))
             except NoSuchSplit as error:
                 logger.warning("the front ends of %s are not fitted to %s: %s", split.modality, split.name, error)
-    return found
+    return [*found, *alike([*read, *more], text)[len(read) :]]

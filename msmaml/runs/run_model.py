@@ -234,6 +234,12 @@ def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) ->
         modality: torch.from_numpy(np.concatenate([split.rows(_rows_of(split, own)) for split in own]))
         for modality, own in by_modality(splits).items()
     }
+    for modality in model.config.modalities:
+        if modality not in rows and (modality in model.descriptors or hasattr(model.frontends[modality], "fit")):
+            raise ValueError(
+                f"the front ends of {modality} are fitted to training rows, but no data set of that modality has any: "
+                "train on one that has, or choose front_ends='raw'"
+            )
     model.fit_front_ends(rows, seed, groups_to_whiten_by(model.config, splits))
 
 

@@ -32,6 +32,8 @@ from data_builders.data_sets.own_rows import OwnRows, OwnVocabulary
 from data_builders.data_sets.synthetic import Synthetic
 from data_builders.storage.shared_vocabulary import SharedVocabulary
 from modeling_msmaml.hub import model_card
+from modeling_msmaml.model import modalities
+from modeling_msmaml.model.modalities import ModalityEmbedding
 
 from ..test_imports import in_new_process
 
@@ -161,11 +163,14 @@ def test_a_text_data_set_of_ones_own_does_all_that_those_of_the_package_do(tmp_p
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
+        ("image", {}, "name='image' is the name of a modality.*'my_image'"),
+        ("motion", {}, "name='motion' is the name of a modality"),
         ("more", {"training_texts": list}, "training_texts of more has no use without an option tokenizer"),
         ("more", {"facts": DataSetFacts("other", "Other", None, "MIT")}, "facts.name='other' .* 'more'"),
     ],
 )
-def test_what_cannot_be_registered(name, options, message):
+def test_what_cannot_be_registered(name, options, message, monkeypatch):
+    monkeypatch.setitem(modalities._REGISTRY, ("motion", "raw"), ModalityEmbedding)
     with pytest.raises(ValueError, match=message):
         register_data_set(name, list, **options)
     assert name not in load_module._DATA_SETS

@@ -172,7 +172,10 @@ def test_unlabelled_samples_are_of_no_other_part_of_the_episode(n_way, k_shot, u
         ({"n_way": [1, 3]}, "at least 2"),
         ({"k_shot": {"text": 1}}, "no entry for modality image or data set arrays"),
         ({"shots": "many"}, "choose one of equal, unequal, meta_dataset"),
-        ({"shots": "unequal"}, "has no effect on arrays with k_shot=1"),
+        ({"shots": "unequal"}, "'unequal' has no effect on arrays with k_shot=1: give a range"),
+        ({"shots": "unequal", "k_shot": [2, 2]}, "'unequal' has no effect on arrays with k_shot=2"),
+        ({"shots": "meta_dataset"}, "'meta_dataset' has no effect on arrays with k_shot=1: give a range"),
+        ({"shots": "meta_dataset", "k_shot": {"image": 2}}, "'meta_dataset' has no effect on arrays with k_shot=2"),
         ({"num_distractors": 1}, "no effect without num_unlabelled"),
         ({"mix_classes": 0.5, "n_way": [2, 3]}, "needs one n_way"),
         ({"mix_classes": 0.5, "num_unlabelled": 1}, "exclude each other"),
@@ -190,3 +193,10 @@ def test_shapes_may_differ_by_data_set():
     first, second = episodes_of(splits, {"audio": 3, "b": 5}, 1, {"a": 2, "audio": 4}, 2)
     assert (len(first["class_ids"]), len(first["query_labels"])) == (3, 6)
     assert (len(second["class_ids"]), len(second["query_labels"])) == (5, 20)
+
+
+@pytest.mark.parametrize(("name", "modality"), [("text", "image"), ("image", "image"), ("pressure", "pressure")])
+def test_a_data_set_that_is_called_like_a_modality_is_refused(name, modality):
+    splits = [spread(8, 9, name=name, modality="image"), spread(8, 9, name="b", modality=modality)]
+    with pytest.raises(ValueError, match=f"name='{name}' is the name of a modality"):
+        episodes_of(splits, 3, 1, 2, 2)

@@ -16,8 +16,9 @@ from data_builders import FewShotSplit, encode_split
 from data_builders.episodes import encoded
 from data_builders.storage import sealed
 from data_builders.storage.growing_rows import PARTS, ROWS, GrowingRows
+from modeling_msmaml import MSMAMLModel
 
-from ..encoders import raw_rows
+from ..encoders import encoder_config, raw_rows, save_bert
 
 N_ROWS = 30
 SHAPES = {"sum": (), "grid": (2, 3), "ends": (4,)}
@@ -95,6 +96,15 @@ def test_texts_of_a_batch_have_similar_lengths(tmp_path, monkeypatch):
     encode_split(split, encoder, tmp_path)
     lengths = np.sort((split.rows(np.arange(N_ROWS)) != 0).sum(axis=1))[::-1]
     assert [shape[1] for shape in encoder.seen] == lengths[::4].tolist()
+
+
+def test_an_encoder_without_special_tokens(tmp_path):
+    spec = {"transformers": save_bert(tmp_path / "bert"), "special_tokens": [[], []]}
+    frontend = MSMAMLModel(encoder_config({"text": spec}, num_layers=1)).frontends["text"]
+    split = make_split("text")
+    stored = encode_split(split, frontend, tmp_path / "cache")
+    raw = torch.from_numpy(split.rows(np.arange(N_ROWS)))
+    assert stored.row_shape == tuple(frontend(raw, torch.float32).shape[1:])
 
 
 def test_misuse_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import pandas
 import pytest
 from PIL import Image
 
-from data_builders import load_few_shot
+from data_builders import NoSuchSplit, load_few_shot
 
 
 @pytest.fixture
@@ -159,3 +159,35 @@ def test_tables_that_are_read(name, content, load, tmp_path):
         warnings.simplefilter("error", UserWarning)
         split = load(unit="document", min_count=1)
     assert split.class_names == ("a", "b") and len(split) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "within", "splits", "options"),
+    [
+        ("folder", "own", True, {}),
+        ("folder", "own", False, {"shares": (1, 0, 0)}),
+        ("folder:own", ".", True, {}),
+        ("folder:own/train", ".", True, {"shares": (1, 0, 0)}),
+        ("folder:image", "own", False, {"shares": (1, 0, 0)}),
+        ("hub:{root}/own", "own", True, {"keep_splits": True}),
+        ("hub:{root}/own", "own", False, {"shares": (1, 0, 0)}),
+    ],
+)
+def test_an_empty_split_is_none_of_the_data_set_that_the_person_names(name, within, splits, options, tmp_path):
+    write(tmp_path, {f"train/{path}" if splits else path: None for path in PICTURES})
+    name = name.format(root=tmp_path)
+    options = {"data_dir": tmp_path / within, "cache_dir": tmp_path / "cache", **options}
+    assert load_few_shot(name, "train", **options).name == name
+    for split in ("validation", "test"):
+        with pytest.raises(NoSuchSplit, match=f"split '{split}' of {name} is empty: it has 2 classes"):
+            load_few_shot(name, split, **options)
+
+
+def test_a_split_without_readable_inputs_is_none_of_the_data_set_that_the_person_names(tmp_path):
+    write(tmp_path, {**PICTURES, "b/0.png": "no picture"})
+    options = {"shares": (0.5, 0, 0.5), "seed": 1, "skip_unreadable": True}  # the class b is for the test
+    with (
+        pytest.warns(UserWarning, match="1 of 3 inputs of folder:own"),
+        pytest.raises(NoSuchSplit, match="the test split of folder:own has no rows"),
+    ):
+        load_few_shot("folder:own", "test", data_dir=tmp_path, cache_dir=tmp_path / "cache", **options)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_builders import EpisodeDataset, load_few_shot
+from data_builders import EpisodeDataset, NoSuchSplit, load_few_shot
 from data_builders.data_sets.own_data import divisions
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
@@ -98,7 +98,7 @@ def test_split_folders(root):
         write_classes(root / split, "image", names, first=100 * (split == "test"))
     train, test = (load(root, split, image_size=8) for split in ("train", "test"))
     assert train.class_names == tuple(CLASSES[:5]) and test.class_names == tuple(CLASSES[5:])
-    with pytest.raises(ValueError, match="split 'validation' of folder is empty"):
+    with pytest.raises(NoSuchSplit, match="split 'validation' of folder is empty"):
         load(root, "validation")
     with pytest.raises(ValueError, match="shares=.* has no effect"):
         load(root, "test", shares=(0, 0, 1))

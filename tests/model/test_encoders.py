@@ -233,7 +233,7 @@ def test_features_are_computed_once(model, tmp_path, monkeypatch):
         type(frontend), "encode", lambda self, inputs: rows.append(len(inputs)) or original(self, inputs)
     )
     encode_split(split, frontend, tmp_path)
-    assert sum(rows) == 1 + len(split)  # a row of zeros shows the shape
+    assert sum(rows) == 1 + len(split)  # another row shows the shape
     encode_split(split, frontend, tmp_path)
     assert sum(rows) == 1 + len(split)
     changed = raw_split("text", seed=5)

@@ -3,9 +3,12 @@
 import json
 import textwrap
 
+import numpy as np
 import pytest
 
+import data_builders.load
 import run_meta
+from data_builders import FewShotSplit, NoSuchSplit, register_data_set
 from modeling_msmaml import MSMAMLProcessor
 
 from .test_run_meta import options
@@ -14,8 +17,7 @@ SETS = ["synthetic:audio", "synthetic:image", "mine"]
 MODULE = """
 import numpy as np
 
-from data_builders import FewShotSplit, register_data_set
-from data_builders.splits.protocols import NoSuchSplit
+from data_builders import FewShotSplit, NoSuchSplit, register_data_set
 
 
 def load(split, protocol, data_dir, cache_dir, size=32):
@@ -35,8 +37,6 @@ register_data_set("mine", load, options=("size",))
 def own_module(tmp_path, monkeypatch):
     (tmp_path / "my_data_sets.py").write_text(textwrap.dedent(MODULE))
     monkeypatch.syspath_prepend(str(tmp_path))
-    import data_builders.load
-
     monkeypatch.setattr(data_builders.load, "_DATA_SETS", dict(data_builders.load._DATA_SETS))
     monkeypatch.delitem(__import__("sys").modules, "my_data_sets", raising=False)
     return "my_data_sets"
@@ -140,6 +140,82 @@ def test_several_sets_of_texts_share_a_vocabulary_of_their_training_texts(tmp_pa
     for name, value in again.items():
         if name.endswith("accuracy"):
             assert value == results[name], name
+
+
+@pytest.fixture
+def texts(tmp_path) -> list[str]:
+    """Options of two folders of texts with different words."""
+    for name, words in (
+        ("fruits", ["apple", "pear", "plum", "quince", "medlar", "fig"]),
+        ("trees", ["oak", "elm", "ash", "yew", "lime", "birch"]),
+    ):
+        folder_of_texts(tmp_path / "data" / name, words)
+    return [
+        "configs/quickstart.yaml",
+        *options(output_dir=tmp_path / "run", max_steps=1, num_test_episodes=2, data_dir=tmp_path / "data"),
+        *("--n_way", "2", "--n_query", "2", "--protocol", "sample_disjoint", "--cache_dir", str(tmp_path / "cache")),
+        *("--dataset_options", '{"folder:fruits": {"passage_length": 400}, "folder:trees": {"passage_length": 500}}'),
+    ]
+
+
+def test_texts_that_are_left_out_have_no_part_in_the_vocabulary(texts, tmp_path):
+    run_meta.main([*texts, "--datasets", "folder:fruits", "folder:trees", "--leave_one_out", "true"])
+    for left_out, absent, present in (("fruits", "apple", "oak"), ("trees", "oak", "apple")):
+        processor = MSMAMLProcessor.from_pretrained(tmp_path / "run" / f"folder_{left_out}")
+        vocabulary = processor.tokenizer.get_vocab()
+        assert absent not in vocabulary and present in vocabulary
+        assert processor.tokenizer.model_max_length == 500
+
+
+def test_texts_that_are_tested_only_share_a_vocabulary_and_a_length(texts, tmp_path):
+    shares = '{"folder:fruits": {"shares": [0.5, 0, 0.5]}, "folder:trees": {"shares": [0.5, 0, 0.5]}}'
+    argv = [*texts, "--train_datasets", "synthetic:image", "--test_datasets", "folder:fruits", "folder:trees"]
+    results = run_meta.main([*argv, "--protocol", "class_disjoint", "--dataset_options", shares])
+    assert results["test_text_episodes"] == 4
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "| test | text | folder:trees |" in card
+    licences = card.split("## ")
+    assert not any("| text | fruits" in part for part in licences), "it was not trained on them"
+
+
+def test_vocabularies_that_differ_are_refused(texts):
+    argv = [*texts, "--train_datasets", "synthetic:text", "--test_datasets", "folder:fruits"]
+    argv += ["--protocol", "class_disjoint", "--dataset_options", '{"folder:fruits": {"shares": [0.5, 0, 0.5]}}']
+    with pytest.raises(ValueError, match="synthetic:text and folder:fruits have different vocabularies"):
+        run_meta.main(argv)
+
+
+def test_data_sets_that_a_run_does_not_read_are_not_asked_for(tmp_path, own_module):
+    argv = [*few(tmp_path, own_module), "--train_datasets", "mine", "--test_datasets", "synthetic:audio"]
+    run_meta.main([*argv, "--datasets", "brown", "--data_dir", str(tmp_path)])
+    settings = json.loads((tmp_path / "run" / "test_results.json").read_text())["settings"]
+    assert settings["train_datasets"] == ["mine"] and settings["datasets"] == ["mine", "synthetic:audio"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--dataset_weights", '{"mine": 1, "synthetic:audio": 2}'],
+            "for mine too, but the run trains on synthetic:aud",
+        ),
+        (["--n_query", '{"audio": 2, "imgae": 3}'], "n_query has an entry for imgae, which is neither a modality"),
+        (["--front_ends", "fitted"], "front ends of image are fitted to training rows, but no data set"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(more, message, tmp_path, own_module, monkeypatch):
+    def only_tests(split, protocol, data_dir, cache_dir):
+        if split != "test":
+            raise NoSuchSplit("mine has classes for tests only")
+        return FewShotSplit.from_arrays(np.zeros((120, 3, 32, 32), np.uint8), np.arange(120) % 6, split=split)
+
+    argv = ["configs/quickstart.yaml", *options(output_dir=tmp_path, max_steps=1)]
+    others = {name: entry for name, entry in data_builders.load._DATA_SETS.items() if name != "mine"}
+    monkeypatch.setattr(data_builders.load, "_DATA_SETS", others)
+    register_data_set("mine", only_tests)
+    names = ["--datasets", "synthetic:audio", "mine"]
+    with pytest.raises(ValueError, match=message):
+        run_meta.main([*argv, *names, "--n_way", "3", *more])
 
 
 def test_seven_sets_of_real_data_at_once(data_dir, cache_dir, tmp_path):

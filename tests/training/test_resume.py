@@ -9,13 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml.training import checkpoints
+from modeling_msmaml.training.training_record import TrainingRecord
 
 from ..training_worker import run_process, start_process
 from .test_trainer import make_trainer
@@ -230,6 +235,76 @@ def test_checkpoint_without_optimizer_is_refused(tmp_path):
 def test_checkpoint_of_other_settings_is_refused(straight, changes, message):
     with pytest.raises(ValueError, match=f"other settings: {message}.*model_name_or_path"):
         make_trainer(straight, **{**OPTIONS, **changes}).train(resume_from_checkpoint="last")
+
+
+def episodes(n_classes=6, rows=6, sets=("a", "b"), protocol="class_disjoint", **options):
+    """Episodes of pictures whose rows are numbers."""
+    labels = np.repeat(np.arange(n_classes), rows)
+    blank = np.zeros((len(labels), 3, 4, 4), np.uint8)
+    splits = [FewShotSplit.from_arrays(blank, labels, name=name, protocol=protocol) for name in sets]
+    given = {
+        "n_way": 2,
+        "k_shot": [1, 2],
+        "n_query": 1,
+        "num_episodes": 9,
+        "weights": dict.fromkeys(sets, 1),
+        **options,
+    }
+    return EpisodeDataset(splits, **given)
+
+
+def write_record(folder, data, change=lambda settings: None):
+    """A checkpoint as far as its settings go, and the trainer whose settings they are."""
+    trainer = make_trainer(folder)
+    settings = checkpoints.run_settings(trainer.args, trainer.model.config, data)
+    change(settings)
+    TrainingRecord().save(folder, 0, settings=settings)
+    return partial(checkpoints.check_continuation, folder, trainer.args, trainer.model.config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sets": ("a", "c")}, r"the data sets of training were a \(image\), b \(image\) and are a \(image\), c"),
+        ({"sets": ("b", "a")}, r"the data sets of training were a .* and are b \(image\), a \(image\);? ?"),
+        ({"rows": 7}, r"rows of a \(image\) was 36 and is 42; rows of b \(image\) was 36 and is 42"),
+        ({"n_classes": 5}, r"classes of a \(image\) was 6 and is 5"),
+        ({"protocol": "sample_disjoint"}, r"protocol of a \(image\) was 'class_disjoint' and is 'sample_disjoint'"),
+        ({"n_way": {"a": 2, "b": 3}}, r"settings: n_way of b \(image\) was \[2, 2\] and is \[3, 3\]\."),
+        ({"k_shot": [1, 3]}, r"k_shot of a \(image\) was \[1, 2\] and is \[1, 3\]"),
+        ({"n_query": 2}, r"n_query of a \(image\) was 1 and is 2"),
+        ({"shots": "unequal"}, r"shots of a \(image\) was 'equal' and is 'unequal'"),
+        ({"weights": {"a": 1, "b": 2}}, r"settings: weight of b \(image\) was 1 and is 2\."),
+        ({"weights": None}, r"weight of a \(image\) was 1 and is None"),
+        ({"seed": 3}, "seed of the training data was 0 and is 3"),
+        ({"source_disjoint": False}, "source_disjoint of the training data was True and is False"),
+        ({"augment": True}, r"augment of the training data was \[\] and is \['basic'\]"),
+        ({"mix_classes": 0.5}, "mix_classes of the training data was {'image': 0.0} and is {'image': 0.5}"),
+        ({"num_unlabelled": 1}, "num_unlabelled of the training data was 0 and is 1"),
+        ({"num_unlabelled": 1, "num_distractors": 1}, "num_distractors of the training data was 0 and is 1"),
+    ],
+)
+def test_checkpoint_of_other_data_is_refused(tmp_path, changes, message):
+    fixed = {"k_shot": 1} if "mix_classes" in changes else {}
+    check = write_record(tmp_path, episodes(**fixed))
+    check(episodes(**fixed, num_episodes=99))
+    with pytest.raises(ValueError, match=message):
+        check(episodes(**{**fixed, **changes}))
+
+
+@pytest.mark.parametrize("name", ["train_shots", "num_unlabelled", "num_distractors"])
+def test_what_a_checkpoint_of_an_earlier_version_does_not_say_is_not_compared(name, tmp_path):
+    write_record(tmp_path, episodes(), lambda settings: settings["arguments"].pop(name))(episodes())
+    write_record(tmp_path, episodes(), lambda settings: settings.pop("data"))(episodes(seed=3))
+    check = write_record(tmp_path, episodes(), lambda settings: settings["arguments"].update({name: "other"}))
+    with pytest.raises(ValueError, match=f"other settings: {name} was 'other' and is "):
+        check(episodes())
+
+
+def test_data_that_do_not_describe_themselves_are_not_compared(tmp_path):
+    check = write_record(tmp_path, datasets.Dataset.from_dict({"a": [1]}))
+    check(datasets.Dataset.from_dict({"b": [1]}))
+    check(episodes())
 
 
 def test_new_run_in_the_folder_of_another_is_warned(straight, tmp_path, caplog):
