@@ -190,7 +190,7 @@ def run_settings(args: MetaTrainingArguments, config: PreTrainedConfig, data: An
     """
     arguments = {name: getattr(args, name) for name in KEPT_ARGUMENTS}
     model = {name: value for name, value in config.to_dict().items() if name not in _NOT_THE_MODEL}
-    settings = {"arguments": arguments, "model": model}
+    settings: dict[str, Any] = {"arguments": arguments, "model": model}
     describe = getattr(data, "description", None)
     if callable(describe):  # `datasets.Dataset` has a text of this name
         settings["data"] = describe()

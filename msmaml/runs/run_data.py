@@ -18,6 +18,7 @@ from data_builders import (
     shared_vocabulary,
     training_texts,
 )
+from data_builders.audit import check_class_disjoint
 from modeling_msmaml import MetaTrainingArguments
 
 from .data_arguments import DataArguments
@@ -179,6 +180,7 @@ def make_datasets(
         )
     if args.do_predict:
         datasets["test"] = make_episodes(load_splits(data, "test", text), data, args, data.num_test_episodes)
+    check_class_disjoint(datasets)
     return datasets
 
 
