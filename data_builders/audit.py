@@ -13,18 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_builders.splits.protocols import PROTOCOLS, NoSuchSplit
-from modeling_msmaml.inputs.labelled_inputs import SPLITS
+from modeling_msmaml.hub.model_card import data_set_origin
+from modeling_msmaml.inputs.labelled_inputs import SPLITS, few
 
 from .episodes.episode_dataset import EpisodeDataset
 from .load import load_few_shot
-from .storage.few_shot_split import FewShotSplit
+from .storage.few_shot_split import FewShotSplit, numbered_names
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,62 @@ def shared_with_test(split: FewShotSplit, test: FewShotSplit) -> tuple[int, int]
     """Returns how many classes and how many sources a split has in common with the test split."""
     classes = set(split.class_names) & set(test.class_names)
     return len(classes), len(set(split.source_ids) & set(test.source_ids))
+
+
+class ClassesInBoth(NamedTuple):
+    """The classes that a training split shares with a split for evaluation, sorted by name."""
+
+    train: FewShotSplit
+    held_out: FewShotSplit
+    class_names: list[str]
+
+
+def classes_in_both(train_splits: Iterable[FewShotSplit], test_splits: Iterable[FewShotSplit]) -> list[ClassesInBoth]:
+    """Finds classes that are trained on and evaluated, also those that two data sets have of the same origin.
+
+    Classes of different origins (`data_set_origin`) are not compared, since the same name may stand for other things.
+    Neither are the training and validation split of one data set, which may share classes (as in Brown), nor numbers
+    in place of names, as `FewShotSplit.from_arrays` gives them.
+
+    Args:
+        train_splits: splits for training.
+        test_splits: splits for validation or test.
+
+    Returns:
+        The pairs of splits that share a class.
+    """
+    train_splits, found = list(train_splits), []
+    for held_out in test_splits:
+        origin = data_set_origin(held_out.name)
+        if held_out.class_names == numbered_names(len(held_out.class_names)):
+            continue
+        for train in train_splits:
+            is_other_part = train.name != held_out.name or held_out.split == "test"
+            if is_other_part and train.modality == held_out.modality and data_set_origin(train.name) == origin:
+                shared = sorted(set(train.class_names) & set(held_out.class_names))
+                found += [ClassesInBoth(train, held_out, shared)] if shared else []
+    return found
+
+
+def check_class_disjoint(datasets: Mapping[str, EpisodeDataset]) -> None:
+    """Checks that the protocol `class_disjoint` also holds between the data sets of a run.
+
+    Args:
+        datasets: the episodes of a run: those of `"train"`, if there are any, and others.
+
+    Raises:
+        ValueError: a class of a training split under `class_disjoint` is also one of an evaluation (see
+            `classes_in_both`). The message names both data sets and some of the classes.
+    """
+    splits = {name: [s for s in own.splits if s.protocol == "class_disjoint"] for name, own in datasets.items()}
+    train = splits.pop("train", [])
+    for shared in classes_in_both(train, [split for own in splits.values() for split in own]):
+        ours, theirs = shared.train.name, shared.held_out.name
+        raise ValueError(
+            f"the {len(shared.class_names)} classes {few(shared.class_names)} are trained on in {ours} and also in the "
+            f"{shared.held_out.split} split of {theirs}, which protocol='class_disjoint' rules out: "
+            + ("its splits must have different classes" if ours == theirs else f"leave out {ours} or {theirs}")
+        )
 
 
 def audit(

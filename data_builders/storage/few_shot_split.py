@@ -153,7 +153,7 @@ class FewShotSplit:
                 f"{len(rows)} rows, {len(numbers)} labels and {len(sources)} source_ids: give one each per row"
             )
         n_classes = int(numbers.max()) + 1 if len(numbers) else 0
-        class_names = fields.pop("class_names", None) or tuple(f"class_{c}" for c in range(n_classes))
+        class_names = fields.pop("class_names", None) or numbered_names(n_classes)
         if len(numbers) and (numbers.min() < 0 or n_classes > len(class_names)):
             raise ValueError(f"labels={numbers.min()} to {numbers.max()} do not fit {len(class_names)} class_names")
         return cls(
@@ -169,6 +169,11 @@ class FewShotSplit:
             _row_numbers=np.arange(len(numbers)),
             **fields,
         )
+
+
+def numbered_names(n_classes: int) -> tuple[str, ...]:
+    """Returns what classes are called that have no names."""
+    return tuple(f"class_{c}" for c in range(n_classes))
 
 
 def split_of_builder(builder: FewShotBuilder, split: str, protocol: str, **fields: Any) -> FewShotSplit:

@@ -34,6 +34,7 @@ class DataSetFacts:
         url: where the data come from; `None` for data that are made on the spot.
         licence: as its makers state it.
         is_commercial_use_excluded: whether that licence excludes commercial use.
+        origin: name of the data that it is a part of, if other data sets have parts of them under the same class names.
     """
 
     name: str
@@ -41,6 +42,7 @@ class DataSetFacts:
     url: str | None
     licence: str
     is_commercial_use_excluded: bool = False
+    origin: str | None = None
 
 
 _KNOWN = {
@@ -63,6 +65,7 @@ _KNOWN = {
             "https://www.image-net.org",
             "terms of ImageNet: non-commercial research and education",
             is_commercial_use_excluded=True,
+            origin="imagenet",
         ),
         DataSetFacts(
             "tieredimagenet",
@@ -70,8 +73,15 @@ _KNOWN = {
             "https://github.com/renmengye/few-shot-ssl-public",
             "terms of ImageNet: non-commercial research and education",
             is_commercial_use_excluded=True,
+            origin="imagenet",
         ),
-        DataSetFacts("cifar_fs", "CIFAR-FS", "https://github.com/bertinetto/r2d2", "none stated; images of CIFAR-100"),
+        DataSetFacts(
+            "cifar_fs",
+            "CIFAR-FS",
+            "https://github.com/bertinetto/r2d2",
+            "none stated; images of CIFAR-100",
+            origin="cifar100",
+        ),
         DataSetFacts(
             "cub200",
             "CUB-200-2011",
@@ -218,6 +228,15 @@ def data_set_facts(name: str) -> DataSetFacts:
     """Facts of a data set as `--datasets` names it (`"esc50"`, `"synthetic:audio"`); of an unknown one, its name."""
     base = name.split(":", 1)[0]
     return _KNOWN.get(base) or DataSetFacts(base, base, None, "unknown")
+
+
+def data_set_origin(name: str) -> str:
+    """
+    What data sets have in common whose classes are the same if their names are: that of `DataSetFacts`, or else the
+    name without what follows a colon. Data without facts, such as `"folder:birds"`, have their whole name.
+    """
+    facts = _KNOWN.get(name.split(":", 1)[0])
+    return name if facts is None else facts.origin or facts.name
 
 
 def add_data_set_facts(facts: DataSetFacts) -> None:

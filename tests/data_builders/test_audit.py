@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_builders import EpisodeDataset, load_few_shot
-from data_builders.audit import audit, audit_episodes, main, shared_with_test
+from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
+from data_builders.audit import audit, audit_episodes, check_class_disjoint, classes_in_both, main, shared_with_test
 from data_builders.splits.protocols import read_protocols
 from data_builders.storage import vocabulary
 from modeling_msmaml.inputs.labelled_inputs import SPLITS
@@ -197,3 +197,67 @@ def test_feasible_settings():
     assert feasibility.feasible_settings(short) == ["5", "5", "19", "15"]
     assert feasibility.feasible_settings(table([["a"]] * 3, "test")) == ["none"] * 4
     assert feasibility.feasible_settings(table([["a"]] * 3, "test", protocol="original"))[:1] == ["3"]
+
+
+# Classes that data sets share
+
+
+def named(name, split, classes, protocol="class_disjoint", modality="image"):
+    """A split of these classes, with four rows each."""
+    labels = np.arange(4 * len(classes)) % len(classes)
+    rows = np.zeros((len(labels), 4), np.int16)
+    names = None if classes[0].startswith("class_") else tuple(classes)
+    return FewShotSplit.from_arrays(
+        rows, labels, None, modality, split, name=name, class_names=names, protocol=protocol
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "shared"),
+    [
+        (("cifar100", "train", "abc"), ("cifar_fs", "test", "bcd"), "bc"),
+        (("cifar_fs", "train", "abc"), ("cifar100", "validation", "cd"), "c"),
+        (("miniimagenet", "train", "abc"), ("tieredimagenet", "test", "bcd"), "bc"),
+        (("miniimagenet", "train", "abc"), ("tieredimagenet", "test", "de"), ""),
+        (("speech_commands:digits", "train", "abc"), ("speech_commands:commands", "test", "cd"), "c"),
+        (("mine", "train", "abc"), ("mine", "test", "cd"), "c"),
+        (("mine", "train", "abc"), ("mine", "validation", "abc"), ""),  # as Brown has them
+        (("folder:birds", "train", "abc"), ("folder:fish", "test", "abc"), ""),
+        (("cifar100", "train", "abc"), ("miniimagenet", "test", "abc"), ""),
+        (("mine", "train", ["class_0", "class_1"]), ("mine", "test", ["class_0", "class_1"]), ""),
+    ],
+)
+def test_classes_that_are_trained_on_are_found_in_evaluations(train, held_out, shared):
+    splits = named(*train), named(*held_out)
+    found = classes_in_both([splits[0], named("other", "train", "abcd")], [named("more", "test", "xyz"), splits[1]])
+    assert [(own.train, own.held_out, own.class_names) for own in found] == (
+        [(*splits, list(shared))] if shared else []
+    )
+    datasets = {
+        "train": EpisodeDataset([splits[0]], 2, 1, 1, 1),
+        held_out[1]: EpisodeDataset([splits[1]], 2, 1, 1, 1),
+    }
+    if shared:
+        remedy = "must have different classes" if train[0] == held_out[0] else f"leave out {train[0]} or {held_out[0]}"
+        names = ", ".join(shared)
+        message = f"classes {names} are trained on in {train[0]} and also in the {held_out[1]} split of {held_out[0]}"
+        with pytest.raises(ValueError, match=f"{len(shared)} {message}.*{remedy}"):
+            check_class_disjoint(datasets)
+    else:
+        check_class_disjoint(datasets)
+    check_class_disjoint({held_out[1]: datasets[held_out[1]]})
+
+
+def test_other_protocols_may_share_classes_and_modalities_are_apart():
+    train = named("synthetic:audio", "train", "abc", modality="audio")
+    assert not classes_in_both([train], [named("synthetic:image", "test", "abc")])
+    parts = [named("cifar_fs", split, "abc", "sample_disjoint") for split in ("train", "test")]
+    check_class_disjoint({part.split: EpisodeDataset([part], 2, 1, 1, 1) for part in parts})
+
+
+def test_the_published_lists_of_one_origin_share_classes():
+    lists = {name: read_protocols(name)["class_disjoint"] for name in ("cifar100", "cifar_fs")}
+    lists |= {name: read_protocols(name)["class_disjoint"] for name in ("miniimagenet", "tieredimagenet")}
+    for ours, theirs in (("cifar100", "cifar_fs"), ("miniimagenet", "tieredimagenet")):
+        train = named(ours, "train", lists[ours]["train"]["classes"])
+        assert classes_in_both([train], [named(theirs, "test", lists[theirs]["test"]["classes"])])

@@ -8,8 +8,10 @@ import pytest
 
 import data_builders.load
 import run_meta
-from data_builders import FewShotSplit, NoSuchSplit, register_data_set
+from data_builders import DataSetFacts, FewShotSplit, NoSuchSplit, register_data_set
 from modeling_msmaml import MSMAMLProcessor
+from modeling_msmaml.hub import model_card
+from msmaml.runs import run_data
 
 from .test_run_meta import options
 
@@ -237,3 +239,18 @@ def test_seven_sets_of_real_data_at_once(data_dir, cache_dir, tmp_path):
         for name in names:
             assert results[f"test_{name}_episodes"] == 2
             assert f"| test | {modality} | {name} |" in card
+
+
+def test_a_class_of_training_in_the_test_of_another_data_set_is_refused(monkeypatch, tmp_path):
+    def load(name, split, protocol, **options):
+        labels = np.arange(100) % 5
+        names = tuple("abcde" if split == name.removeprefix("own_") else "fghij")
+        return FewShotSplit.from_arrays(np.zeros((100, 3, 4, 4), np.uint8), labels, split=split, class_names=names)
+
+    monkeypatch.setattr(run_data, "load_few_shot", load)
+    monkeypatch.setattr(model_card, "_KNOWN", dict(model_card._KNOWN))
+    for name in ("own_train", "own_test"):
+        model_card.add_data_set_facts(DataSetFacts(name, name, None, "MIT", origin="own"))
+    argv = ["configs/quickstart.yaml", *options(output_dir=tmp_path / "run", max_steps=2), "--train_datasets"]
+    with pytest.raises(ValueError, match="5 classes a, b, c, d, e are trained on in own_train and also in the test"):
+        run_meta.main([*argv, "own_train", "--eval_strategy", "no", "--test_datasets", "own_test"])
