@@ -14,13 +14,13 @@ from data_builders import (
     NoSuchSplit,
     add_new_classes,
     check_alike,
+    check_class_disjoint,
     default_weights,
     load_few_shot,
     of_one_length,
     shared_vocabulary,
     training_texts,
 )
-from data_builders.audit import check_class_disjoint
 from modeling_msmaml import MetaTrainingArguments
 from modeling_msmaml.model.modalities import registered_modalities
 
