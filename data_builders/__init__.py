@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from modeling_msmaml.hub.model_card import DataSetFacts
     from modeling_msmaml.training.collator import collate_episodes
 
-    from .audit import audit_episodes, shared_with_test
+    from .audit import audit_episodes, check_class_disjoint, shared_with_test
     from .episodes.encoded import encode_episodes, encode_split
     from .episodes.episode_dataset import EpisodeDataset
     from .episodes.episode_order import default_weights
@@ -41,6 +41,7 @@ _PLACES = {
     "add_new_classes": "data_builders.episodes.task_augmentation",
     "audit_episodes": "data_builders.audit",
     "check_alike": "data_builders.storage.padded_rows",
+    "check_class_disjoint": "data_builders.audit",
     "collate_episodes": "modeling_msmaml.training.collator",
     "default_weights": "data_builders.episodes.episode_order",
     "encode_episodes": "data_builders.episodes.encoded",
@@ -73,6 +74,7 @@ __all__ = [
     "add_new_classes",
     "audit_episodes",
     "check_alike",
+    "check_class_disjoint",
     "collate_episodes",
     "default_weights",
     "encode_episodes",

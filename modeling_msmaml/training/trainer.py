@@ -130,7 +130,7 @@ class MetaTrainer(TrainerHooks):
         self._record = TrainingRecord()
         self._resumed_step = None
         if checkpoint is not None:
-            check_continuation(checkpoint, args, self.model.config)
+            check_continuation(checkpoint, args, self.model.config, self.train_dataset)
             self._record.load(checkpoint, args.process_index, args.world_size)
             self._resumed_step = checkpoint_step(checkpoint)
         elif args.should_save and checkpoints(output_dir):
@@ -142,7 +142,7 @@ class MetaTrainer(TrainerHooks):
         return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
 
     def save_progress(self, checkpoint: Path) -> None:
-        settings = run_settings(self.args, self.model.config)
+        settings = run_settings(self.args, self.model.config, self.train_dataset)
         self._record.save(checkpoint, self.args.process_index, settings=settings)
 
     def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:

@@ -14,13 +14,13 @@ from data_builders import (
     NoSuchSplit,
     add_new_classes,
     check_alike,
+    check_class_disjoint,
     default_weights,
     load_few_shot,
     of_one_length,
     shared_vocabulary,
     training_texts,
 )
-from data_builders.audit import check_class_disjoint
 from modeling_msmaml import MetaTrainingArguments
 from modeling_msmaml.model.modalities import registered_modalities
 
@@ -210,24 +210,13 @@ def make_datasets(
     same = iter(alike([split for splits in by_part.values() for split in splits], text))
     by_part = {part: [next(same) for _ in splits] for part, splits in by_part.items()}
     datasets = {}
-<<<<<<< HEAD
     for part, splits in by_part.items():
         if part == "train":
             datasets[part] = make_training_episodes(splits, data, args)
         else:
             per_data_set = data.num_eval_episodes if part == "validation" else data.num_test_episodes
             datasets[part] = make_episodes(splits, data, args, per_data_set)
-=======
-    if args.do_train:
-        datasets["train"] = make_training_episodes(load_splits(data, "train", text), data, args)
-    if args.do_eval or (args.do_train and args.eval_strategy != "no"):
-        datasets["validation"] = make_episodes(
-            load_splits(data, "validation", text), data, args, data.num_eval_episodes
-        )
-    if args.do_predict:
-        datasets["test"] = make_episodes(load_splits(data, "test", text), data, args, data.num_test_episodes)
     check_class_disjoint(datasets)
->>>>>>> w-fix3
     return datasets
 
 
