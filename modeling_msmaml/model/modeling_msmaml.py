@@ -320,7 +320,19 @@ from .configuration_checks import check_combinations as _check_combinations  # n
 from .conv_norm import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
 from .conv_norm_gradients import activate as _activate  # noqa: E402, F401
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
+from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
+from .encoder_registry import record_encoders as _record_encoders  # noqa: E402, F401
 from .inner_loop import adapt as _adapt  # noqa: E402, F401
+from .inner_optimizers import inner_optimizer_class as _inner_optimizer_class  # noqa: E402, F401
+from .level_audio import SoundEffectLevels as _SoundEffectLevels  # noqa: E402, F401
+from .level_encoder import LevelEncoder as _LevelEncoder  # noqa: E402, F401
+from .level_frontend import LevelFrontend as _LevelFrontend  # noqa: E402, F401
+from .level_image import TimmLevels as _TimmLevels  # noqa: E402, F401
+from .level_kernels import head_logits as _head_logits  # noqa: E402, F401
+from .level_mel import resampled as _resampled  # noqa: E402, F401
+from .level_network import LevelNetwork as _LevelNetwork  # noqa: E402, F401
+from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402, F401
+from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401
 from .modality_audio import AudioEmbedding as _AudioEmbedding  # noqa: E402, F401
 from .modality_image import ImageEmbedding as _ImageEmbedding  # noqa: E402, F401
 from .modality_text import TextEmbedding as _TextEmbedding  # noqa: E402, F401
@@ -330,5 +342,7 @@ from .options import option as _option  # noqa: E402, F401
 from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
+from .task_encoder import build_task_encoder as _build_task_encoder  # noqa: E402, F401
+from .task_network import TaskNetwork as _TaskNetwork  # noqa: E402, F401
 
 __all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]
