@@ -22,6 +22,7 @@ from .model.meta_batch import MSMAMLOutput
 from .model.modalities import ModalityEmbedding, register_modality
 from .model.modeling_msmaml import MSMAMLModel
 from .model.task_encoder import register_task_encoder
+from .model.task_networks import TaskNetworkKind, register_task_network
 
 if TYPE_CHECKING:
     from .hub.learning_curves import plot_learning_curves
@@ -73,12 +74,14 @@ __all__ = [
     "ModalityEmbedding",
     "ModelCardCallback",
     "RunReport",
+    "TaskNetworkKind",
     "plot_learning_curves",
     "read_level_encoder",
     "register_inner_optimizer",
     "register_level_encoder",
     "register_modality",
     "register_task_encoder",
+    "register_task_network",
     "write_model_card",
 ]
 

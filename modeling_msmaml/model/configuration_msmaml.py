@@ -290,7 +290,7 @@ class MSMAMLConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.modalities = list(self.modalities)
         if self.norm_statistics is None:
-            pools = self.norm == "batch" and self.task_network == "conv1d"
+            pools = self.norm == "batch" and self.task_network != "levels"
             self.norm_statistics = "transductive" if pools else "support"
         kwargs.setdefault("pad_token_id", 0)
         # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect. Only a
@@ -317,7 +317,7 @@ class MSMAMLConfig(PreTrainedConfig):
     @property
     def has_linear_classifier(self) -> bool:
         """Whether the trained classifier has `n_way` classes; otherwise tasks may have any number of them."""
-        return self.task_network == "conv1d" and self.head == "linear"
+        return self.task_network != "levels" and self.head == "linear"
 
     @property
     def needs_balanced_classes(self) -> bool:

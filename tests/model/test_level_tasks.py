@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from modeling_msmaml import MSMAMLConfig, MSMAMLModel
+from modeling_msmaml import MSMAMLConfig, MSMAMLModel, register_task_network
 from modeling_msmaml.inference.saved_tasks import load_tasks, save_tasks
+from modeling_msmaml.model.convolutional_tasks import ConvolutionalTasks
 from modeling_msmaml.model.level_encoder import save_level_encoder
 
+from ..toys import tiny_episodes, tiny_model
 from .level_encoders import raw_rows, tiny
 
 N_WAY, K_SHOT, N_QUERY = 3, 2, 2
@@ -174,3 +176,20 @@ def test_folders_without_an_encoder_of_the_modality_are_refused(folders, tmp_pat
         config = MSMAMLConfig(task_network="levels", modalities=["text"], level_encoders={"text": str(folder)})
         with pytest.raises(error, match=message):
             MSMAMLModel(config)
+
+
+def test_a_task_network_of_ones_own_is_registered():
+    class Doubled(ConvolutionalTasks):
+        """Twice the logits of the convolutional task network."""
+
+        def classify(self, model, adapted, query, state=()):
+            return 2 * super().classify(model, adapted, query, state)
+
+    register_task_network("doubled", Doubled())
+    plain = tiny_model(head="prototype", adapted_parameters="head", norm="group").eval()
+    doubled = tiny_model(task_network="doubled", head="prototype", adapted_parameters="head", norm="group").eval()
+    doubled.load_state_dict(plain.state_dict())
+    batch = tiny_episodes(["image"])
+    torch.testing.assert_close(doubled(batch).logits["image"], 2 * plain(batch).logits["image"])
+    with pytest.raises(TypeError, match="must be an instance of a subclass of TaskNetworkKind"):
+        register_task_network("wrong", Doubled)
