@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -14,20 +14,18 @@ from .configuration_msmaml import MSMAMLConfig
 from .descriptors import Descriptor, check_groups
 from .encoder_registry import record_encoders
 from .inner_optimizers import inner_optimizer_class
+from .loading import MSMAMLPreTrainedModel
 from .modalities import build_descriptors, build_frontends
 from .samples import Samples, read_samples
 from .task_encoder import build_task_encoder
 from .task_network import TaskNetwork
 from .task_networks import TaskNetworkKind, register_task_network
 
-if TYPE_CHECKING:
-    from .modeling_msmaml import MSMAMLModel
-
 
 class ConvolutionalTasks(TaskNetworkKind):
     """[`TaskNetwork`] with its task encoder, inner rates, frontends and descriptors."""
 
-    def build(self, model: MSMAMLModel, config: MSMAMLConfig) -> None:
+    def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         if config.embeddings is not None:
             config.embeddings = record_encoders(config.embeddings)
         model.frontends = build_frontends(config)
@@ -40,7 +38,9 @@ class ConvolutionalTasks(TaskNetworkKind):
             {name: nn.Linear(size, numbers[name], bias=False) for name in config.modalities if name in numbers}
         )
 
-    def read(self, model: MSMAMLModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float) -> Samples:
+    def read(
+        self, model: MSMAMLPreTrainedModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float
+    ) -> Samples:
         descriptor = dict(model.descriptors).get(modality)
         return read_samples(
             raw, modality, model.frontends[modality], descriptor, model.task_network, model.dtype, dropout
@@ -48,7 +48,7 @@ class ConvolutionalTasks(TaskNetworkKind):
 
     def adapt(
         self,
-        model: MSMAMLModel,
+        model: MSMAMLPreTrainedModel,
         modality: str,
         support: Samples,
         labels: Int[Tensor, "T S"],
@@ -71,18 +71,18 @@ class ConvolutionalTasks(TaskNetworkKind):
         )
 
     def classify(
-        self, model: MSMAMLModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
     ) -> Float[Tensor, "T Q N"]:
         return classify_samples(model.task_network, adapted, query)
 
     def auxiliary_features(
-        self, model: MSMAMLModel, adaptation: Adaptation, query: Samples
+        self, model: MSMAMLPreTrainedModel, adaptation: Adaptation, query: Samples
     ) -> Float[Tensor, "T samples own"]:
         return own_features_at_start(model.task_network, adaptation, query)
 
     def fit(
         self,
-        model: MSMAMLModel,
+        model: MSMAMLPreTrainedModel,
         rows: Mapping[str, Shaped[Tensor, "samples ..."]],
         groups: Mapping[str, Int[Tensor, " samples"]],
         seed: int,

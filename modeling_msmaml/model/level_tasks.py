@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -14,17 +13,15 @@ from .configuration_msmaml import MSMAMLConfig
 from .execution import autocast
 from .level_frontend import LevelFrontend, levels_of, record_level_encoders
 from .level_network import LevelNetwork, SolvedTasks
+from .loading import MSMAMLPreTrainedModel
 from .samples import Samples
 from .task_networks import TaskNetworkKind, register_task_network
-
-if TYPE_CHECKING:
-    from .modeling_msmaml import MSMAMLModel
 
 
 class LevelTasks(TaskNetworkKind):
     """[`LevelNetwork`]: the task encoder's modulation is the weight of each channel, which the inner loop adapts."""
 
-    def build(self, model: MSMAMLModel, config: MSMAMLConfig) -> None:
+    def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         recorded = config.level_encoders = record_level_encoders(config.level_encoders or {})
         model.frontends = nn.ModuleDict({name: LevelFrontend(name, recorded[name]) for name in config.modalities})
         layouts = {name: levels_of(name, recorded[name]) for name in config.modalities}
@@ -32,12 +29,14 @@ class LevelTasks(TaskNetworkKind):
         model.task_encoder = model.inner_rates = None
         model.descriptors, model.auxiliary = nn.ModuleDict(), nn.ModuleDict()
 
-    def read(self, model: MSMAMLModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float) -> Samples:
+    def read(
+        self, model: MSMAMLPreTrainedModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float
+    ) -> Samples:
         return Samples(model.frontends[modality](raw, torch.float32), None, None)
 
     def adapt(
         self,
-        model: MSMAMLModel,
+        model: MSMAMLPreTrainedModel,
         modality: str,
         support: Samples,
         labels: Int[Tensor, "T S"],
@@ -63,7 +62,7 @@ class LevelTasks(TaskNetworkKind):
         return Adaptation(adapted, {}, tuple(channels), [parameters])
 
     def classify(
-        self, model: MSMAMLModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
     ) -> Float[Tensor, "T Q N"]:
         network, own = model.task_network, adapted.parameters
         with autocast(own["levels"].device.type, enabled=False):
@@ -77,7 +76,7 @@ class LevelTasks(TaskNetworkKind):
 
     def fit(
         self,
-        model: MSMAMLModel,
+        model: MSMAMLPreTrainedModel,
         rows: Mapping[str, Shaped[Tensor, "samples ..."]],
         groups: Mapping[str, Int[Tensor, " samples"]],
         seed: int,

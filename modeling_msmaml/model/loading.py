@@ -29,6 +29,9 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
     descriptors: nn.ModuleDict
     inner_rates: nn.Module | None
     auxiliary: nn.ModuleDict
+    # How the trainer anneals the inner loop, see `MSMAMLModel`.
+    multi_step_weights: tuple[float, ...] | None
+    first_order_for_now: bool
 
     config_class = MSMAMLConfig
     base_model_prefix = "msmaml"

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
+from .loading import MSMAMLPreTrainedModel
 from .samples import Samples
-
-if TYPE_CHECKING:
-    from .modeling_msmaml import MSMAMLModel
 
 
 class TaskNetworkKind(ABC):
@@ -24,20 +21,22 @@ class TaskNetworkKind(ABC):
     """
 
     @abstractmethod
-    def build(self, model: MSMAMLModel, config: MSMAMLConfig) -> None:
+    def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         """
         Gives the model its modules: `frontends` (a `ModuleDict` with one for each modality), `task_network`,
         `task_encoder` and `inner_rates` (or `None`), `descriptors` and `auxiliary` (`ModuleDict`s, which may be empty).
         """
 
     @abstractmethod
-    def read(self, model: MSMAMLModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float) -> Samples:
+    def read(
+        self, model: MSMAMLPreTrainedModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float
+    ) -> Samples:
         """Raw inputs as far as no task changes their way."""
 
     @abstractmethod
     def adapt(
         self,
-        model: MSMAMLModel,
+        model: MSMAMLPreTrainedModel,
         modality: str,
         support: Samples,
         labels: Int[Tensor, "T S"],
@@ -48,7 +47,7 @@ class TaskNetworkKind(ABC):
 
     @abstractmethod
     def classify(
-        self, model: MSMAMLModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
     ) -> Float[Tensor, "T Q N"]:
         """
         Logits of the queries of adapted tasks.
@@ -58,7 +57,7 @@ class TaskNetworkKind(ABC):
         """
 
     def auxiliary_features(
-        self, model: MSMAMLModel, adaptation: Adaptation, query: Samples
+        self, model: MSMAMLPreTrainedModel, adaptation: Adaptation, query: Samples
     ) -> Float[Tensor, "T samples own"]:
         """Features of support and query samples for `auxiliary_classes`."""
         raise ValueError(f"task_network={model.config.task_network!r} has no features for auxiliary_classes")
@@ -66,7 +65,7 @@ class TaskNetworkKind(ABC):
     @abstractmethod
     def fit(
         self,
-        model: MSMAMLModel,
+        model: MSMAMLPreTrainedModel,
         rows: Mapping[str, Shaped[Tensor, "samples ..."]],
         groups: Mapping[str, Int[Tensor, " samples"]],
         seed: int,
