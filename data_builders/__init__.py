@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .episodes.episode_dataset import EpisodeDataset
     from .episodes.episode_order import default_weights
     from .episodes.episode_sampler import EpisodeSampler
-    from .episodes.level_encoder import LevelEncoder, weights_fingerprint
+    from .episodes.level_encoder import RowEncoder, weights_fingerprint
     from .episodes.task_augmentation import NEW_CLASSES, add_new_classes, plain_rows
     from .load import load_few_shot, register_data_set, shared_vocabulary, training_texts
     from .splits.protocols import PROTOCOLS, NoSuchSplit, read_protocols
@@ -33,11 +33,11 @@ _PLACES = {
     "EpisodeSampler": "data_builders.episodes.episode_sampler",
     "FewShotBuilder": "data_builders.storage.builder",
     "FewShotSplit": "data_builders.storage.few_shot_split",
-    "LevelEncoder": "data_builders.episodes.level_encoder",
     "NEW_CLASSES": "data_builders.episodes.task_augmentation",
     "NoSuchSplit": "data_builders.splits.protocols",
     "Official": "data_builders.storage.archives",
     "PROTOCOLS": "data_builders.splits.protocols",
+    "RowEncoder": "data_builders.episodes.level_encoder",
     "add_new_classes": "data_builders.episodes.task_augmentation",
     "audit_episodes": "data_builders.audit",
     "check_alike": "data_builders.storage.padded_rows",
@@ -66,11 +66,11 @@ __all__ = [
     "EpisodeSampler",
     "FewShotBuilder",
     "FewShotSplit",
-    "LevelEncoder",
     "NEW_CLASSES",
     "NoSuchSplit",
     "Official",
     "PROTOCOLS",
+    "RowEncoder",
     "add_new_classes",
     "audit_episodes",
     "check_alike",

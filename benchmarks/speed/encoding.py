@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from data_builders import FewShotSplit, LevelEncoder, encode_split, weights_fingerprint
+from data_builders import FewShotSplit, RowEncoder, encode_split, weights_fingerprint
 
 from ..pages import command_line, table
 from .memory import peak_of_process
@@ -86,7 +86,7 @@ def make_split(modality: str, n_rows: int) -> FewShotSplit:
     return FewShotSplit.from_arrays(rows, [0] * n_rows, modality=modality)
 
 
-def alone(split: FewShotSplit, encoder: LevelEncoder, batch_size: int, by_length: bool) -> None:
+def alone(split: FewShotSplit, encoder: RowEncoder, batch_size: int, by_length: bool) -> None:
     """Runs the encoder over all rows and throws the results away."""
     order = np.arange(len(split))
     if by_length and split.modality == "text":
@@ -102,7 +102,7 @@ def alone(split: FewShotSplit, encoder: LevelEncoder, batch_size: int, by_length
         torch.cuda.synchronize()
 
 
-def stored(split: FewShotSplit, encoder: LevelEncoder, batch_size: int) -> None:
+def stored(split: FewShotSplit, encoder: RowEncoder, batch_size: int) -> None:
     """Stores the features in an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         encode_split(split, encoder, folder, batch_size)
@@ -114,7 +114,7 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def case(encoder: LevelEncoder, n_rows: int, rounds: int, batch_size: int) -> list[str]:
+def case(encoder: RowEncoder, n_rows: int, rounds: int, batch_size: int) -> list[str]:
     """One line of the table."""
     split = make_split(encoder.modality, n_rows)
     ways: dict[str, Callable[[], object]] = {

@@ -41,7 +41,7 @@ from ..storage.padded_rows import unpadded
 from ..storage.rows import ArrowRows, LevelRows
 from . import level_encoder
 from .episode_dataset import EpisodeDataset
-from .level_encoder import FlatLevels, LevelEncoder, OneLevel
+from .level_encoder import FlatLevels, OneLevel, RowEncoder
 
 PART_ROWS = 512  # rows that an interrupted pass loses at most
 PART_BYTES = 1 << 25  # bytes of features that are held in memory at most, unless one row has more
@@ -49,18 +49,18 @@ PART_BYTES = 1 << 25  # bytes of features that are held in memory at most, unles
 
 def encode_split(
     split: FewShotSplit,
-    frontend: PretrainedFrontend | LevelFrontend | LevelEncoder,
+    frontend: PretrainedFrontend | LevelFrontend | RowEncoder,
     cache_dir: str | os.PathLike | None = None,
     batch_size: int | None = None,
 ) -> FewShotSplit:
     """Returns the same split with features of an encoder as its rows.
 
     The rows of a frontend are float16 (num_features, positions), and a model with the same frontend accepts them in
-    place of raw inputs. The rows of a `LevelEncoder` have several levels, which `FewShotSplit.levels` reads.
+    place of raw inputs. The rows of a `RowEncoder` have several levels, which `FewShotSplit.levels` reads.
 
     Args:
         split: a split with raw rows.
-        frontend: the pretrained encoder `model.frontends[split.modality]`, or any other `LevelEncoder`. Features are
+        frontend: the pretrained encoder `model.frontends[split.modality]`, or any other `RowEncoder`. Features are
             computed on its device.
         cache_dir: folder for the Arrow files; by default the cache of `datasets`.
         batch_size: number of rows that are encoded at once; by default the encoder's.
@@ -78,10 +78,10 @@ def encode_split(
         encoder = OneLevel(frontend, batch_size)
     elif isinstance(frontend, LevelFrontend):
         encoder = FlatLevels(frontend, batch_size)
-    if not isinstance(encoder, LevelEncoder):
+    if not isinstance(encoder, RowEncoder):
         raise TypeError(
             f"frontend is a {type(frontend).__name__}, but a pretrained encoder is needed: a frontend of a "
-            "model, or any other data_builders.LevelEncoder"
+            "model, or any other data_builders.RowEncoder"
         )
     if encoder.modality != split.modality:
         raise ValueError(f"the encoder reads {encoder.modality}, but {split!r} is {split.modality}")
@@ -159,7 +159,7 @@ class EncodedRows:
     def __init__(
         self,
         split: FewShotSplit,
-        encoder: LevelEncoder,
+        encoder: RowEncoder,
         cache_dir: str | os.PathLike | None = None,
         batch_size: int | None = None,
     ):

@@ -1,4 +1,4 @@
-"""`LevelEncoder`, what an encoder must offer so that its features can be stored, and frontends as such encoders.
+"""`RowEncoder`, what an encoder must offer so that its features can be stored, and frontends as such encoders.
 
 A level is one output of a frozen encoder, for instance the mean over the tokens of one hidden state, or the mean over
 the positions of one stage. An encoder that gives several levels computes all of them in one pass.
@@ -19,7 +19,7 @@ from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
 
 
 @runtime_checkable
-class LevelEncoder(Protocol):
+class RowEncoder(Protocol):
     """A frozen encoder with one or more levels.
 
     The result for a row must not depend on the other rows of the batch, except for rounding: rows are put together by
