@@ -12,26 +12,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from typing import Any
-
-from transformers import PreTrainedTokenizerFast
+from functools import partial
 
 from modeling_msmaml.inputs.labelled_inputs import few
-from modeling_msmaml.model.options import at_least, checked
 
 from ..splits.protocols import read_protocols
 from ..storage.archives import Official
-from ..storage.few_shot_split import FewShotSplit, split_of_builder
 from ..storage.text_archives import (
-    TEXT_LENGTH,
     ShortText,
     ShortTextReader,
     ShortTexts,
     ShortTextVocabulary,
-    text_builder,
+    load_short_texts,
+    short_training_texts,
 )
-from ..storage.text_rows import TrainingTexts
 
 OPTIONS = ("text_length", "min_count", "tokenizer")
 PROTOCOLS = tuple(read_protocols("banking77"))
@@ -118,37 +112,5 @@ class Banking77(Banking77Reader, ShortTexts):
     VOCABULARY = Banking77Vocabulary
 
 
-def load(
-    split: str,
-    protocol: str,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
-    text_length: int = TEXT_LENGTH,
-    min_count: int | None = None,
-    tokenizer: PreTrainedTokenizerFast | str | os.PathLike | None = None,
-) -> FewShotSplit:
-    """Loads one split of Banking77, for `load_few_shot`.
-
-    Args:
-        split, protocol, data_dir, cache_dir: arguments of `load_few_shot`.
-        text_length: number of tokens in a row, at least 1 and by default 60.
-        min_count, tokenizer: options as in `data_sets/brown.py`.
-
-    Raises:
-        ValueError: see `text_builder`; or `text_length` is not a positive integer.
-    """
-    length = checked("text_length", text_length, at_least(1))
-    builder, fields = text_builder(Banking77, data_dir, cache_dir, length, min_count, tokenizer, protocol=protocol)
-    return split_of_builder(builder, split, protocol, **fields)
-
-
-def training_texts(
-    protocol: str, data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike | None, **options: Any
-) -> TrainingTexts:
-    """Returns the lines of the training texts, for a vocabulary of several data sets.
-
-    Args:
-        protocol, data_dir, cache_dir: arguments of `load_few_shot`.
-        **options: options of `load`, none of which changes the texts.
-    """
-    return Banking77Vocabulary(cache_dir=cache_dir, data_dir=data_dir, protocol=protocol).training_texts()
+load = partial(load_short_texts, Banking77)
+training_texts = partial(short_training_texts, Banking77Vocabulary)

@@ -7,12 +7,10 @@ used, without their bounding boxes. `listed_classes.py` describes the options.
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from functools import partial
 
 from ..splits.protocols import read_protocols
 from ..storage.class_folders import ClassFolders
-from ..storage.few_shot_split import FewShotSplit
 from .listed_classes import IMAGE_OPTIONS, load_listed
 
 OPTIONS = IMAGE_OPTIONS
@@ -27,14 +25,4 @@ LAYOUT = ClassFolders(
     counts=(41, 60),
 )
 
-
-def load(
-    split: str,
-    protocol: str,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
-    image_size: int = 84,
-    **options: Any,
-) -> FewShotSplit:
-    """Loads one split of CUB-200-2011, for `load_few_shot`; see `load_listed`."""
-    return load_listed("cub200", LAYOUT, split, protocol, data_dir, cache_dir, image_size=image_size, **options)
+load = partial(load_listed, "cub200", LAYOUT, image_size=84)

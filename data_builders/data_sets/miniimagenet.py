@@ -9,12 +9,10 @@ ImageNet hold up to 1,300, which gives a warning. The licence of ImageNet rules 
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from functools import partial
 
 from ..splits.protocols import read_protocols
 from ..storage.class_folders import ClassFolders
-from ..storage.few_shot_split import FewShotSplit
 from .listed_classes import IMAGE_OPTIONS, load_listed
 
 OPTIONS = IMAGE_OPTIONS
@@ -35,14 +33,4 @@ LAYOUT = ClassFolders(
     counts=(600, 600),
 )
 
-
-def load(
-    split: str,
-    protocol: str,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
-    image_size: int = 84,
-    **options: Any,
-) -> FewShotSplit:
-    """Loads one split of miniImageNet, for `load_few_shot`; see `load_listed`."""
-    return load_listed("miniimagenet", LAYOUT, split, protocol, data_dir, cache_dir, image_size=image_size, **options)
+load = partial(load_listed, "miniimagenet", LAYOUT, image_size=84)

@@ -8,12 +8,10 @@ licence of ImageNet rules out a download by this project. `listed_classes.py` de
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from functools import partial
 
 from ..splits.protocols import read_protocols
 from ..storage.class_folders import ClassFolders
-from ..storage.few_shot_split import FewShotSplit
 from .listed_classes import IMAGE_OPTIONS, load_listed
 
 OPTIONS = IMAGE_OPTIONS
@@ -34,14 +32,4 @@ LAYOUT = ClassFolders(
     counts=(732, 1300),
 )
 
-
-def load(
-    split: str,
-    protocol: str,
-    data_dir: str | os.PathLike | None,
-    cache_dir: str | os.PathLike | None,
-    image_size: int = 84,
-    **options: Any,
-) -> FewShotSplit:
-    """Loads one split of tieredImageNet, for `load_few_shot`; see `load_listed`."""
-    return load_listed("tieredimagenet", LAYOUT, split, protocol, data_dir, cache_dir, image_size=image_size, **options)
+load = partial(load_listed, "tieredimagenet", LAYOUT, image_size=84)

@@ -31,6 +31,7 @@ from modeling_msmaml.model import (
     modality_text,
     pretrained_encoder,
 )
+from modeling_msmaml.model.level_encoder import LevelEncoder as ModelLevels
 from modeling_msmaml.model.level_frontend import LevelFrontend
 from modeling_msmaml.model.options import at_least, checked
 from modeling_msmaml.model.pretrained_encoder import PretrainedFrontend
@@ -90,7 +91,7 @@ def encode_split(
     stored = EncodedRows(split, encoder, cache_dir, batch_size)
     path = stored.build()
     shapes, numbers = growing_rows.stored_shapes(path), np.arange(len(split))
-    if isinstance(encoder, OneLevel):
+    if isinstance(encoder, (OneLevel, FlatLevels)):
         rows = ArrowRows([path], split.modality, shapes[split.modality])
         return dataclasses.replace(split, row_shape=rows.row_shape, _data=rows, _row_numbers=numbers)
     rows = LevelRows(path, shapes)
@@ -175,6 +176,9 @@ class EncodedRows:
         modules = [sys.modules[__name__], level_encoder, growing_rows]
         if isinstance(self.encoder, OneLevel):
             modules += [encoder_registry, modality_audio, modality_image, modality_text, pretrained_encoder]
+        elif isinstance(self.encoder, FlatLevels):
+            encoder = self.encoder.frontend.encoder(torch.device("cpu"))
+            modules += [sys.modules[kind.__module__] for kind in type(encoder).__mro__ if issubclass(kind, ModelLevels)]
         return modules
 
     def build(self) -> Path:

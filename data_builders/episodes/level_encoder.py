@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ class OneLevel:
         return weights_fingerprint(self.frontend.encoder, described)
 
 
-class FlatLevels(OneLevel):
+class FlatLevels:
     """The frontend of a model on levels, whose only level here is the flat vector of all its levels.
 
     Args:
@@ -99,7 +99,7 @@ class FlatLevels(OneLevel):
     """
 
     def __init__(self, frontend: LevelFrontend, batch_size: int | None = None):
-        self.frontend, self.modality = frontend, frontend.modality  # pyright: ignore[reportAttributeAccessIssue]
+        self.frontend, self.modality = frontend, frontend.modality
         self.batch_size = batch_size or 128
 
     def levels(self, rows: Tensor) -> dict[str, Tensor]:
@@ -108,11 +108,11 @@ class FlatLevels(OneLevel):
 
     def level_shapes(self, row_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Returns the shape of a flat vector."""
-        return {self.modality: (cast(LevelFrontend, self.frontend).total,)}
+        return {self.modality: (self.frontend.total,)}
 
     def fingerprint(self) -> str:
         """Returns what the model has recorded of its encoder, among it the checksum of the weights."""
-        recorded = {name: value for name, value in cast(Any, self.frontend).recorded.items() if name != "folder"}
+        recorded = {name: value for name, value in self.frontend.recorded.items() if name != "folder"}
         return json.dumps(recorded, sort_keys=True)
 
 

@@ -24,6 +24,7 @@ from modeling_msmaml.model.options import at_least, checked
 from ..splits.protocols import described_split, select_rows
 from . import text_rows
 from .builder import ArchiveBuilder, row_features
+from .few_shot_split import FewShotSplit, split_of_builder
 from .text_rows import TrainingTexts, VocabularyBuilder, VocabularyConfig
 from .vocabulary import split_words
 
@@ -207,3 +208,46 @@ class ShortTexts(TextArchive, ShortTextReader):
         rows = encode_texts(self.row_tokenizer(), [text.text for text in texts], self.config.length)
         for text, row, source in zip(texts, rows, sources_of(texts), strict=True):
             yield text.place, {self.modality: self.flat(row), "label": text.label, "source_id": source}
+
+
+def load_short_texts(
+    builder_class: type[ShortTexts],
+    split: str,
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    text_length: int = TEXT_LENGTH,
+    min_count: int | None = None,
+    tokenizer: PreTrainedTokenizerFast | str | os.PathLike | None = None,
+) -> FewShotSplit:
+    """Loads one split of a data set of short texts, for `load_few_shot`.
+
+    Args:
+        builder_class: class of its builder.
+        split, protocol, data_dir, cache_dir: arguments of `load_few_shot`.
+        text_length: number of tokens in a row, at least 1 and by default 60.
+        min_count, tokenizer: options as in `data_sets/brown.py`.
+
+    Raises:
+        ValueError: see `text_builder`; or `text_length` is not a positive integer.
+    """
+    length = checked("text_length", text_length, at_least(1))
+    builder, fields = text_builder(builder_class, data_dir, cache_dir, length, min_count, tokenizer, protocol=protocol)
+    return split_of_builder(builder, split, protocol, **fields)
+
+
+def short_training_texts(
+    vocabulary_class: type[ShortTextVocabulary],
+    protocol: str,
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike | None,
+    **options: Any,
+) -> TrainingTexts:
+    """Returns the lines of the training texts, for a vocabulary of several data sets.
+
+    Args:
+        vocabulary_class: class of the data set's own vocabulary.
+        protocol, data_dir, cache_dir: arguments of `load_few_shot`.
+        **options: options of `load_short_texts`, none of which changes the texts.
+    """
+    return vocabulary_class(cache_dir=cache_dir, data_dir=data_dir, protocol=protocol).training_texts()

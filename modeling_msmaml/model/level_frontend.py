@@ -25,7 +25,8 @@ def record_level_encoders(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
         given: modality -> the folder of its encoder, or what this function returned.
 
     Returns:
-        modality -> `{"folder", "sha256", "level_sizes", "last_level"}`.
+        modality -> `{"folder", "encoder", "level_sizes", "last_level"}`, where `"encoder"` is the description of the
+        encoder, with the checksum of its weights.
 
     Raises:
         `FileNotFoundError`: a folder without an encoder.
@@ -47,7 +48,7 @@ def record_level_encoders(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
             raise ValueError(f"level_encoders[{modality!r}]={str(spec)!r} is an encoder of {encoder.modality}")
         recorded[modality] = {
             "folder": str(Path(spec).absolute()),
-            "sha256": description.get("sha256"),
+            "encoder": encoder.config,
             "level_sizes": encoder.level_sizes,
             "last_level": encoder.last_level,
         }
@@ -85,9 +86,15 @@ class LevelFrontend(nn.Module):
         Raises:
             `FileNotFoundError`, `ValueError`: its folder lacks a file, or holds another encoder than the model's.
         """
-        return _read(self.recorded["folder"], self.recorded["sha256"], str(device))
+        encoder = _read(self.recorded["folder"], str(device))
+        if encoder.config != self.recorded["encoder"]:
+            raise ValueError(
+                f"the encoder in {self.recorded['folder']} is {encoder.config}, but this model was made for "
+                f"{self.recorded['encoder']}"
+            )
+        return encoder
 
-    def forward(self, inputs: Shaped[Tensor, ...], dtype: torch.dtype) -> Float[Tensor, "... total"]:
+    def forward(self, inputs: Shaped[Tensor, "*sample"], dtype: torch.dtype) -> Float[Tensor, "... total"]:
         if inputs.dtype == torch.float16 and inputs.shape[-1] == self.total:
             return inputs.to(dtype)
         encoder = self.encoder(inputs.device)
@@ -95,12 +102,11 @@ class LevelFrontend(nn.Module):
         return encoder.levels(inputs.flatten(0, len(leading) - 1)).unflatten(0, leading).to(dtype)
 
 
+def _read(folder: str, device: str) -> LevelEncoder:
+    """The encoder in a folder, which is read again only if its description has changed, and with it the checksum."""
+    return _read_described(folder, (Path(folder) / CONFIG_FILE).read_text(), device)
+
+
 @lru_cache(maxsize=8)
-def _read(folder: str, sha256: str | None, device: str) -> LevelEncoder:
-    encoder = read_level_encoder(folder)
-    if sha256 is not None and encoder.config.get("sha256") != sha256:
-        raise ValueError(
-            f"the encoder in {folder} has the checksum {encoder.config.get('sha256')}, but this model was made for "
-            f"{sha256}"
-        )
-    return encoder.to(device)
+def _read_described(folder: str, description: str, device: str) -> LevelEncoder:
+    return read_level_encoder(folder).to(device)

@@ -55,24 +55,49 @@ def centring(cosines: Float[Tensor, "T C"], n_way: int) -> Float[Tensor, "T C"]:
 
 
 def centred(kernels: Kernels, share: Float[Tensor, "T C"]) -> Kernels:
-    """
-    The kernels after the origin has moved by `share` of the support mean, of features that are of unit length again.
+    """The kernels of support and query samples as `centred_support` and `centred_query` give them."""
+    support, query = kernels
+    return Kernels(centred_support(support, share), centred_query(support, query, share))
 
-    With s_i the mean of row i of the support kernel, s the mean of these, and q_i the row means of the queries:
+
+def centred_support(support: Float[Tensor, "T C S S"], share: Float[Tensor, "T C"]) -> Float[Tensor, "T C S S"]:
+    """
+    The support kernel after the origin has moved by `share` of the support mean, of features of unit length again.
+
+    With s_i the mean of row i and s the mean of these:
 
         K_ij - g (s_i + s_j) + g^2 s,  divided by the lengths, the roots of K_ii - 2 g s_i + g^2 s
-        Q_ij - g (q_i + s_j) + g^2 s,  with 1 - 2 g q_i + g^2 s for the queries
     """
-    support, query = kernels
-    g = share[:, :, None]
-    rows, query_rows = support.mean(dim=3), query.mean(dim=3)
-    whole = g.square() * rows.mean(dim=2, keepdim=True)
-    own = (support.diagonal(dim1=2, dim2=3) - 2 * g * rows + whole).clamp(min=_LEAST_SQUARE).sqrt()
+    g, rows, whole, lengths = _moments(support, share)
+    moved = support - (g * rows)[..., None] - (g * rows)[:, :, None, :] + whole[..., None]
+    return moved / (lengths[..., None] * lengths[:, :, None, :])
+
+
+def centred_query(
+    support: Float[Tensor, "T C S S"], query: Float[Tensor, "T C Q S"], share: Float[Tensor, "T C"]
+) -> Float[Tensor, "T C Q S"]:
+    """
+    The query kernel on the origin of `centred_support`, which is given the support kernel as it was before.
+
+    With q_i the row means of the queries, whose features are of unit length:
+
+        Q_ij - g (q_i + s_j) + g^2 s,  with 1 - 2 g q_i + g^2 s in place of K_ii - 2 g s_i + g^2 s
+    """
+    g, rows, whole, lengths = _moments(support, share)
+    query_rows = query.mean(dim=3)
     of_query = (1 - 2 * g * query_rows + whole).clamp(min=_LEAST_SQUARE).sqrt()
-    g, whole = g[..., None], whole[..., None]
-    support = support - g * (rows[..., None] + rows[:, :, None, :]) + whole
-    query = query - g * (query_rows[..., None] + rows[:, :, None, :]) + whole
-    return Kernels(support / (own[..., None] * own[:, :, None, :]), query / (of_query[..., None] * own[:, :, None, :]))
+    moved = query - (g * query_rows)[..., None] - (g * rows)[:, :, None, :] + whole[..., None]
+    return moved / (of_query[..., None] * lengths[:, :, None, :])
+
+
+def _moments(
+    support: Float[Tensor, "T C S S"], share: Float[Tensor, "T C"]
+) -> tuple[Float[Tensor, "T C 1"], Float[Tensor, "T C S"], Float[Tensor, "T C 1"], Float[Tensor, "T C S"]]:
+    """g, the row means s_i, g^2 s, and the lengths of the support samples after the move."""
+    g, rows = share[:, :, None], support.mean(dim=3)
+    whole = g.square() * rows.mean(dim=2, keepdim=True)
+    lengths = (support.diagonal(dim1=2, dim2=3) - 2 * g * rows + whole).clamp(min=_LEAST_SQUARE).sqrt()
+    return g, rows, whole, lengths
 
 
 def channel_weights(
@@ -177,10 +202,10 @@ def head_logits(
     to_mean = query @ means
     lengths = torch.einsum("tin,tij,tjn->tn", means, support, means).clamp(min=_LEAST_SQUARE).sqrt()
     logits = settings.log_temperature.exp()[:, None, None] * to_mean / lengths[:, None]
-    if not (has_company := _has_company(labels, n_way).any(dim=1)).any():
+    if labels.shape[1] <= n_way:  # told by the shapes, since asking the labels would stall an accelerator
         return logits
     ridge = ridge_regression(support, query, members, settings.log_ridge.exp())
-    scale = settings.log_ridge_scale.exp() * has_company
+    scale = settings.log_ridge_scale.exp() * _has_company(labels, n_way).any(dim=1)
     return logits + scale[:, None, None] * ridge
 
 

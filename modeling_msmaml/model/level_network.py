@@ -14,9 +14,9 @@ from transformers import initialization as init
 
 from .level_kernels import (
     HeadSettings,
-    Kernels,
     adapted_weights,
-    centred,
+    centred_query,
+    centred_support,
     centring,
     channel_weights,
     head_logits,
@@ -55,6 +55,7 @@ class SolvedTasks(NamedTuple):
     before: Float[Tensor, "T C"]
     losses: Float[Tensor, "T num_inner_steps"]
     kernel: Float[Tensor, "T C S S"]  # before centring
+    mixture: Float[Tensor, "T S S"]  # of the centred channels
     share: Float[Tensor, "T C"]
 
 
@@ -64,13 +65,12 @@ class LevelNetwork(nn.Module):
 
     Args:
         levels: modality -> the levels of its encoder.
-        num_inner_steps: steps of the inner loop, from two support samples of a class on.
         rank: of the whitening, see [`LevelStatistics`]; `None` for full rank.
     """
 
-    def __init__(self, levels: dict[str, Levels], num_inner_steps: int, rank: int | None = None):
+    def __init__(self, levels: dict[str, Levels], rank: int | None = None):
         super().__init__()
-        self.levels, self.num_inner_steps = levels, num_inner_steps
+        self.levels = levels
         self.channels = {name: channel_names(list(own.sizes), own.last) for name, own in levels.items()}
         self.statistics = nn.ModuleDict(
             {
@@ -106,9 +106,19 @@ class LevelNetwork(nn.Module):
             statistics.fit(part, groups)
 
     def solve(
-        self, modality: str, support: list[Float[Tensor, "T S d"]], labels: Int[Tensor, "T S"], n_way: int
+        self,
+        modality: str,
+        support: list[Float[Tensor, "T S d"]],
+        labels: Int[Tensor, "T S"],
+        n_way: int,
+        num_inner_steps: int,
     ) -> SolvedTasks:
-        """Weighs the channels of tasks by their support sets, given as `unit_channels`."""
+        """
+        Weighs the channels of tasks by their support sets, given as `unit_channels`.
+
+        Args:
+            num_inner_steps: steps of the inner loop, for tasks with two support samples of a class.
+        """
         kernel = torch.stack([channel @ channel.transpose(1, 2) for channel in support], dim=1)
         cosines = mean_cosine_between_classes(kernel, labels)
         share = centring(cosines, n_way)
@@ -120,12 +130,11 @@ class LevelNetwork(nn.Module):
             template = [float(name in (f"{own.template}/h", f"{own.template}/w")) / 2 for name in channels]
             last = cosines[:, channels.index(f"{own.last}/c")]
             weights = with_template(weights, weights.new_tensor(template), last)
-        middle, _ = centred(Kernels(kernel, kernel), share)
-        head = self.head
+        middle, head = centred_support(kernel, share), self.head
         after, losses = adapted_weights(
-            weights, middle, labels, n_way, head.log_step, head.log_temperature, self.num_inner_steps
+            weights, middle, labels, n_way, head.log_step, head.log_temperature, num_inner_steps
         )
-        return SolvedTasks(after, weights, losses, kernel, share)
+        return SolvedTasks(after, weights, losses, kernel, mixed(middle, after), share)
 
     def logits(
         self,
@@ -137,9 +146,8 @@ class LevelNetwork(nn.Module):
     ) -> Float[Tensor, "T Q N"]:
         """Logits of queries, whose channels are those of `unit_channels`. No query has a part in another's."""
         outer = torch.stack([q @ s.transpose(1, 2) for q, s in zip(query, support, strict=True)], dim=1)
-        kernels = centred(Kernels(solved.kernel, outer), solved.share)
-        inner, outer = (mixed(kernel, solved.weights) for kernel in kernels)
-        return head_logits(inner, outer, labels, n_way, self.head.settings(log_shots(labels, n_way)))
+        outer = mixed(centred_query(solved.kernel, outer, solved.share), solved.weights)
+        return head_logits(solved.mixture, outer, labels, n_way, self.head.settings(log_shots(labels, n_way)))
 
 
 class Mixture(nn.Module):

@@ -25,7 +25,7 @@ class LevelTasks(TaskNetworkKind):
         recorded = config.level_encoders = record_level_encoders(config.level_encoders or {})
         model.frontends = nn.ModuleDict({name: LevelFrontend(name, recorded[name]) for name in config.modalities})
         layouts = {name: levels_of(name, recorded[name]) for name in config.modalities}
-        model.task_network = LevelNetwork(layouts, config.num_inner_steps)
+        model.task_network = LevelNetwork(layouts)
         model.task_encoder = model.inner_rates = None
         model.descriptors, model.auxiliary = nn.ModuleDict(), nn.ModuleDict()
 
@@ -48,15 +48,15 @@ class LevelTasks(TaskNetworkKind):
         levels = _flat(support)
         with autocast(levels.device.type, enabled=False):
             network: LevelNetwork = model.task_network
-            network.num_inner_steps = model.config.num_inner_steps
             channels = network.unit_channels(modality, levels)
-            solved = network.solve(modality, channels, labels, n_way)
+            solved = network.solve(modality, channels, labels, n_way, model.config.num_inner_steps)
         parameters = {
             "weights": solved.weights,
             "kernel": solved.kernel,
+            "mixture": solved.mixture,
             "share": solved.share,
             "levels": levels,
-            "labels": labels,
+            "members": nn.functional.one_hot(labels, n_way),  # it says the number of classes too
         }
         adapted = AdaptedTasks(modality, parameters, (solved.before,), None, solved.losses)
         return Adaptation(adapted, {}, tuple(channels), [parameters])
@@ -69,10 +69,13 @@ class LevelTasks(TaskNetworkKind):
             support = list(state) or network.unit_channels(adapted.modality, own["levels"])
             queries = network.unit_channels(adapted.modality, _flat(query))
             solved = SolvedTasks(
-                own["weights"], adapted.modulation[0], adapted.support_loss, own["kernel"], own["share"]
+                own["weights"],
+                adapted.modulation[0],
+                adapted.support_loss,
+                *(own[n] for n in ("kernel", "mixture", "share")),
             )
-            n_way = int(own["labels"].max()) + 1
-            return network.logits(solved, support, queries, own["labels"], n_way)
+            members = own["members"]
+            return network.logits(solved, support, queries, members.argmax(dim=2), members.shape[2])
 
     def fit(
         self,

@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from data_builders import load_few_shot
 from data_builders.data_sets import cifar_fs, cub200, miniimagenet, speech_commands, tieredimagenet
+from data_builders.data_sets.listed_classes import load_listed
 from data_builders.splits import protocols
 from data_builders.splits.protocols import NoSuchSplit, read_protocols
 from modeling_msmaml.hub.model_card import data_set_facts
@@ -228,7 +230,8 @@ def test_unreadable_files_can_be_skipped(tmp_path, short):
 
 def test_more_images_than_published_are_noticed(tmp_path, short, monkeypatch):
     """Folders of the whole ImageNet are no miniImageNet."""
-    monkeypatch.setattr(miniimagenet, "LAYOUT", replace(miniimagenet.LAYOUT, counts=(1, 1)))
+    layout = replace(miniimagenet.LAYOUT, counts=(1, 1))
+    monkeypatch.setattr(miniimagenet, "load", partial(load_listed, "miniimagenet", layout, image_size=84))
     write_folder(tmp_path, image_files("miniimagenet", "data"))
     with pytest.warns(UserWarning, match="more than 1 samples .*another selection"):
         load("miniimagenet", tmp_path / "data")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_builders.episodes.level_encoder import FlatLevels
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel, register_task_network
 from modeling_msmaml.inference.saved_tasks import load_tasks, save_tasks
 from modeling_msmaml.model.convolutional_tasks import ConvolutionalTasks
@@ -148,6 +149,17 @@ def test_an_encoder_that_was_changed_is_refused(folders, tmp_path):
     save_level_encoder(other, tmp_path / "text")
     with pytest.raises(ValueError, match="this model was made for"):
         model.frontends["text"](raw_rows("text")[None], torch.float32)
+
+
+def test_an_encoder_with_other_options_is_another_one(tmp_path):
+    """The same weights at another size of pictures give other levels, which stored ones must not stand in for."""
+    save_level_encoder(tiny("image"), tmp_path / "image")
+    model = level_model({"image": str(tmp_path / "image")})
+    before = FlatLevels(model.frontends["image"]).fingerprint()
+    save_level_encoder(tiny("image", input_size=40), tmp_path / "image")
+    with pytest.raises(ValueError, match="'input_size': 40.* but this model was made for .*'input_size': 32"):
+        model.frontends["image"](raw_rows("image")[None], torch.float32)
+    assert FlatLevels(level_model({"image": str(tmp_path / "image")}).frontends["image"]).fingerprint() != before
 
 
 @pytest.mark.parametrize(
