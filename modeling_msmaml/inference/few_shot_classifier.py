@@ -221,7 +221,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             warn_of_unreadable(unreadable, len(items))
         number = {label: i for i, label in enumerate(classes)}
         support_labels = torch.tensor([number[label] for label in labels])
-        if self.balance_classes and model.config.needs_balanced_classes:
+        if self.balance_classes and model.needs_balanced_classes:
             rows = balanced(support_labels)
             support, support_labels = support[rows], support_labels[rows]
         support_labels = support_labels.to(model.device)

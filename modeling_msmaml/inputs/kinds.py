@@ -121,8 +121,13 @@ def only_column(inputs: Any, name: str) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Returns whether a value stands for none: `None`, NaN, or the NA or NaT of pandas."""
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or isinstance(value, float) and value != value
+    """
+    Returns whether a value stands for none: `None`, NaN, NaT, the NA of pandas, a masked element. What is
+    blank or written out, such as `"nan"`, is no such value; `label_values.is_absent` tells it.
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return True
+    return isinstance(value, (float, np.generic)) and bool(value != value)
 
 
 def stored_file(item: dict[str, Any]) -> bytes | str | os.PathLike:

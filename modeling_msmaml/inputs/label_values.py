@@ -5,7 +5,10 @@ look the same at their ends (`clean`), and strings that look the same but are no
 
 import unicodedata
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
+
+from .kinds import is_missing
 
 # What `str` makes of missing values, as scripts leave it in lists, columns and names of folders.
 _WRITTEN_OUT = frozenset(("nan", "NaN", "-nan", "-NaN", "<NA>", "NaT"))
@@ -103,16 +106,11 @@ def is_absent(value: Any) -> bool:
     Returns whether a value stands for none: `None`, NaN, NaT, NA, a masked element, what is blank, and strings such as
     `"nan"` that missing values become when they are written out.
     """
-    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
-        return True
     if isinstance(value, str):
         return not (cleaned := clean(value)) or cleaned in _WRITTEN_OUT or not _seen(cleaned)
     if isinstance(value, bytes):
         return not value.strip(b" \t\r\n\f\v\0")
-    try:
-        return bool(value != value)
-    except (ValueError, TypeError, ArithmeticError):  # arrays have no single answer, a signalling NaN has none at all
-        return type(value).__name__ == "Decimal"
+    return value.is_nan() if isinstance(value, Decimal) else is_missing(value)
 
 
 def refuse_look_alikes(labels: Iterable[Any], where: str) -> None:

@@ -34,14 +34,6 @@ class _Chosen(NamedTuple):
     split: str | None
 
 
-def files_in(folder: Path, modality: str | None = None) -> list[Path]:
-    """
-    Returns the files of a modality (by default of any) at any depth of a folder, sorted, without hidden ones and
-    without pipes and devices.
-    """
-    return [folder / entry.name for entry in walk(folder).files if _is_wanted(entry.name, modality)]
-
-
 def _is_wanted(name: str, modality: str | None) -> bool:
     return modality_of_file(name) in (KINDS if modality is None else (modality,))
 

@@ -3,39 +3,13 @@
 from typing import TYPE_CHECKING
 
 from .encoder_registry import check_embeddings
-from .options import default_of, options_of
 
 if TYPE_CHECKING:
     from .configuration_msmaml import MSMAMLConfig
 
 
-# The options that a model on levels reads; all others belong to the convolutional task network.
-OF_LEVELS = (
-    *("modalities", "n_way", "task_network", "level_encoders", "num_inner_steps", "norm_statistics", "label_smoothing"),
-    *("task_chunk_size", "episode_weight"),
-)
-
-
-def check_levels(config: "MSMAMLConfig") -> None:
-    """Raises `ValueError` for options that a model on levels does not read, or encoders that do not fit modalities."""
-    encoders = config.level_encoders or {}
-    if config.task_network != "levels":
-        if encoders:
-            raise ValueError(f"level_encoders={encoders} has no effect with task_network={config.task_network!r}")
-        return
-    if sorted(encoders) != sorted(config.modalities):
-        raise ValueError(f"level_encoders is for {sorted(encoders)}, but modalities={config.modalities}: one for each")
-    for field in options_of(type(config)):
-        value, default = getattr(config, field.name), default_of(field)
-        if field.name not in OF_LEVELS and value != default:
-            raise ValueError(f"{field.name}={value!r} has no effect with task_network='levels': leave it out")
-    if config.norm_statistics != "support":
-        raise ValueError("norm_statistics='transductive' does not go with task_network='levels', which has no norm")
-
-
 def check_combinations(config: "MSMAMLConfig") -> None:
     """Raises `ValueError` where arguments do not go together, or one would leave another without effect or meaning."""
-    check_levels(config)
     if not config.modalities or len(set(config.modalities)) != len(config.modalities):
         raise ValueError(f"modalities={config.modalities} must name at least one modality and none twice")
     for name in ("kernel_size", "stride", "padding"):

@@ -314,16 +314,6 @@ class MSMAMLConfig(PreTrainedConfig):
         """Output channels of each layer: C, 2C, 4C, ..."""
         return [self.num_channels * 2**layer for layer in range(self.num_layers)]
 
-    @property
-    def has_linear_classifier(self) -> bool:
-        """Whether the trained classifier has `n_way` classes; otherwise tasks may have any number of them."""
-        return self.task_network != "levels" and self.head == "linear"
-
-    @property
-    def needs_balanced_classes(self) -> bool:
-        """Whether training has shown the model classes of equal size only, so that it takes them best."""
-        return self.task_network != "levels"
-
     def front_ends_of(self, modality: str) -> str:
         """`"pretrained"` for a modality in `embeddings`, else `front_ends`."""
         return "pretrained" if modality in (self.embeddings or {}) else self.front_ends

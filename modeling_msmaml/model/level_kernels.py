@@ -21,13 +21,6 @@ _LEAST_LENGTH = 1e-2  # of the sum of a class's other samples
 _LEAST_WEIGHT = 1e-5  # of a channel, for its logarithm
 
 
-class Kernels(NamedTuple):
-    """The cosines of the samples of T tasks in every channel."""
-
-    support: Float[Tensor, "T C S S"]
-    query: Float[Tensor, "T C Q S"]
-
-
 class HeadSettings(NamedTuple):
     """The logarithms of the head's three factors, for the number of shots of each task; see `head_logits`."""
 
@@ -52,12 +45,6 @@ def centring(cosines: Float[Tensor, "T C"], n_way: int) -> Float[Tensor, "T C"]:
     """
     shared = cosines.clamp(min=0)
     return shared / (shared + (1 - cosines).clamp(min=_LEAST_SPREAD) / n_way)
-
-
-def centred(kernels: Kernels, share: Float[Tensor, "T C"]) -> Kernels:
-    """The kernels of support and query samples as `centred_support` and `centred_query` give them."""
-    support, query = kernels
-    return Kernels(centred_support(support, share), centred_query(support, query, share))
 
 
 def centred_support(support: Float[Tensor, "T C S S"], share: Float[Tensor, "T C"]) -> Float[Tensor, "T C S S"]:
@@ -155,6 +142,7 @@ def adapted_weights(
     log_step: Float[Tensor, ""],
     log_temperature: Float[Tensor, ""],
     num_inner_steps: int,
+    first_order: bool = False,
 ) -> tuple[Float[Tensor, "T C"], Float[Tensor, "T num_inner_steps"]]:
     """
     The inner loop: steps on the logarithms l of the weights, against the support set's leave-one-out loss L.
@@ -163,7 +151,7 @@ def adapted_weights(
 
     The derivative is with respect to w, so that this is exponentiated gradient descent on the simplex (Kivinen and
     Warmuth 1997). A task without two samples of one class has no such loss, and its weights stay as they are. With a
-    graph, the outer loop differentiates through all steps.
+    graph, the outer loop differentiates through all steps; with `first_order`, not through the inner gradients.
 
     Returns:
         The weights, and the loss of each task before each step.
@@ -176,7 +164,7 @@ def adapted_weights(
             now = logs.softmax(dim=1)
             now = now if outer and now.requires_grad else now.detach().requires_grad_()
             loss = leave_one_out_loss(mixed(support, now), labels, n_way, log_temperature.exp())
-            (gradient,) = torch.autograd.grad(loss.sum(), now, create_graph=outer)
+            (gradient,) = torch.autograd.grad(loss.sum(), now, create_graph=outer and not first_order)
             logs = logs - log_step.exp() * gradient
             losses.append(loss if outer else loss.detach())
             if not outer:

@@ -52,8 +52,6 @@ class SolvedTasks(NamedTuple):
     """T adapted tasks: what classifying their queries needs."""
 
     weights: Float[Tensor, "T C"]
-    before: Float[Tensor, "T C"]
-    losses: Float[Tensor, "T num_inner_steps"]
     kernel: Float[Tensor, "T C S S"]  # before centring
     mixture: Float[Tensor, "T S S"]  # of the centred channels
     share: Float[Tensor, "T C"]
@@ -112,12 +110,17 @@ class LevelNetwork(nn.Module):
         labels: Int[Tensor, "T S"],
         n_way: int,
         num_inner_steps: int,
-    ) -> SolvedTasks:
+        first_order: bool = False,
+    ) -> tuple[SolvedTasks, Float[Tensor, "T C"], Float[Tensor, "T num_inner_steps"]]:
         """
         Weighs the channels of tasks by their support sets, given as `unit_channels`.
 
         Args:
             num_inner_steps: steps of the inner loop, for tasks with two support samples of a class.
+            first_order: see `adapted_weights`.
+
+        Returns:
+            The tasks, the weights before the inner loop, and the loss of each task before each of its steps.
         """
         kernel = torch.stack([channel @ channel.transpose(1, 2) for channel in support], dim=1)
         cosines = mean_cosine_between_classes(kernel, labels)
@@ -132,9 +135,9 @@ class LevelNetwork(nn.Module):
             weights = with_template(weights, weights.new_tensor(template), last)
         middle, head = centred_support(kernel, share), self.head
         after, losses = adapted_weights(
-            weights, middle, labels, n_way, head.log_step, head.log_temperature, num_inner_steps
+            weights, middle, labels, n_way, head.log_step, head.log_temperature, num_inner_steps, first_order
         )
-        return SolvedTasks(after, weights, losses, kernel, mixed(middle, after), share)
+        return SolvedTasks(after, kernel, mixed(middle, after), share), weights, losses
 
     def logits(
         self,

@@ -14,14 +14,40 @@ from .execution import autocast
 from .level_frontend import LevelFrontend, levels_of, record_level_encoders
 from .level_network import LevelNetwork, SolvedTasks
 from .loading import MSMAMLPreTrainedModel
+from .options import default_of, options_of
 from .samples import Samples
 from .task_networks import TaskNetworkKind, register_task_network
+
+# The options that a model on levels reads; all others belong to the convolutional task network.
+OF_LEVELS = (
+    *("modalities", "n_way", "task_network", "level_encoders", "num_inner_steps", "norm_statistics", "label_smoothing"),
+    *("task_chunk_size", "first_order"),
+)
+
+
+def check_levels(config: MSMAMLConfig) -> None:
+    """Raises `ValueError` for options that a model on levels does not read, or encoders that do not fit modalities."""
+    encoders = config.level_encoders or {}
+    if sorted(encoders) != sorted(config.modalities):
+        raise ValueError(f"level_encoders is for {sorted(encoders)}, but modalities={config.modalities}: one for each")
+    for field in options_of(type(config)):
+        value, default = getattr(config, field.name), default_of(field)
+        if field.name not in OF_LEVELS and value != default:
+            raise ValueError(f"{field.name}={value!r} has no effect with task_network='levels': leave it out")
+    if config.norm_statistics != "support":
+        raise ValueError("norm_statistics='transductive' does not go with task_network='levels', which has no norm")
 
 
 class LevelTasks(TaskNetworkKind):
     """[`LevelNetwork`]: the task encoder's modulation is the weight of each channel, which the inner loop adapts."""
 
+    needs_balanced_classes = False
+
+    def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
+        return False
+
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
+        check_levels(config)
         recorded = config.level_encoders = record_level_encoders(config.level_encoders or {})
         model.frontends = nn.ModuleDict({name: LevelFrontend(name, recorded[name]) for name in config.modalities})
         layouts = {name: levels_of(name, recorded[name]) for name in config.modalities}
@@ -49,16 +75,13 @@ class LevelTasks(TaskNetworkKind):
         with autocast(levels.device.type, enabled=False):
             network: LevelNetwork = model.task_network
             channels = network.unit_channels(modality, levels)
-            solved = network.solve(modality, channels, labels, n_way, model.config.num_inner_steps)
-        parameters = {
-            "weights": solved.weights,
-            "kernel": solved.kernel,
-            "mixture": solved.mixture,
-            "share": solved.share,
-            "levels": levels,
-            "members": nn.functional.one_hot(labels, n_way),  # it says the number of classes too
-        }
-        adapted = AdaptedTasks(modality, parameters, (solved.before,), None, solved.losses)
+            first_order = model.config.first_order or model.first_order_for_now
+            solved, before, losses = network.solve(
+                modality, channels, labels, n_way, model.config.num_inner_steps, first_order
+            )
+        # The members say the number of classes, too.
+        parameters = {**solved._asdict(), "levels": levels, "members": nn.functional.one_hot(labels, n_way)}
+        adapted = AdaptedTasks(modality, parameters, (before,), None, losses)
         return Adaptation(adapted, {}, tuple(channels), [parameters])
 
     def classify(
@@ -68,12 +91,7 @@ class LevelTasks(TaskNetworkKind):
         with autocast(own["levels"].device.type, enabled=False):
             support = list(state) or network.unit_channels(adapted.modality, own["levels"])
             queries = network.unit_channels(adapted.modality, _flat(query))
-            solved = SolvedTasks(
-                own["weights"],
-                adapted.modulation[0],
-                adapted.support_loss,
-                *(own[n] for n in ("kernel", "mixture", "share")),
-            )
+            solved = SolvedTasks(*(own[name] for name in SolvedTasks._fields))
             members = own["members"]
             return network.logits(solved, support, queries, members.argmax(dim=2), members.shape[2])
 

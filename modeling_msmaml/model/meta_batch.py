@@ -115,26 +115,29 @@ def joined(groups: list[str], results: list[ChunkResult]) -> MSMAMLOutput:
     )
 
 
-def classes_of(support_labels: Int[Tensor, "T S"], config: MSMAMLConfig, given: int | None = None) -> int:
+def classes_of(support_labels: Int[Tensor, "T S"], fixed: int | None, given: int | None = None) -> int:
     """
     The number of classes of tasks.
 
     A linear classifier has its own. With prototypes it is that of the labels, which the host must read; on an
     accelerator, where it would wait for that, `given` is trusted instead.
     """
-    if config.has_linear_classifier:
-        return config.n_way
+    if fixed is not None:
+        return fixed
     if given is not None and support_labels.device.type != "cpu":
         return given
     return int(support_labels.max()) + 1 if support_labels.numel() else 0
 
 
-def check_episodes(episodes: dict[str, MetaBatch], config: MSMAMLConfig, training: bool) -> dict[str, int]:
+def check_episodes(
+    episodes: dict[str, MetaBatch], config: MSMAMLConfig, training: bool, fixed_n_way: int | None
+) -> dict[str, int]:
     """
     Checks what [`MSMAMLModel.forward`] is given.
 
     Args:
         training: whether the model is in training mode, where auxiliary classes need `class_ids`.
+        fixed_n_way: the number of classes of a linear classifier; `None` where tasks may have any number.
 
     Returns:
         The number of classes of each meta-batch's tasks.
@@ -158,7 +161,7 @@ def check_episodes(episodes: dict[str, MetaBatch], config: MSMAMLConfig, trainin
         if unknown := batch.keys() - known:
             hint = "; soft_kmeans_steps makes use of unlabelled samples" if "unlabelled" in unknown else ""
             raise ValueError(f"episodes[{name!r}] has {sorted(unknown)}, of which the model knows nothing{hint}")
-        n_ways[name] = classes_of(batch["support_labels"], config, batch.get("n_way"))
+        n_ways[name] = classes_of(batch["support_labels"], fixed_n_way, batch.get("n_way"))
         if "n_way" in batch:
             _check_n_way(
                 f"episodes[{name!r}]['n_way']", batch["n_way"], batch["support_labels"].shape[-1], n_ways[name]

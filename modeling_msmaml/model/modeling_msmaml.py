@@ -113,7 +113,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         Raises:
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `"n_way"`.
         """
-        n_ways = check_episodes(episodes, self.config, self.training)
+        n_ways = check_episodes(episodes, self.config, self.training, self.fixed_n_way)
         tasks = sum(len(batch["support"]) for batch in episodes.values())
         has_labels = all("query_labels" in batch for batch in episodes.values())
         eagerly = has_labels and self.training and torch.is_grad_enabled()
@@ -203,7 +203,7 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         Raises:
             `ValueError`: a modality that the model lacks, `n_way` below 2, misshapen tensors, labels out of range.
         """
-        n_way = classes_of(support_labels, self.config) if n_way is None else n_way
+        n_way = classes_of(support_labels, self.fixed_n_way) if n_way is None else n_way
         check_support(modality, support, support_labels, n_way, self.config)
         if unlabelled is not None:
             check_unlabelled(unlabelled, len(support), self.config)
@@ -250,6 +250,16 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         if modality in self._rows:
             return self._rows[modality].at(raw)
         return self._kind.read(self, modality, raw, dropout)
+
+    @property
+    def fixed_n_way(self) -> int | None:
+        """The number of classes of a linear classifier; `None` where tasks may have any number of them."""
+        return self.config.n_way if self._kind.has_linear_classifier(self.config) else None
+
+    @property
+    def needs_balanced_classes(self) -> bool:
+        """Whether training has shown the model classes of equal size only, so that it takes them best."""
+        return self._kind.needs_balanced_classes
 
     @property
     def can_read_rows_once(self) -> bool:

@@ -20,6 +20,13 @@ class TaskNetworkKind(ABC):
     `forward`, loss, threads and checks are the same for all kinds.
     """
 
+    # Whether training shows such a network classes of equal size only, so that it takes them best.
+    needs_balanced_classes = True
+
+    def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
+        """Whether the trained classifier has `n_way` classes; otherwise tasks may have any number of them."""
+        return config.head == "linear"
+
     @abstractmethod
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         """

@@ -66,7 +66,7 @@ class MetaTrainer(TrainerHooks):
         data_collator: Callable[[list[dict]], dict] | None = None,
         **kwargs,
     ):
-        if model.config.has_linear_classifier and args.n_way != model.config.n_way:
+        if model.fixed_n_way not in (None, args.n_way):
             raise ValueError(
                 f"n_way={args.n_way} does not fit the model, whose classifier has n_way={model.config.n_way}: "
                 "evaluate with that, or train a model of the n_way you want"
@@ -87,7 +87,7 @@ class MetaTrainer(TrainerHooks):
         refuse_what_cannot_work(args, model.config.first_order)
         if warning := warn_of_fp16(args, model.config.first_order):
             logger.warning(warning)
-        if args.train_n_way not in (None, args.n_way) and model.config.has_linear_classifier:
+        if args.train_n_way not in (None, args.n_way) and model.fixed_n_way is not None:
             raise ValueError(
                 f"train_n_way={args.train_n_way} does not fit a linear classifier of n_way={args.n_way}: leave it out, "
                 "or make a model with head='prototype'"
@@ -96,7 +96,7 @@ class MetaTrainer(TrainerHooks):
             data_collator = partial(
                 collate_episodes,
                 class_ids=bool(model.config.auxiliary_classes),
-                n_way=not model.config.has_linear_classifier,
+                n_way=model.fixed_n_way is None,
             )
         for name in WITHOUT_EFFECT & kwargs.keys():
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from safetensors.torch import load_file
 
 from modeling_msmaml.model.level_kernels import (
     HeadSettings,
-    Kernels,
     adapted_weights,
-    centred,
+    centred_query,
+    centred_support,
     centring,
     channel_weights,
     head_logits,
@@ -25,6 +26,19 @@ from modeling_msmaml.model.level_kernels import (
     ridge_regression,
     with_template,
 )
+
+
+class Kernels(NamedTuple):
+    """Of the support samples, and of queries and support samples."""
+
+    support: torch.Tensor
+    query: torch.Tensor
+
+
+def centred(kernels: Kernels, share: torch.Tensor) -> Kernels:
+    support, query = kernels
+    return Kernels(centred_support(support, share), centred_query(support, query, share))
+
 
 EPISODES = [f"{name}_{shots}" for name in ("clinc", "esc", "omniglot") for shots in (1, 5)]
 

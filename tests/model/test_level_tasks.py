@@ -102,6 +102,18 @@ def test_outer_gradient_is_that_of_finite_differences(folders):
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(analytical, rel=2e-3, abs=1e-6), name
 
 
+def test_first_order_leaves_out_the_derivatives_of_inner_gradients(folders):
+    """Without them, the inner temperature has no part in the outer gradient, and the size of a step still has one."""
+    gradients = {}
+    for first_order in (False, True):
+        model = level_model(folders, first_order=first_order).double().train()
+        model(episodes(model)).loss.backward()
+        gradients[first_order] = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    name = "task_network.head.log_temperature"  # it acts through the inner gradient alone
+    assert gradients[False][name].abs() > 0 and name not in gradients[True]
+    assert gradients[True]["task_network.head.log_step"].abs() > 0
+
+
 def test_training_on_tasks_lowers_their_loss(folders):
     model = level_model(folders).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
