@@ -10,6 +10,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..inputs.kinds import KINDS
 from ..model.modeling_msmaml import MSMAMLModel
+from ..model.uploads import UploadsEncoders
 from .base_model import saved_file
 
 # The package registers this pipeline whenever it is imported: the classifier, and scikit-learn with it, is imported by
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 TASK = "few-shot-classification"
 
 
-class FewShotClassificationPipeline(Pipeline):
+class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
     """
     Classifies sounds, texts or pictures after a few labelled examples.
 
