@@ -10,7 +10,7 @@ from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import MSMAMLConfig, MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLModel, MSMAMLProcessor
 from modeling_msmaml.model.level_encoder import save_level_encoder
 
-from .model.level_encoders import WORDS, tiny
+from .model.level_encoders import WORDS, raw_rows, tiny
 
 MODALITIES = ("audio", "text", "image")
 
@@ -58,3 +58,14 @@ def save_level_model(folder: Path, encoders: Path) -> Path:
     level_model(save_encoders(encoders)).save_pretrained(folder)
     level_processor().save_pretrained(folder)
     return folder
+
+
+def reads(model: MSMAMLModel, modality: str) -> list:
+    """Logits of a task of raw inputs, which need the encoder."""
+    raw = raw_rows(modality)[None]
+    return model.classify(model.adapt(modality, raw, torch.tensor([[0, 1, 1, 0, 1]])), raw).tolist()
+
+
+def fetched(cache: str | Path) -> list[str]:
+    """The modalities whose encoders are in a cache of the Hub."""
+    return sorted(path.parent.name for path in Path(cache).rglob("encoder.safetensors"))

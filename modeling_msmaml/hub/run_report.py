@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..model.level_sources import ENCODERS, put_link
 from ..training.trainer import MetaTrainer
 from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities, write_model_card
-from .provenance import commit
+from .provenance import commit, without_folders
 
 SPLITS = {"eval": "validation", "test": "test"}
 # How training episodes differ from those of the evaluation.
@@ -151,7 +151,7 @@ class RunReport:
             accuracies=self.accuracies(),
             command=self.command,
             commit=self.commit,
-            started_from=self.started_from,
+            started_from=without_folders(self.started_from) if self.started_from else None,
             processed=processed_modalities(self.trainer.processing_class),
         )
 
