@@ -12,11 +12,13 @@ a test of the shipped model to repeat.
 """
 
 import argparse
+import copy
 import json
 import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ from modeling_msmaml.hub.model_card import DataSetFacts, data_set_facts
 from modeling_msmaml.model.level_encoder import CONFIG_FILE
 from modeling_msmaml.model.level_frontend import LevelFrontend
 from modeling_msmaml.model.level_sources import source_of
+from modeling_msmaml.model.level_statistics import LevelStatistics
 
 from .make_level_encoders import make_level_encoders
 
@@ -37,7 +40,7 @@ FIRST_DATA_SETS = {"audio": "esc50", "text": "clinc150", "image": "omniglot"}
 FIRST_EPISODES, N_QUERY = 5, {"audio": 3, "text": 15, "image": 15}
 
 
-def make_base_model(trained: Path, to: Path, encoders: Path, data_dir: str | None = None) -> None:
+def make_base_model(trained: Path, to: Path, encoders: Path, rank: int, data_dir: str | None = None) -> None:
     """
     Writes the folder of the model, in place of what is there.
 
@@ -45,6 +48,7 @@ def make_base_model(trained: Path, to: Path, encoders: Path, data_dir: str | Non
         trained: `output_dir` of a run on the encoders.
         to: folder of the model.
         encoders: folder with the encoders as they were made from the packages.
+        rank: the most eigenvectors that the whitening of a level keeps.
         data_dir: folder with data sets for the first accuracies; by default none are measured.
 
     Raises:
@@ -52,7 +56,8 @@ def make_base_model(trained: Path, to: Path, encoders: Path, data_dir: str | Non
             that is too large or less accurate than the trained one.
     """
     data_sets = training_data(trained)
-    model = MSMAMLModel.from_pretrained(trained)
+    whole = MSMAMLModel.from_pretrained(trained)
+    model = with_rank(whole, rank)
     take_encoders(model, encoders)
     results = json.loads((trained / "all_results.json").read_text())
     with tempfile.TemporaryDirectory() as temporary:
@@ -62,7 +67,7 @@ def make_base_model(trained: Path, to: Path, encoders: Path, data_dir: str | Non
         without_code(folder)
         if data_dir is not None:
             first, found = (
-                first_accuracies(model, data_dir),
+                first_accuracies(whole, data_dir),
                 first_accuracies(MSMAMLModel.from_pretrained(folder), data_dir),
             )
             if any(abs(found[name] - first[name]) > 0.01 for name in first):
@@ -98,9 +103,7 @@ def take_encoders(model: MSMAMLModel, encoders: Path) -> None:
         ValueError: the model has none, or was trained on others.
     """
     for modality in model.config.modalities:
-        frontend = model.frontends[modality]
-        if not isinstance(frontend, LevelFrontend):
-            raise ValueError(f"the run has task_network={model.config.task_network!r}, not 'levels'")
+        frontend = cast(LevelFrontend, model.frontends[modality])
         made = json.loads((encoders / modality / CONFIG_FILE).read_text())
         if made != frontend.recorded["encoder"]:
             raise ValueError(
@@ -108,6 +111,33 @@ def take_encoders(model: MSMAMLModel, encoders: Path) -> None:
                 "what scripts/make_level_encoders.py makes"
             )
         frontend.recorded["source"] = source_of(encoders / modality)._asdict()
+
+
+def with_rank(model: MSMAMLModel, rank: int) -> MSMAMLModel:
+    """
+    Returns the model with whitening of a lower rank: of each level it keeps the eigenvectors with the largest
+    eigenvalues, and the mean of the other eigenvalues.
+
+    Raises:
+        ValueError: the model has no levels, or was trained with a higher rank than this one.
+    """
+    if model.config.task_network != "levels":
+        raise ValueError(f"the run has task_network={model.config.task_network!r}, not 'levels'")
+    if model.config.level_rank is not None and model.config.level_rank <= rank:
+        return model
+    config = copy.deepcopy(model.config)
+    config.level_rank = rank
+    reduced, weights = MSMAMLModel(config), model.state_dict()
+    for name, module in reduced.named_modules():
+        if isinstance(module, LevelStatistics) and module.rank < len(weights[f"{name}.values"]):
+            values = weights[f"{name}.values"]  # in ascending order
+            others = torch.cat([values[: -module.rank], weights[f"{name}.rest"].repeat(module.size - len(values))])
+            weights[f"{name}.rest"] = others.mean()
+            weights[f"{name}.values"] = values[-module.rank :]
+            weights[f"{name}.directions"] = weights[f"{name}.directions"][:, -module.rank :].contiguous()
+    reduced.load_state_dict(weights)
+    reduced.name_or_path = reduced.config.name_or_path = model.name_or_path
+    return reduced.eval()
 
 
 def with_halved_whitening(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -196,13 +226,14 @@ def main() -> None:
     parser.add_argument("trained", type=Path, help="output_dir of the run")
     parser.add_argument("--to", type=Path, default=Path("pretrained/msmaml-base"), help="folder of the model")
     parser.add_argument("--wheels", type=Path, help="folder with downloaded wheels; by default a temporary one")
+    parser.add_argument("--rank", type=int, default=512, help="eigenvectors that the whitening of a level keeps")
     parser.add_argument("--data_dir", help="folder with the archives of the data sets, to compare accuracies")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as temporary:
             encoders = Path(temporary) / "encoders"
             make_level_encoders(encoders, arguments.wheels or Path(temporary) / "wheels")
-            make_base_model(arguments.trained, arguments.to, encoders, arguments.data_dir)
+            make_base_model(arguments.trained, arguments.to, encoders, arguments.rank, arguments.data_dir)
     except (FileNotFoundError, RuntimeError, ValueError) as error:
         parser.exit(1, f"scripts/make_base_model.py: {error}\n")
     for path in sorted(path for path in arguments.to.rglob("*") if path.is_file()):

@@ -57,6 +57,12 @@ class MSMAMLConfig(PreTrainedConfig):
         "all of whose encoders are taken. [`MSMAMLModel`] records checksum and levels, with which a saved model is "
         "built again. The encoders are saved with it.",
     )
+    level_rank: int | None = option(
+        None,
+        "With `task_network='levels'`: the most eigenvectors that the whitening of a level keeps, by default all. "
+        "Fewer make a saved model smaller.",
+        at_least(1),
+    )
     num_channels: int = option(
         32,
         "C, the channels of every modality's sequence. Layer l (counted from 0) has `num_channels * 2**l` channels.",

@@ -22,7 +22,7 @@ from .task_networks import TaskNetworkKind, register_task_network
 # The options that a model on levels reads; all others belong to the convolutional task network.
 OF_LEVELS = (
     *("modalities", "n_way", "task_network", "level_encoders", "num_inner_steps", "norm_statistics", "label_smoothing"),
-    *("task_chunk_size", "first_order"),
+    *("task_chunk_size", "first_order", "level_rank"),
 )
 
 
@@ -51,7 +51,7 @@ class LevelTasks(TaskNetworkKind):
         recorded = config.level_encoders = record_level_encoders(given, config.modalities)
         model.frontends = nn.ModuleDict({name: LevelFrontend(name, recorded[name]) for name in config.modalities})
         layouts = {name: levels_of(name, recorded[name]) for name in config.modalities}
-        model.task_network = LevelNetwork(layouts)
+        model.task_network = LevelNetwork(layouts, config.level_rank)
         model.task_encoder = model.inner_rates = None
         model.descriptors, model.auxiliary = nn.ModuleDict(), nn.ModuleDict()
         # A saved model may be loaded with some of its modalities: the weights of the others are no mistake then.
