@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ..fake_hub import TOKEN, FakeHub
-from ..level_models import save_level_model
+from ..saved_levels import save_level_model
 from .test_hub import client
 
 
@@ -19,7 +19,7 @@ def pushed(tmp_path_factory):
             hub,
             home / "home",
             f"""
-            from tests.level_models import fetched, reads
+            from tests.saved_levels import fetched, reads
             from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
             model, processor = (kind.from_pretrained("{folder}") for kind in (MSMAMLModel, MSMAMLProcessor))
             model.push_to_hub("someone/pushed")
@@ -51,7 +51,7 @@ def test_an_encoder_is_fetched_when_its_modality_is_first_used(pushed, tmp_path)
         hub,
         tmp_path / "home",
         """
-        from tests.level_models import fetched, reads
+        from tests.saved_levels import fetched, reads
         import os
         from modeling_msmaml import FewShotClassifier, MSMAMLModel
         model = MSMAMLModel.from_pretrained("someone/pushed")
@@ -79,7 +79,7 @@ def test_encoders_are_those_of_the_revision_that_was_loaded(pushed, tmp_path):
         hub,
         tmp_path / "home",
         f"""
-        from tests.level_models import fetched, reads
+        from tests.saved_levels import fetched, reads
         from huggingface_hub import HfApi
         from modeling_msmaml import MSMAMLModel
         early = MSMAMLModel.from_pretrained("someone/saved")

@@ -15,7 +15,7 @@ from modeling_msmaml.model.level_encoder import save_level_encoder
 from modeling_msmaml.model.level_frontend import LevelFrontend
 from modeling_msmaml.model.level_sources import EncoderSource, put_link
 
-from ..level_models import MODALITIES, level_model, save_encoders
+from ..saved_levels import MODALITIES, level_model, save_encoders
 from .level_encoders import raw_rows, tiny
 
 

@@ -10,7 +10,7 @@ import pytest
 import run_meta
 from modeling_msmaml import FewShotClassifier, MSMAMLModel, MSMAMLProcessor
 
-from ..level_models import MODALITIES, save_encoders
+from ..saved_levels import MODALITIES, save_encoders
 from .test_run_meta import options
 
 RUN = {
