@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ..fake_hub import TOKEN, FakeHub
+from ..msmaml.test_run_meta import options
 from ..saved_levels import save_level_model
 from .test_hub import client
 
@@ -14,6 +15,9 @@ def pushed(tmp_path_factory):
     """Pushes of one model in three ways, and what the model said."""
     home = tmp_path_factory.mktemp("push")
     folder = save_level_model(home / "model", home / "encoders")
+    training = ["--datasets", "synthetic:image", "--task_network", "levels", "--level_encoders", str(folder)]
+    training += options(output_dir=home / "run", do_train=True, save_steps=2, max_steps=2, n_way=3, n_query=2)
+    training += ["--push_to_hub", "true", "--hub_model_id", "someone/run", "--save_strategy", "steps"]
     with FakeHub() as hub:
         result = client(
             hub,
@@ -28,6 +32,10 @@ def pushed(tmp_path_factory):
             model.push_to_hub("someone/pushed", revision="side")
             from msmaml.commands.push import main
             main(["{folder}", "someone/folder"])
+            from transformers import pipeline
+            pipeline("few-shot-classification", model="{folder}").push_to_hub("someone/pipeline")
+            import run_meta
+            run_meta.main({training!r})
             for modality in ("audio", "text", "image"):
                 result[modality] = reads(model, modality)
             """,
@@ -37,11 +45,20 @@ def pushed(tmp_path_factory):
 
 def test_encoders_are_uploaded_and_no_path_is(pushed):
     hub, _, home = pushed
-    for repo, revision in (("pushed", "main"), ("pushed", "side"), ("saved", "main"), ("folder", "main")):
+    for repo, revision in (
+        ("pushed", "main"),
+        ("pushed", "side"),
+        ("saved", "main"),
+        ("folder", "main"),
+        ("pipeline", "main"),
+    ):
         files = hub.files(f"someone/{repo}", revision)
         assert {f"encoders/{name}/encoder.safetensors" for name in ("audio", "text", "image")} <= files.keys(), repo
         assert {"config.json", "model.safetensors", "encoders/text/tokenizer.json"} <= files.keys(), repo
         assert home.encode() not in files["config.json"] + files.get("README.md", b"")
+    for commit in hub.repositories["someone/run"].branches["main"]:
+        assert ("config.json" in commit.files) <= ("encoders/image/encoder.safetensors" in commit.files), commit.message
+    assert home.encode() not in hub.files("someone/run")["config.json"] + hub.files("someone/run")["README.md"]
     assert [commit.message for commit in hub.repositories["someone/saved"].branches["main"]][1:] == ["Upload model"]
 
 

@@ -1,7 +1,10 @@
 """Runs on level encoders: what they leave is complete, and serves as the source of encoders for others."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import run_meta
 from modeling_msmaml import FewShotClassifier, MSMAMLModel, MSMAMLProcessor
 
 from ..saved_levels import MODALITIES, save_encoders
-from .test_run_meta import options
+from .test_run_meta import REPOSITORY, options
 
 RUN = {
     "task_network": "levels",
@@ -129,3 +132,17 @@ def test_a_resumed_run_goes_on_with_the_encoders_elsewhere(trained, tmp_path):
     )
     recorded = json.loads((trained / "run" / "all_results.json").read_text())
     assert results["test_accuracy"] == recorded["test_accuracy"]
+
+
+def test_two_processes_load_and_save_it(trained, tmp_path):
+    """Both read the encoders from the saved model, and one writes them."""
+    words = options(
+        **{**RUN, "output_dir": tmp_path / "run", "data_dir": trained / "data", "level_encoders": trained / "run"}
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(REPOSITORY / "run_meta.py"), "--datasets", DATA_SETS["text"], DATA_SETS["image"], *words]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in (tmp_path / "run" / "encoders").iterdir()} == {"text", "image"}
+    assert "torchrun --nproc_per_node 2" in (tmp_path / "run" / "README.md").read_text()
