@@ -146,8 +146,8 @@ class LevelEncoder(nn.Module):
         return next(self.parameters()).dtype
 
 
-# The encoders that come with the model: the module and the class of each. A module imports this one, and is imported when
-# a description names its encoder.
+# The encoders that come with the model: the module and the class of each. A module imports this one, and is imported
+# when a description names its encoder.
 BUILT_IN = {
     "aisfx": ("level_audio", "SoundEffectLevels"),
     "timm": ("level_image", "TimmLevels"),
