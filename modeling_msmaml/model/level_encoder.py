@@ -2,10 +2,10 @@
 Level encoders: frozen encoders that are read at several depths. A *level* is a pooled feature vector at one depth; a
 level encoder maps each raw input to all of its levels, one after the other in one flat vector.
 
-Each modality has a class of its own: `"transformers"` for text (level_text.py), `"timm"` for images (level_image.py),
-`"aisfx"` for audio (level_audio.py); `register_level_encoder` adds others. An encoder is described by a dict,
-`{"encoder": name, **options}`, and kept in a folder with two files: `config.json`, the description, and
-`encoder.safetensors`, the weights in float16.
+Those that come with the model: `"transformers"` for text (level_text.py), `"timm"` and `"timm_features"` for images
+(level_image.py, level_timm.py), `"aisfx"` for audio (level_audio.py); `register_level_encoder` adds others. An encoder
+is described by a dict, `{"encoder": name, **options}`, and kept in a folder with two files: `config.json`, the
+description, and `encoder.safetensors`, the weights in float16.
 """
 
 import hashlib
@@ -151,6 +151,7 @@ class LevelEncoder(nn.Module):
 BUILT_IN = {
     "aisfx": ("level_audio", "SoundEffectLevels"),
     "timm": ("level_image", "TimmLevels"),
+    "timm_features": ("level_timm", "TimmFeatures"),
     "transformers": ("level_text", "TransformersLevels"),
 }
 _REGISTRY: dict[str, type[LevelEncoder]] = {}

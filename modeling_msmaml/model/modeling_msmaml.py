@@ -343,6 +343,8 @@ from .level_mel import resampled as _resampled  # noqa: E402, F401
 from .level_network import LevelNetwork as _LevelNetwork  # noqa: E402, F401
 from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402, F401
 from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401
+from .level_timm import TimmFeatures as _TimmFeatures  # noqa: E402, F401
+from .level_views import ViewedImages as _ViewedImages  # noqa: E402, F401
 from .modality_audio import AudioEmbedding as _AudioEmbedding  # noqa: E402, F401
 from .modality_image import ImageEmbedding as _ImageEmbedding  # noqa: E402, F401
 from .modality_text import TextEmbedding as _TextEmbedding  # noqa: E402, F401

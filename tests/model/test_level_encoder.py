@@ -149,7 +149,7 @@ def test_an_encoder_is_built_with_its_constants_where_a_model_is_built_without_m
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"encoder": "nothing"}, "encoder='nothing' is not registered: choose one of aisfx, timm, transformers"),
+        ({"encoder": "nothing"}, "encoder='nothing' is not registered: choose one of aisfx, timm, timm_features, "),
         ({"colour": 1, "size": 2}, "the encoder 'timm' has no option colour, size; it has architecture"),
     ],
 )
