@@ -200,13 +200,14 @@ def build_level_encoder(description: dict[str, Any]) -> LevelEncoder:
 
     Args:
         description: `{"encoder": name, **options}`. The options are those of the class that is registered under the
-            name; `"sha256"`, the checksum of a file with weights, is for `read_level_encoder`.
+            name; `"sha256"`, the checksum of a file with weights, is for `read_level_encoder`, and `"source"`, where
+            they are from, for people.
 
     Raises:
         `ValueError`: an encoder that is not registered, unknown options, or values that do not fit.
     """
     encoder_class = level_encoder_class(description)
-    options = {name: value for name, value in description.items() if name not in ("encoder", "sha256")}
+    options = {name: value for name, value in description.items() if name not in ("encoder", "sha256", "source")}
     known = list(inspect.signature(encoder_class).parameters)
     if unknown := sorted(options.keys() - set(known)):
         raise ValueError(

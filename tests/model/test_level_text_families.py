@@ -48,13 +48,18 @@ def make_tokenizer(tokens: tuple[list[str], str, str, str], length: int = 20) ->
 
 
 def make_model(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The encoder of a small random model."""
+    model = make_whole_model(family, tokenizer)
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+def make_whole_model(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     torch.manual_seed(0)
     ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.cls_token_id}
     ids |= {"eos_token_id": tokenizer.sep_token_id, "cls_token_id": tokenizer.cls_token_id}
     ids |= {"sep_token_id": tokenizer.sep_token_id}
     config = AutoConfig.for_model(family, **FAMILIES[family][0], vocab_size=len(tokenizer), **ids)
-    model = AutoModel.from_config(config)
-    return (model.get_encoder() if config.is_encoder_decoder else model).eval()
+    return AutoModel.from_config(config).eval()
 
 
 def description(tokenizer: PreTrainedTokenizerFast, model: Any, **options: Any) -> dict[str, Any]:
