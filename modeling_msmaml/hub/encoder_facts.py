@@ -68,11 +68,10 @@ def add_encoder_facts(facts: EncoderFacts) -> None:
 
 
 def encoder_facts(description: dict[str, Any]) -> EncoderFacts:
-    """Facts of an encoder by its description; of an unknown one, the name of its kind."""
-    checksum = str(description.get("sha256", ""))
-    name = f"an encoder of kind {description.get('encoder')!r}"
-    unknown = EncoderFacts(checksum, name, None, "unknown", "unknown; its folder may say")
-    return _KNOWN.get(checksum, unknown)
+    """Facts of an encoder by its description; of an unknown one, the name of the model that it is made of."""
+    checksum, source = str(description.get("sha256", "")), description.get("source") or {}
+    title = source.get("name") or f"an encoder of kind {description.get('encoder')!r}"
+    return _KNOWN.get(checksum, EncoderFacts(checksum, title, None, "unknown", "see the model of this name"))
 
 
 def encoders_of(config: MSMAMLConfig) -> dict[str, EncoderFacts]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .level_encoder import CONFIG_FILE, LevelEncoder, build_level_encoder, read_level_encoder
 from .level_network import Levels
+from .level_pretrained import find_level_encoder
 from .level_sources import ENCODERS, EncoderSource, below, copy_encoder, read_description, source_of
 
 _TEMPLATES = {"audio": "T"}  # the level that compares shapes, where the encoder has it
@@ -24,9 +25,9 @@ def record_level_encoders(given: dict[str, Any] | str, modalities: Sequence[str]
     The level encoders of a config with all that a saved model needs to know of them.
 
     Args:
-        given: modality -> its encoder: a folder or repository, of the encoder or of a saved model that has it; or what
-            this function returned, or a saved config has. A folder or repository for all modalities is that of a saved
-            model, or a folder with a folder for each modality.
+        given: modality -> its encoder: a folder or repository, of the encoder or of a saved model that has it, or of a
+            pretrained model, see `find_level_encoder`; or what this function returned, or a saved config has. A folder
+            or repository for all modalities is that of a saved model, or a folder with a folder for each modality.
         modalities: those whose encoders are wanted. Others in a saved config are left out.
 
     Returns:
@@ -53,6 +54,7 @@ def record_level_encoders(given: dict[str, Any] | str, modalities: Sequence[str]
 
 def _recorded(modality: str, spec: Any) -> dict[str, Any]:
     where = f"level_encoders[{modality!r}]"
+    spec = find_level_encoder(modality, spec)
     if isinstance(spec, dict):
         if missing := [name for name in ("folder", "encoder", "level_sizes", "last_level") if name not in spec]:
             raise ValueError(f"{where}={spec} lacks {', '.join(missing)}: give a folder or a repository in its place")
