@@ -262,6 +262,41 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         return self._kind.needs_balanced_classes
 
     @property
+    def reads_levels(self) -> bool:
+        """
+        Whether all that tasks read of an input are levels of the frozen encoder `frontends[modality].encoder(device)`,
+        which takes inputs of any length and size, and whose levels, in float16, may stand in place of raw inputs.
+        """
+        return self._kind.reads_levels
+
+    def final_support_loss(
+        self, adapted: AdaptedTasks, support: Shaped[Tensor, "T S ..."], support_labels: Int[Tensor, "T S"]
+    ) -> Float[Tensor, " T"]:
+        """The loss of the support sets after the last inner step, as `adapted.support_loss` has it before each."""
+        return self._kind.final_support_loss(self, adapted, self._read(adapted.modality, support), support_labels)
+
+    def level_weights(self, adapted: AdaptedTasks) -> list[dict[str, float]]:
+        """
+        The weights of the encoder's levels in each adapted task, by name, in the order of the encoder. A level's weight
+        is the sum over its whitenings; together they are 1.
+
+        Raises:
+            `ValueError`: a model without levels, see `reads_levels`.
+        """
+        return self._kind.level_weights(self, adapted)
+
+    def similarities(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q S"]:
+        """
+        How alike queries and support samples are to the adapted tasks, in [-1, 1]: the mean of the cosines of all
+        channels, weighted as the tasks weigh them.
+
+        Raises:
+            `ValueError`: a model that compares no query with single samples, or see [`MSMAMLModel.classify`].
+        """
+        check_query(query, len(adapted.support_loss))
+        return self._kind.similarities(self, adapted, self._read(adapted.modality, query))
+
+    @property
     def can_read_rows_once(self) -> bool:
         """Whether all that tasks need of a sample is what neither modulation nor adaptation changes."""
         return can_read_rows_once(self.config)
