@@ -91,7 +91,8 @@ class FewShotClassificationPipeline(Pipeline):
         if classifier is not None:
             return classifier
         if not hasattr(self, "_saved"):
-            from .few_shot_classifier import CLASSIFIER_FILE, FewShotClassifier
+            from .classifier_files import CLASSIFIER_FILE
+            from .few_shot_classifier import FewShotClassifier
 
             path = self.model.name_or_path
             if not path or saved_file(path, CLASSIFIER_FILE) is None:

@@ -254,7 +254,7 @@ class MSMAMLProcessor(ProcessorMixin):
             notes = Notes()
             names, texts = zip(*read_texts(text, "text", notes).items(), strict=True)
             rows = encode_texts(tokenizer, texts, tokenizer.model_max_length, names, notes)
-            longest = rows.any(axis=0).nonzero()[0].max() + 1  # a text has a token
+            longest = np.flatnonzero(rows.any(axis=0))[-1] + 1  # a text has a token
             encoded["input_ids"] = rows[:, :longest] if self.text_padding == "longest" else rows
             notes.warn()
         if feature_extractor is not None:

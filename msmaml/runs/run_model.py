@@ -54,8 +54,8 @@ def make_processor(arguments: ModelArguments, splits: list[FewShotSplit], model:
     path = arguments.model_name_or_path
     if path is not None and has_processor(path):
         return MSMAMLProcessor.from_pretrained(path)
-    if model.reads_levels:
-        return whole_processor(by_modality(splits), tokenizer_of_levels(arguments))
+    if path is None and model.reads_levels:
+        return whole_processor(by_modality(splits), cast(Any, tokenizer_of_levels(arguments)))
     own = {KINDS[s.modality].part: s.preprocessor for s in splits if s.modality in KINDS and s.preprocessor is not None}
     return MSMAMLProcessor(**own) if own else None
 
