@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from ..inputs.kinds import plain
+from ..inputs.notes import warn_of_unreadable
 from ..inputs.reading import as_list
 from ..model.adaptation import AdaptedTasks
 from ..model.modeling_msmaml import MSMAMLModel
@@ -139,4 +140,6 @@ class ExplainedClassifier:
         with torch.no_grad():
             for batch in own._batches(items, own.modality_, own._model, own._processor, sampling_rate, unreadable):
                 found += neighbours(own._model, own.adapted_, own.examples_, batch, k)
+        if unreadable:
+            warn_of_unreadable(unreadable, len(items))
         return at_positions(found, unreadable or {}, len(items))

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from transformers import ProcessorMixin
 
 from ..inputs.infer_modality import infer_modality
 from ..inputs.label_values import refuse_look_alikes
-from ..inputs.notes import Notes, listing
+from ..inputs.notes import Notes, listing, warn_of_unreadable
 from ..inputs.reading import as_list, rows_one_by_one, stacked
 from ..model.level_frontend import LevelFrontend
 from ..model.modeling_msmaml import MSMAMLModel
@@ -372,12 +371,6 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
         else:
             yield torch.from_numpy(stacked(list(rows), "inputs"))
         notes.warn(stacklevel=5)
-
-
-def warn_of_unreadable(unreadable: dict[int, str], number: int) -> None:
-    """Says in one warning which of `number` inputs were passed over, and why."""
-    why = listing(list(unreadable.values()), joined="; ")
-    warnings.warn(f"{len(unreadable)} of {number} inputs cannot be read: {why}", UserWarning, stacklevel=3)
 
 
 __all__ = ["UNREADABLE", "UNSURE", "FewShotClassifier"]

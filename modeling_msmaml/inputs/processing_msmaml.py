@@ -23,7 +23,7 @@ from .reading import as_inputs, stacked
 
 Part = TypeVar("Part")
 
-MOST_SECONDS = 600.0  # of a sound that is taken whole; encoding it takes about 1 GB
+MOST_SECONDS = 600.0  # of a sound that is taken whole; encoding it takes about 1.5 GB
 MOST_TOKENS = 8192  # of a text that is taken whole
 
 
