@@ -209,10 +209,11 @@ def _probabilities(classifier: FewShotClassifier, read: ReadInputs) -> np.ndarra
 
 def _nearest(fitted: Fitted, read: ReadInputs) -> list[str]:
     """The HTML of the examples that are nearest to each query; of those that cannot be read there are none."""
-    found = dict.fromkeys(range(len(read.inputs)), html.neighbours([]))
+    modality = fitted.adapted.modality_
+    found = dict.fromkeys(range(len(read.inputs)), html.neighbours([], modality))
     rows = fitted.adapted.nearest_examples(read.rows, NEIGHBOURS, read.sampling_rate)
     for number, own in zip(read.readable, rows, strict=True):
-        found[number] = html.neighbours([(fitted.shown[e.position], str(e.label), e.similarity) for e in own])
+        found[number] = html.neighbours([(fitted.shown[e.position], str(e.label), e.similarity) for e in own], modality)
     return list(found.values())
 
 

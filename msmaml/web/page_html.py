@@ -30,18 +30,20 @@ CSS = """
 .message.error { background: #dc262620; border-color: #dc2626; }
 .message.warning { background: #d9770620; border-color: #d97706; }
 .probabilities { border-collapse: collapse; width: 100%; border: 0 !important; }
-.probabilities td, .probabilities th { padding: 6px 18px 6px 6px; border: 0 !important; }
+.probabilities td, .probabilities th { padding: 6px 12px 6px 6px; border: 0 !important; }
 .probabilities td, .probabilities th { vertical-align: top; text-align: left; }
 .probabilities tr { border: 0 !important; border-bottom: 1px solid #8883 !important; }
 .bar { display: flex; align-items: center; gap: 6px; font-size: 13px; margin: 2px 0; }
 .bar .label { width: 90px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.bar .track { flex: 1; background: #8882; border-radius: 3px; height: 14px; }
+.bar > :last-child { white-space: nowrap; min-width: 38px; text-align: right; }
+.bar .track { flex: 1; min-width: 40px; background: #8882; border-radius: 3px; height: 14px; }
 .bar .fill { height: 14px; border-radius: 3px; background: #94a3b8; }
 .bar.best .fill { background: #2563eb; }
 .bar.best { font-weight: 600; }
 .neighbours { display: flex; flex-wrap: wrap; gap: 8px; }
-.neighbour { width: 96px; font-size: 12px; }
-.neighbour .example { width: 96px; }
+.neighbour { width: 72px; font-size: 12px; }
+.neighbour.text { width: 100%; min-width: 160px; }
+.neighbour .example { width: 100% !important; }
 .neighbour .name { overflow-wrap: anywhere; opacity: .8; }
 .levels { max-width: 520px; margin-top: 12px; }
 .levels summary { font-size: 13px; margin-bottom: 4px; }
@@ -227,17 +229,19 @@ def probabilities(
     return f'<table class="probabilities"><tr class="columns">{header}</tr>{queries}</table>'
 
 
-def neighbours(entries: Sequence[tuple[str, str, float]]) -> str:
+def neighbours(entries: Sequence[tuple[str, str, float]], modality: str) -> str:
     """
     Shows the examples that are nearest to a query.
 
     Args:
         entries: of each, the nearest first: its HTML (see [`example`]), its class, and its similarity in [-1, 1].
+        modality: of all of them.
     """
     if not entries:
         return "–"
     shown = "".join(
-        f'<div class="neighbour">{drawn}<div class="name">{escape(label)}, {similarity:.2f}</div></div>'
+        f'<div class="neighbour {escape(modality)}">{drawn}'
+        f'<div class="name">{escape(label)}, {similarity:.2f}</div></div>'
         for drawn, label, similarity in entries
     )
     return f'<div class="neighbours">{shown}</div>'
