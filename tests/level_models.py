@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
@@ -17,6 +18,11 @@ MODALITIES = ("audio", "text", "image")
 _CHANGES = {"audio": {"sampling_rate": SAMPLING_RATE}}
 
 
+def words_of_tiny_encoder() -> PreTrainedTokenizerFast:
+    """A tokenizer that knows the texts of `own_data`, with the special tokens of the tiny encoder of text."""
+    return word_level_tokenizer([*WORDS[:2], "[CLS]", "[SEP]", *WORDS[2:]], max_length=9)
+
+
 def save_level_model(folder: Path) -> Path:
     """Its statistics and weights are as after training on the inputs of `own_data`."""
     encoders = {}
@@ -25,8 +31,7 @@ def save_level_model(folder: Path) -> Path:
         save_level_encoder(tiny(modality, **_CHANGES.get(modality, {})), encoders[modality])
     torch.manual_seed(0)
     model = MSMAMLModel(MSMAMLConfig(task_network="levels", modalities=list(MODALITIES), level_encoders=encoders))
-    words = [*WORDS[:2], "[CLS]", "[SEP]", *WORDS[2:]]
-    processor = whole_processor(MODALITIES, word_level_tokenizer(words, max_length=9), SAMPLING_RATE)
+    processor = whole_processor(MODALITIES, words_of_tiny_encoder(), SAMPLING_RATE)
     for modality in MODALITIES:
         items = [MAKERS[modality](kind, 900 + number) for kind in range(6) for number in range(4)]
         rows = read(items, modality, processor, SAMPLING_RATE)
