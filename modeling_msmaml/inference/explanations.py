@@ -83,7 +83,8 @@ def neighbours(
     model: MSMAMLModel, adapted: AdaptedTasks, examples: Examples, queries: Shaped[Tensor, "queries ..."], k: int
 ) -> Iterator[list[Neighbour]]:
     """Yields the k nearest examples of each encoded query, the nearest first."""
-    similarities = model.similarities(adapted, queries.to(model.device)[None])[0].cpu()
+    support, queries = examples.levels.to(model.device)[None], queries.to(model.device)[None]
+    similarities = model.similarities(adapted, support, queries)[0].cpu()
     values, numbers = similarities.topk(min(k, similarities.shape[1]), dim=1)
     for own_values, own_numbers in zip(values.tolist(), numbers.tolist(), strict=True):
         yield [

@@ -114,13 +114,12 @@ class LevelTasks(TaskNetworkKind):
         return found
 
     def similarities(
-        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, query: Samples
     ) -> Float[Tensor, "T Q S"]:
         network, own = model.task_network, adapted.parameters
-        with autocast(own["levels"].device.type, enabled=False):
-            support = network.unit_channels(adapted.modality, own["levels"])
-            queries = network.unit_channels(adapted.modality, _flat(query))
-            return network.similarities(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), support, queries)
+        with autocast(model.device.type, enabled=False):
+            examples, queries = (network.unit_channels(adapted.modality, _flat(own)) for own in (support, query))
+            return network.similarities(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), examples, queries)
 
     def fit(
         self,

@@ -14,6 +14,7 @@ from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .convolutional_tasks import ConvolutionalTasks as _ConvolutionalTasks  # noqa: F401, registers itself
 from .execution import map_chunks, with_gradients
+from .explained_tasks import ExplainedTasks
 from .level_tasks import LevelTasks as _LevelTasks  # noqa: F401, registers itself
 from .loading import MSMAMLPreTrainedModel
 from .losses import auxiliary_losses, multi_step_losses, task_losses
@@ -35,7 +36,7 @@ from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read
 from .task_networks import task_network_kind
 
 
-class MSMAMLModel(MSMAMLPreTrainedModel):
+class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
     """
     Frontends, task encoder, task network and the inner loop that adapts it (MMAML, arXiv 1910.13616, on sequences of
     any modality; MS-MAML, Zhao and Shao 2024).
@@ -268,33 +269,6 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         which takes inputs of any length and size, and whose levels, in float16, may stand in place of raw inputs.
         """
         return self._kind.reads_levels
-
-    def final_support_loss(
-        self, adapted: AdaptedTasks, support: Shaped[Tensor, "T S ..."], support_labels: Int[Tensor, "T S"]
-    ) -> Float[Tensor, " T"]:
-        """The loss of the support sets after the last inner step, as `adapted.support_loss` has it before each."""
-        return self._kind.final_support_loss(self, adapted, self._read(adapted.modality, support), support_labels)
-
-    def level_weights(self, adapted: AdaptedTasks) -> list[dict[str, float]]:
-        """
-        The weights of the encoder's levels in each adapted task, by name, in the order of the encoder. A level's weight
-        is the sum over its whitenings; together they are 1.
-
-        Raises:
-            `ValueError`: a model without levels, see `reads_levels`.
-        """
-        return self._kind.level_weights(self, adapted)
-
-    def similarities(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q S"]:
-        """
-        How alike queries and support samples are to the adapted tasks, in [-1, 1]: the mean of the cosines of all
-        channels, weighted as the tasks weigh them.
-
-        Raises:
-            `ValueError`: a model that compares no query with single samples, or see [`MSMAMLModel.classify`].
-        """
-        check_query(query, len(adapted.support_loss))
-        return self._kind.similarities(self, adapted, self._read(adapted.modality, query))
 
     @property
     def can_read_rows_once(self) -> bool:

@@ -84,7 +84,7 @@ class TaskNetworkKind(ABC):
         raise ValueError(f"task_network={model.config.task_network!r} has no levels to weigh")
 
     def similarities(
-        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, query: Samples
     ) -> Float[Tensor, "T Q S"]:
         """The similarities of queries and support samples; see [`MSMAMLModel.similarities`]."""
         raise ValueError(f"task_network={model.config.task_network!r} compares no query with single examples")
