@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float16, Shaped
 from torch import Tensor
 
-from ..inputs.reading import stacked
+from ..inputs.reading import PADDED, stacked
 from ..model.level_encoder import LevelEncoder
 
 READ_AHEAD = 1024  # rows, among which those of like shapes are put into one batch
@@ -85,8 +85,8 @@ def encoded_batches(
     size = 0
 
     def batch() -> Float16[Tensor, "batch total"]:
-        for keys in _alike(waiting):
-            raw = torch.from_numpy(stacked([waiting[key] for key in keys], "inputs"))
+        for keys in _alike(waiting, encoder.modality in PADDED):
+            raw = torch.from_numpy(stacked([waiting[key] for key in keys], encoder.modality, "inputs"))
             for key, levels in zip(keys, encoder.levels(raw.to(encoder.device)).half().cpu(), strict=True):
                 known[key] = levels.clone()  # a view would keep the whole batch in memory
                 memory.put(key, known[key])
@@ -119,7 +119,7 @@ def _name_of(encoder: LevelEncoder) -> tuple:
     return own, encoder.device.type, str(encoder.dtype)
 
 
-def _alike(rows: dict[Any, np.ndarray]) -> Iterator[list[Any]]:
+def _alike(rows: dict[Any, np.ndarray], may_pad: bool) -> Iterator[list[Any]]:
     """
     The keys of rows in batches of one shape or, of rows that zeros lengthen, of like lengths. A batch has at most
     `BATCH_BYTES`, or one row.
@@ -127,7 +127,7 @@ def _alike(rows: dict[Any, np.ndarray]) -> Iterator[list[Any]]:
     batch: list[Any] = []
     for key in sorted(rows, key=lambda key: rows[key].shape):
         row = rows[key]
-        fits = not batch or row.ndim == 1 or row.shape == rows[batch[0]].shape
+        fits = not batch or may_pad or row.shape == rows[batch[0]].shape
         if batch and not (fits and (len(batch) + 1) * row.nbytes <= BATCH_BYTES):
             yield batch
             batch = []

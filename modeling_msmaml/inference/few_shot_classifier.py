@@ -369,7 +369,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
             frontend = cast(LevelFrontend, model.frontends[modality])
             yield from encoded_batches(frontend.encoder(model.device), rows)
         else:
-            yield torch.from_numpy(stacked(list(rows), "inputs"))
+            yield torch.from_numpy(stacked(list(rows), modality, "inputs"))
         notes.warn(stacklevel=5)
 
 

@@ -100,7 +100,7 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
             except UnreadableInput as error:
                 raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()
-        return BatchFeature({"input_values": stacked(rows, "audio")}, tensor_type=return_tensors or "np")
+        return BatchFeature({"input_values": stacked(rows, "audio", "audio")}, tensor_type=return_tensors or "np")
 
     def row(
         self, sound: Any, sampling_rate: int | None = None, name: str | None = None, notes: Notes | None = None
@@ -154,7 +154,7 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
             except UnreadableInput as error:
                 raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()
-        return BatchFeature({"pixel_values": stacked(rows, "images")}, tensor_type=return_tensors or "np")
+        return BatchFeature({"pixel_values": stacked(rows, "image", "images")}, tensor_type=return_tensors or "np")
 
     def row(self, image: Any, name: str | None = None, notes: Notes | None = None) -> UInt8[np.ndarray, "3 h w"]:
         """Encodes one image, see `read_image`."""

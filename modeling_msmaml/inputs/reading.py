@@ -16,6 +16,8 @@ from .notes import Notes, UnreadableInput, listing, named
 from .path_strings import ends_like_file, named_place, shown
 from .read_text import name_of_text, read_string, texts_one_by_one
 
+PADDED = ("audio", "text")  # modalities whose rows may have zeros at their end
+
 
 def as_list(inputs: Any, name: str = "inputs") -> list:
     """
@@ -105,7 +107,7 @@ def read(
     notes = Notes()
     rows = list(rows_one_by_one(items, modality, processor, notes, sampling_rate, name, unreadable, named_as_text))
     notes.warn(stacklevel=5)
-    return torch.from_numpy(stacked(rows, name))
+    return torch.from_numpy(stacked(rows, modality, name))
 
 
 def rows_one_by_one(
@@ -220,18 +222,18 @@ def _numbers(item: Any) -> np.ndarray:
     return array
 
 
-def stacked(rows: Sequence[np.ndarray], name: str) -> Shaped[np.ndarray, "inputs ..."]:
+def stacked(rows: Sequence[np.ndarray], modality: str, name: str) -> Shaped[np.ndarray, "inputs ..."]:
     """
-    Rows as one array. Zeros are appended to rows of one dimension, such as sounds and texts, that are shorter than
-    others; all models take zeros at the end for padding.
+    Rows of one modality as one array. Zeros are appended to sounds and texts that are shorter than others, which all
+    models take for padding.
 
     Raises:
-        `ValueError`: rows of several shapes and of more dimensions.
+        `ValueError`: rows of several shapes, of another modality.
     """
     shapes = {row.shape for row in rows}
     if len(shapes) == 1:
         return np.stack(rows)
-    if any(len(shape) != 1 for shape in shapes):
+    if modality not in PADDED:
         raise ValueError(
             f"{name} have several shapes, {listing([str(shape) for shape in shapes])}: give arrays of one shape"
         )

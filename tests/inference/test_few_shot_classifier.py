@@ -565,6 +565,8 @@ def test_a_registered_modality_takes_arrays_as_they_are(monkeypatch):
     readings = np.random.default_rng(0).normal(size=(6, 20, 3)) + np.arange(6)[:, None, None] % 2
     classifier = FewShotClassifier(MSMAMLModel(config), modality="motion").fit(readings, [0, 1] * 3)
     assert classifier.predict(readings).shape == (6,)
+    with pytest.raises(ValueError, match="inputs have several shapes, .*: give arrays of one shape"):
+        classifier.predict([readings[0], readings[0][:9]])
 
 
 def test_splits_and_classifier_agree_on_what_a_row_is():
