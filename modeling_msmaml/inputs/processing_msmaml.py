@@ -183,8 +183,8 @@ class MSMAMLProcessor(ProcessorMixin):
             the longest text of a batch.
 
     Raises:
-        ValueError: there is no part, the tokenizer has no usable `model_max_length` or a padding id other than 0, or
-            `text_padding` is neither.
+        ValueError: there is no part, the tokenizer has no usable `model_max_length` or no padding token, or `text_padding`
+            is neither.
         TypeError: a part has a wrong class.
     """
 
@@ -210,10 +210,10 @@ class MSMAMLProcessor(ProcessorMixin):
             setattr(self, part, value)
         if not self.get_attributes():
             raise ValueError(f"a processor needs at least one of {', '.join(_CLASS_OF_PART)}")
-        if tokenizer is not None and (tokenizer.model_max_length > 1_000_000 or tokenizer.pad_token_id != 0):
+        if tokenizer is not None and (tokenizer.model_max_length > 1_000_000 or tokenizer.pad_token_id is None):
             raise ValueError(
                 f"the tokenizer has model_max_length={tokenizer.model_max_length} and pad_token_id="
-                f"{tokenizer.pad_token_id}; the former must be the number of tokens of a sample, the latter 0"
+                f"{tokenizer.pad_token_id}; the former must be the number of tokens of a sample, the latter a token"
             )
 
     def __call__(
