@@ -139,6 +139,13 @@ class LevelNetwork(nn.Module):
         )
         return SolvedTasks(after, kernel, mixed(middle, after), share), weights, losses
 
+    def similarities(
+        self, solved: SolvedTasks, support: list[Float[Tensor, "T S d"]], query: list[Float[Tensor, "T Q d"]]
+    ) -> Float[Tensor, "T Q S"]:
+        """The mixed kernel of queries and support samples, after centring, in [-1, 1]."""
+        outer = torch.stack([q @ s.transpose(1, 2) for q, s in zip(query, support, strict=True)], dim=1)
+        return mixed(centred_query(solved.kernel, outer, solved.share), solved.weights)
+
     def logits(
         self,
         solved: SolvedTasks,
@@ -148,8 +155,7 @@ class LevelNetwork(nn.Module):
         n_way: int,
     ) -> Float[Tensor, "T Q N"]:
         """Logits of queries, whose channels are those of `unit_channels`. No query has a part in another's."""
-        outer = torch.stack([q @ s.transpose(1, 2) for q, s in zip(query, support, strict=True)], dim=1)
-        outer = mixed(centred_query(solved.kernel, outer, solved.share), solved.weights)
+        outer = self.similarities(solved, support, query)
         return head_logits(solved.mixture, outer, labels, n_way, self.head.settings(log_shots(labels, n_way)))
 
 

@@ -13,6 +13,7 @@ from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .execution import autocast
 from .level_frontend import LevelFrontend, levels_of, record_level_encoders
+from .level_kernels import leave_one_out_loss
 from .level_network import LevelNetwork, SolvedTasks
 from .loading import MSMAMLPreTrainedModel
 from .options import default_of, options_of
@@ -40,6 +41,7 @@ class LevelTasks(TaskNetworkKind):
     """[`LevelNetwork`]: the task encoder's modulation is the weight of each channel, which the inner loop adapts."""
 
     needs_balanced_classes = False
+    reads_levels = True
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         return False
@@ -96,6 +98,30 @@ class LevelTasks(TaskNetworkKind):
             solved = SolvedTasks(*(own[name] for name in SolvedTasks._fields))
             members = own["members"]
             return network.logits(solved, support, queries, members.argmax(dim=2), members.shape[2])
+
+    def final_support_loss(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
+    ) -> Float[Tensor, " T"]:
+        mixture, temperature = adapted.parameters["mixture"], model.task_network.head.log_temperature.exp()
+        return leave_one_out_loss(mixture, labels, adapted.parameters["members"].shape[2], temperature)
+
+    def level_weights(self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks) -> list[dict[str, float]]:
+        levels = [name.split("/")[0] for name in model.task_network.channels[adapted.modality]]
+        found = []
+        for weights in adapted.parameters["weights"].tolist():
+            sums = dict.fromkeys(levels, 0.0)
+            for level, weight in zip(levels, weights, strict=True):
+                sums[level] += weight
+            found.append(sums)
+        return found
+
+    def similarities(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, query: Samples
+    ) -> Float[Tensor, "T Q S"]:
+        network, own = model.task_network, adapted.parameters
+        with autocast(model.device.type, enabled=False):
+            examples, queries = (network.unit_channels(adapted.modality, _flat(own)) for own in (support, query))
+            return network.similarities(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), examples, queries)
 
     def fit(
         self,
