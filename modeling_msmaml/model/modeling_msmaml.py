@@ -343,6 +343,7 @@ from .level_kernels import head_logits as _head_logits  # noqa: E402, F401
 from .level_mel import resampled as _resampled  # noqa: E402, F401
 from .level_network import LevelNetwork as _LevelNetwork  # noqa: E402, F401
 from .level_pretrained import find_level_encoder as _find_level_encoder  # noqa: E402, F401
+from .level_sounds import TransformersSounds as _TransformersSounds  # noqa: E402, F401
 from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402, F401
 from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401
 from .level_timm import TimmFeatures as _TimmFeatures  # noqa: E402, F401
