@@ -172,7 +172,7 @@ class MSMAMLProcessor(ProcessorMixin):
         tokenizer: the part for text. Its `model_max_length` is the number of tokens of a sample.
 
     Raises:
-        ValueError: there is no part, or the tokenizer has no usable `model_max_length` or a padding id other than 0.
+        ValueError: there is no part, or the tokenizer has no usable `model_max_length` or no padding token.
         TypeError: a part has a wrong class.
     """
 
@@ -194,10 +194,10 @@ class MSMAMLProcessor(ProcessorMixin):
             setattr(self, part, value)
         if not self.get_attributes():
             raise ValueError(f"a processor needs at least one of {', '.join(_CLASS_OF_PART)}")
-        if tokenizer is not None and (tokenizer.model_max_length > 1_000_000 or tokenizer.pad_token_id != 0):
+        if tokenizer is not None and (tokenizer.model_max_length > 1_000_000 or tokenizer.pad_token_id is None):
             raise ValueError(
                 f"the tokenizer has model_max_length={tokenizer.model_max_length} and pad_token_id="
-                f"{tokenizer.pad_token_id}; the former must be the number of tokens of a sample, the latter 0"
+                f"{tokenizer.pad_token_id}; the former must be the number of tokens of a sample, the latter a token"
             )
 
     def __call__(

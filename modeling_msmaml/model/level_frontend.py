@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .level_encoder import CONFIG_FILE, LevelEncoder, build_level_encoder, read_level_encoder
 from .level_network import Levels
+from .level_pretrained import find_level_encoder
 
 _TEMPLATES = {"audio": "T"}  # the level that compares shapes, where the encoder has it
 
@@ -22,7 +23,7 @@ def record_level_encoders(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     The level encoders of a config with all that a saved model needs to know of them.
 
     Args:
-        given: modality -> the folder of its encoder, or what this function returned.
+        given: modality -> the folder of its encoder, see `find_level_encoder`, or what this function returned.
 
     Returns:
         modality -> `{"folder", "encoder", "level_sizes", "last_level"}`, where `"encoder"` is the description of the
@@ -34,6 +35,7 @@ def record_level_encoders(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """
     recorded = {}
     for modality, spec in given.items():
+        spec = find_level_encoder(modality, spec)
         if isinstance(spec, dict):
             recorded[modality] = spec
             continue

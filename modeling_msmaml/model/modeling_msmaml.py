@@ -359,6 +359,7 @@ from .encoder_registry import record_encoders as _record_encoders  # noqa: E402,
 from .inner_loop import adapt as _adapt  # noqa: E402, F401
 from .inner_optimizers import inner_optimizer_class as _inner_optimizer_class  # noqa: E402, F401
 from .level_audio import SoundEffectLevels as _SoundEffectLevels  # noqa: E402, F401
+from .level_conversion import CONVERTERS as _CONVERTERS  # noqa: E402, F401
 from .level_encoder import LevelEncoder as _LevelEncoder  # noqa: E402, F401
 from .level_frontend import LevelFrontend as _LevelFrontend  # noqa: E402, F401
 from .level_head import fitted_head as _fitted_head  # noqa: E402, F401
@@ -367,8 +368,12 @@ from .level_inner_loop import adapted_weights as _adapted_weights  # noqa: E402,
 from .level_kernels import centring as _centring  # noqa: E402, F401
 from .level_mel import resampled as _resampled  # noqa: E402, F401
 from .level_network import LevelNetwork as _LevelNetwork  # noqa: E402, F401
+from .level_pretrained import find_level_encoder as _find_level_encoder  # noqa: E402, F401
+from .level_sounds import TransformersSounds as _TransformersSounds  # noqa: E402, F401
 from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402, F401
 from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401
+from .level_timm import TimmFeatures as _TimmFeatures  # noqa: E402, F401
+from .level_views import ViewedImages as _ViewedImages  # noqa: E402, F401
 from .modality_audio import AudioEmbedding as _AudioEmbedding  # noqa: E402, F401
 from .modality_image import ImageEmbedding as _ImageEmbedding  # noqa: E402, F401
 from .modality_text import TextEmbedding as _TextEmbedding  # noqa: E402, F401
