@@ -22,6 +22,8 @@ from .task_encoder import build_task_encoder
 from .task_network import TaskNetwork
 from .task_networks import TaskNetworkKind, register_task_network
 
+_OF_LEVELS = ("level_encoders", "level_rank", "level_dropout", "num_head_steps")
+
 
 class ConvolutionalTasks(TaskNetworkKind):
     """[`TaskNetwork`] with its task encoder, inner rates, frontends and descriptors."""
@@ -29,7 +31,7 @@ class ConvolutionalTasks(TaskNetworkKind):
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         for field in options_of(type(config)):
             value = getattr(config, field.name)
-            if field.name in ("level_encoders", "num_head_steps", "level_dropout") and value != default_of(field):
+            if field.name in _OF_LEVELS and value != default_of(field):
                 raise ValueError(f"{field.name}={value} has no effect with task_network={config.task_network!r}")
         if config.embeddings is not None:
             config.embeddings = record_encoders(config.embeddings)
