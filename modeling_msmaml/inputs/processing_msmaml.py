@@ -183,8 +183,8 @@ class MSMAMLProcessor(ProcessorMixin):
             the longest text of a batch.
 
     Raises:
-        ValueError: there is no part, the tokenizer has no usable `model_max_length` or no padding token, or `text_padding`
-            is neither.
+        ValueError: there is no part, the tokenizer has no usable `model_max_length` or no padding token, or
+            `text_padding` is neither.
         TypeError: a part has a wrong class.
     """
 
