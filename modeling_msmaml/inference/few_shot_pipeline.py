@@ -10,6 +10,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..inputs.kinds import KINDS
 from ..model.modeling_msmaml import MSMAMLModel
+from ..model.uploads import UploadsEncoders
 from .base_model import saved_file
 
 # The package registers this pipeline whenever it is imported: the classifier, and scikit-learn with it, is imported by
@@ -26,7 +27,7 @@ class EncodedInput(NamedTuple):
     levels: Tensor
 
 
-class FewShotClassificationPipeline(Pipeline):
+class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
     """
     Classifies sounds, texts or pictures after a few labelled examples.
 
@@ -83,13 +84,18 @@ class FewShotClassificationPipeline(Pipeline):
             postprocess["top_k"] = top_k
         return preprocess, forward, postprocess
 
-    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
-        """Stores the model with its processor and, if the pipeline has classes, the adapted classifier."""
+    def save_pretrained(self, save_directory: str | os.PathLike, max_shard_size: int | str = "50GB") -> None:
+        """
+        Stores the model with its processor and, if the pipeline has classes, the adapted classifier.
+
+        Args:
+            max_shard_size: of the files of a model without classes; `push_to_hub` gives it.
+        """
         classifier = self._forward_params.get("classifier")
         if classifier is not None:
             classifier.save_pretrained(save_directory)
         else:
-            self.model.save_pretrained(save_directory)
+            self.model.save_pretrained(save_directory, max_shard_size=max_shard_size)
             self.processor.save_pretrained(save_directory)
 
     def _classifier(self, classifier: "FewShotClassifier | None") -> "FewShotClassifier":

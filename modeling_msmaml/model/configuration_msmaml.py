@@ -1,5 +1,6 @@
 """Configuration of an MS-MAML model."""
 
+import os
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig
@@ -49,11 +50,18 @@ class MSMAMLConfig(PreTrainedConfig):
         "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'levels', weighted levels of "
         "frozen encoders; or one that [`register_task_network`] has added.",
     )
-    level_encoders: dict[str, Any] | None = option(
+    level_encoders: dict[str, Any] | str | None = option(
         None,
-        "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}. A folder holds what "
-        "`save_level_encoder` writes. [`MSMAMLModel`] records checksum and levels, with which a saved model is built "
-        "again.",
+        "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}, a folder or repository "
+        "that holds what `save_level_encoder` writes, or a saved model that has such an encoder; or one saved model, "
+        "all of whose encoders are taken. [`MSMAMLModel`] records checksum and levels, with which a saved model is "
+        "built again. The encoders are saved with it.",
+    )
+    level_rank: int | None = option(
+        None,
+        "With `task_network='levels'`: the most eigenvectors that the whitening of a level keeps, by default all. "
+        "Fewer make a saved model smaller.",
+        at_least(1),
     )
     num_channels: int = option(
         32,
@@ -299,6 +307,34 @@ class MSMAMLConfig(PreTrainedConfig):
             refuse_unknown(type(self), kwargs, {*vars(PreTrainedConfig()), *dir(PreTrainedConfig), *_KNOWN_ELSEWHERE})
         self.check()
         super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers; where level encoders are on this machine is no part of it."""
+        output = super().to_dict()
+        if isinstance(self.level_encoders, dict):
+            output["level_encoders"] = {
+                modality: {key: value for key, value in spec.items() if key != "source"}
+                if isinstance(spec, dict)
+                else spec
+                for modality, spec in output["level_encoders"].items()
+            }
+        return output
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """
+        As in transformers.
+
+        Raises:
+            `ValueError`: level encoders in folders that only this machine has; a saved model takes them along.
+        """
+        given = self.level_encoders or {}
+        for spec in given.values() if isinstance(given, dict) else [given]:
+            if isinstance(spec, (str, os.PathLike)) and os.path.isabs(spec):
+                raise ValueError(
+                    f"level_encoders={given} names a folder of this machine: save the MSMAMLModel of this config, with "
+                    "which its encoders are saved"
+                )
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def own_arguments(cls) -> list[str]:

@@ -26,10 +26,11 @@ class ConvolutionalTasks(TaskNetworkKind):
     """[`TaskNetwork`] with its task encoder, inner rates, frontends and descriptors."""
 
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
-        if config.level_encoders:
-            raise ValueError(
-                f"level_encoders={config.level_encoders} has no effect with task_network={config.task_network!r}"
-            )
+        for name in ("level_encoders", "level_rank"):
+            if getattr(config, name):
+                raise ValueError(
+                    f"{name}={getattr(config, name)} has no effect with task_network={config.task_network!r}"
+                )
         if config.embeddings is not None:
             config.embeddings = record_encoders(config.embeddings)
         model.frontends = build_frontends(config)

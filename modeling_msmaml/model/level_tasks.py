@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -22,15 +23,12 @@ from .task_networks import TaskNetworkKind, register_task_network
 # The options that a model on levels reads; all others belong to the convolutional task network.
 OF_LEVELS = (
     *("modalities", "n_way", "task_network", "level_encoders", "num_inner_steps", "norm_statistics", "label_smoothing"),
-    *("task_chunk_size", "first_order"),
+    *("task_chunk_size", "first_order", "level_rank"),
 )
 
 
 def check_levels(config: MSMAMLConfig) -> None:
-    """Raises `ValueError` for options that a model on levels does not read, or encoders that do not fit modalities."""
-    encoders = config.level_encoders or {}
-    if sorted(encoders) != sorted(config.modalities):
-        raise ValueError(f"level_encoders is for {sorted(encoders)}, but modalities={config.modalities}: one for each")
+    """Raises `ValueError` for options that a model on levels does not read."""
     for field in options_of(type(config)):
         value, default = getattr(config, field.name), default_of(field)
         if field.name not in OF_LEVELS and value != default:
@@ -50,12 +48,16 @@ class LevelTasks(TaskNetworkKind):
 
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         check_levels(config)
-        recorded = config.level_encoders = record_level_encoders(config.level_encoders or {})
+        given = config.level_encoders or {}
+        left_out = sorted(set(given) - set(config.modalities)) if isinstance(given, dict) else []
+        recorded = config.level_encoders = record_level_encoders(given, config.modalities)
         model.frontends = nn.ModuleDict({name: LevelFrontend(name, recorded[name]) for name in config.modalities})
         layouts = {name: levels_of(name, recorded[name]) for name in config.modalities}
-        model.task_network = LevelNetwork(layouts)
+        model.task_network = LevelNetwork(layouts, config.level_rank)
         model.task_encoder = model.inner_rates = None
         model.descriptors, model.auxiliary = nn.ModuleDict(), nn.ModuleDict()
+        # A saved model may be loaded with some of its modalities: the weights of the others are no mistake then.
+        model._keys_to_ignore_on_load_unexpected = [rf"^task_network\.\w+\.{re.escape(name)}\." for name in left_out]
 
     def read(
         self, model: MSMAMLPreTrainedModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float

@@ -352,6 +352,7 @@ from .level_kernels import head_logits as _head_logits  # noqa: E402, F401
 from .level_mel import resampled as _resampled  # noqa: E402, F401
 from .level_network import LevelNetwork as _LevelNetwork  # noqa: E402, F401
 from .level_pretrained import find_level_encoder as _find_level_encoder  # noqa: E402, F401
+from .level_sources import EncoderSource as _EncoderSource  # noqa: E402, F401
 from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402, F401
 from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401
 from .level_timm import TimmFeatures as _TimmFeatures  # noqa: E402, F401
@@ -367,5 +368,6 @@ from .published_checkpoint import find_original as _find_original  # noqa: E402,
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
 from .task_encoder import build_task_encoder as _build_task_encoder  # noqa: E402, F401
 from .task_network import TaskNetwork as _TaskNetwork  # noqa: E402, F401
+from .uploads import UploadsEncoders as _UploadsEncoders  # noqa: E402, F401
 
 __all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

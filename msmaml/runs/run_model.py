@@ -11,6 +11,8 @@ from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_r
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor, whole_processor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
+from modeling_msmaml.model.level_frontend import record_level_encoders
+from modeling_msmaml.model.level_sources import EncoderSource
 from modeling_msmaml.model.modeling_msmaml import MSMAMLModel
 from modeling_msmaml.training.training_args import MetaTrainingArguments
 
@@ -40,9 +42,25 @@ READ_BY = {
 
 
 def tokenizer_of_levels(arguments: ModelArguments) -> PreTrainedTokenizerBase | None:
-    """Returns the tokenizer of the text encoder of a new model on levels; None if there is none."""
-    encoders = cast("dict[str, str]", arguments.level_encoders or {})
-    return AutoTokenizer.from_pretrained(encoders["text"]) if "text" in encoders else None
+    """Returns the tokenizer of the text encoder of a new model on levels; None if there is none.
+
+    Raises:
+        ValueError: the encoder has no tokenizer beside it.
+    """
+    given = cast("dict[str, str] | str", arguments.level_encoders or {})
+    if isinstance(given, dict) and "text" not in given:
+        return None
+    try:
+        recorded = record_level_encoders({"text": given["text"]} if isinstance(given, dict) else given, ["text"])
+    except ValueError:
+        if isinstance(given, dict):
+            raise
+        return None  # a saved model without texts; if the run has any, its model will say so
+    folder = EncoderSource(**recorded["text"]["source"]).folder_of_tokenizer()
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"level_encoders={given}: {folder} holds no tokenizer of the text encoder: {error}") from error
 
 
 def make_processor(arguments: ModelArguments, splits: list[FewShotSplit], model: MSMAMLModel) -> MSMAMLProcessor | None:
@@ -268,6 +286,8 @@ def load_model(
             setattr(model.config, name, value)
         elif name == "embeddings":
             check_encoders(path, value, model.config.embeddings or {})
+        elif name == "level_encoders":
+            check_level_encoders(path, value, model)
         elif value != getattr(model.config, name):
             raise ValueError(
                 f"{name}={value} does not fit the checkpoint {path}, which has {name}={getattr(model.config, name)}: "
@@ -298,6 +318,19 @@ def check_auxiliary(path: str, asked: bool, config: MSMAMLConfig, splits: list[F
             f"auxiliary={asked} with training classes {here} does not fit the checkpoint {path}, which has "
             f"auxiliary_classes={existing}: train a new model, or give auxiliary as the checkpoint has it"
         )
+
+
+def check_level_encoders(path: str, given: dict[str, str] | str, model: MSMAMLModel) -> None:
+    """Raises `ValueError` unless the given level encoders are those of a checkpoint, wherever they are."""
+    existing = cast("dict[str, dict]", model.config.level_encoders or {})
+    modalities = list(given) if isinstance(given, dict) else model.config.modalities
+    for modality, recorded in record_level_encoders(given, modalities).items():
+        own = existing.get(modality, {}).get("encoder")
+        if recorded["encoder"] != own:
+            raise ValueError(
+                f"level_encoders={given}: the encoder of {modality} is {recorded['encoder']}, but the checkpoint "
+                f"{path} has {own}: leave the option out, or train a new model"
+            )
 
 
 def check_encoders(path: str, given: dict[str, dict], existing: dict[str, dict]) -> None:

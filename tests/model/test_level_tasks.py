@@ -194,7 +194,7 @@ def test_options_that_cannot_work_are_refused(folders, options, message):
 
 def test_folders_without_an_encoder_of_the_modality_are_refused(folders, tmp_path):
     for folder, error, message in (
-        (tmp_path, FileNotFoundError, "holds no level encoder: no config.json"),
+        (tmp_path, FileNotFoundError, "is no folder of a level encoder: it has no config.json"),
         (Path(folders["image"]), ValueError, "is an encoder of image"),
     ):
         config = MSMAMLConfig(task_network="levels", modalities=["text"], level_encoders={"text": str(folder)})
