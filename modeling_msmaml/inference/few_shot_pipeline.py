@@ -1,8 +1,8 @@
 """The transformers pipeline `"few-shot-classification"`."""
 
 import os
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 from transformers import AutoModel, Pipeline, ProcessorMixin
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from .few_shot_classifier import FewShotClassifier
 
 TASK = "few-shot-classification"
+
+
+class EncodedInput(NamedTuple):
+    """An input as the model takes it, (1, total)."""
+
+    levels: Tensor
 
 
 class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
@@ -97,7 +103,8 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
         if classifier is not None:
             return classifier
         if not hasattr(self, "_saved"):
-            from .few_shot_classifier import CLASSIFIER_FILE, FewShotClassifier
+            from .classifier_files import CLASSIFIER_FILE
+            from .few_shot_classifier import FewShotClassifier
 
             path = self.model.name_or_path
             if not path or saved_file(path, CLASSIFIER_FILE) is None:
@@ -107,9 +114,28 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
             self._saved = FewShotClassifier.from_pretrained(path, device=str(self.device))
         return self._saved
 
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterator[Any]:
+        """Encodes a whole list before its items go their way one by one, if the model reads levels: it is faster."""
+        if isinstance(inputs, list) and inputs and self.model.reads_levels:
+            classifier = self._classifier(preprocess_params.get("classifier"))
+            levels = classifier.encode(inputs, preprocess_params.get("sampling_rate"))
+            inputs = [EncodedInput(own) for own in levels.split(1)]
+        options = (preprocess_params, forward_params, postprocess_params)
+        return super().get_iterator(inputs, num_workers, batch_size, *options)
+
     def preprocess(
         self, inputs: Any, classifier: "FewShotClassifier | None" = None, sampling_rate: int | None = None
     ) -> dict[str, Tensor]:
+        if isinstance(inputs, EncodedInput):
+            return {"levels": inputs.levels}
         classifier = self._classifier(classifier)
         key = KINDS[classifier.modality_].key if classifier.modality_ in KINDS else "inputs"
         return {key: classifier.encode([inputs], sampling_rate)}

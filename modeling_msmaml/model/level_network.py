@@ -20,6 +20,7 @@ from .level_kernels import (
     centring,
     channel_weights,
     class_sums,
+    leave_one_out_loss,
     log_shots,
     mean_cosine_between_classes,
     mixed_kernel,
@@ -211,6 +212,13 @@ class LevelNetwork(nn.Module):
         classifiers = solved.classifier.split(sizes, dim=1)
         parts = [q @ part for q, part in zip(self._centred(solved, query), classifiers, strict=True)]
         return torch.stack(parts).sum(dim=0) + solved.bias[:, None]
+
+    def support_loss(
+        self, solved: SolvedTasks, support: Sequence[Float[Tensor, "T S d"]], labels: Int[Tensor, "T S"]
+    ) -> Float[Tensor, " T"]:
+        """What the inner loop on the weights made of its loss; 0 for tasks without two samples of a class."""
+        sums = class_sums(self._centred(solved, support), labels, solved.bias.shape[1])
+        return leave_one_out_loss(mixed_sums(sums, solved.weights), labels, self.head.log_temperature.exp())
 
     def similarities(
         self, solved: SolvedTasks, support: Sequence[Float[Tensor, "T S d"]], query: Sequence[Float[Tensor, "T Q d"]]

@@ -42,6 +42,7 @@ class LevelTasks(TaskNetworkKind):
 
     needs_balanced_classes = False
     has_statistics_for_training = True
+    reads_levels = True
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         return False
@@ -100,6 +101,33 @@ class LevelTasks(TaskNetworkKind):
                 dropped, seeds = state
                 queries = with_noise(queries, dropped, seeds + len(network.channels[adapted.modality]))
             return network.logits(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), queries)
+
+    def final_support_loss(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
+    ) -> Float[Tensor, " T"]:
+        network: LevelNetwork = model.task_network
+        channels = network.unit_channels(adapted.modality, _flat(support))
+        return network.support_loss(
+            SolvedTasks(*(adapted.parameters[name] for name in SolvedTasks._fields)), channels, labels
+        )
+
+    def level_weights(self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks) -> list[dict[str, float]]:
+        levels = [name.split("/")[0] for name in model.task_network.channels[adapted.modality]]
+        found = []
+        for weights in adapted.parameters["weights"].tolist():
+            sums = dict.fromkeys(levels, 0.0)
+            for level, weight in zip(levels, weights, strict=True):
+                sums[level] += weight
+            found.append(sums)
+        return found
+
+    def similarities(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, query: Samples
+    ) -> Float[Tensor, "T Q S"]:
+        network, own = model.task_network, adapted.parameters
+        with autocast(model.device.type, enabled=False):
+            examples, queries = (network.unit_channels(adapted.modality, _flat(own)) for own in (support, query))
+            return network.similarities(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), examples, queries)
 
     def fit(
         self,

@@ -14,6 +14,7 @@ from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .convolutional_tasks import ConvolutionalTasks as _ConvolutionalTasks  # noqa: F401, registers itself
 from .execution import map_chunks, with_gradients
+from .explained_tasks import ExplainedTasks
 from .level_tasks import LevelTasks as _LevelTasks  # noqa: F401, registers itself
 from .loading import MSMAMLPreTrainedModel
 from .losses import auxiliary_losses, multi_step_losses, task_losses
@@ -35,7 +36,7 @@ from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read
 from .task_networks import task_network_kind
 
 
-class MSMAMLModel(MSMAMLPreTrainedModel):
+class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
     """
     Frontends, task encoder, task network and the inner loop that adapts it (MMAML, arXiv 1910.13616, on sequences of
     any modality; MS-MAML, Zhao and Shao 2024).
@@ -262,6 +263,14 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     def needs_balanced_classes(self) -> bool:
         """Whether training has shown the model classes of equal size only, so that it takes them best."""
         return self._kind.needs_balanced_classes
+
+    @property
+    def reads_levels(self) -> bool:
+        """
+        Whether all that tasks read of an input are levels of the frozen encoder `frontends[modality].encoder(device)`,
+        which takes inputs of any length and size, and whose levels, in float16, may stand in place of raw inputs.
+        """
+        return self._kind.reads_levels
 
     @property
     def can_read_rows_once(self) -> bool:

@@ -92,7 +92,7 @@ def run(
         args=args,
         train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),
-        processing_class=make_processor(arguments, splits),
+        processing_class=make_processor(arguments, splits, model),
     )
     modalities = {split.name: split.modality for split in splits}
     report = RunReport(

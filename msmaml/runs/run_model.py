@@ -9,7 +9,7 @@ from transformers.utils.hub import cached_file
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_rows
 from modeling_msmaml.inputs.kinds import KINDS
-from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor, whole_processor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
 from modeling_msmaml.model.level_frontend import record_level_encoders
 from modeling_msmaml.model.level_sources import EncoderSource
@@ -63,14 +63,17 @@ def tokenizer_of_levels(arguments: ModelArguments) -> PreTrainedTokenizerBase | 
         raise ValueError(f"level_encoders={given}: {folder} holds no tokenizer of the text encoder: {error}") from error
 
 
-def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLProcessor | None:
+def make_processor(arguments: ModelArguments, splits: list[FewShotSplit], model: MSMAMLModel) -> MSMAMLProcessor | None:
     """Returns the processor that turns a person's own files, texts and pictures into inputs of the model.
 
-    It is that of the checkpoint, if the checkpoint has one, and `None` if no modality has a preprocessor.
+    It is that of the checkpoint, if the checkpoint has one, and `None` if no modality has a preprocessor. Of a model on
+    levels it takes inputs whole, whatever the length or size of the training data.
     """
     path = arguments.model_name_or_path
     if path is not None and has_processor(path):
         return MSMAMLProcessor.from_pretrained(path)
+    if path is None and model.reads_levels:
+        return whole_processor(by_modality(splits), cast(Any, tokenizer_of_levels(arguments)))
     own = {KINDS[s.modality].part: s.preprocessor for s in splits if s.modality in KINDS and s.preprocessor is not None}
     return MSMAMLProcessor(**own) if own else None
 
