@@ -18,7 +18,7 @@ from modeling_msmaml import MSMAMLModel
 from modeling_msmaml.hub.provenance import commit
 
 from ..pages import command_line
-from . import baselines, results
+from . import baselines, results  # noqa: F401  # baselines registers its methods
 from .cells import DATA_SETS, cells
 from .methods import METHODS, FromScratch, Levels, LevelsOwnStatistics, LevelsWithout, Method
 from .splits import Material, fingerprint, folders
@@ -29,7 +29,7 @@ def methods_of(without: list[str], from_scratch: str | None) -> dict[str, Method
     own = [Levels(), LevelsOwnStatistics()]
     own += [LevelsWithout(folders(without))] if without else []
     own += [FromScratch(from_scratch)] if from_scratch is not None else []
-    return {method.name: method for method in [*own, *baselines.bases()]}
+    return {method.name: method for method in own} | METHODS
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
                 continue
             start, data_set = time.perf_counter(), DATA_SETS[cell.data_set]
             answers = method.answers(cell, material, number, own.seed)
-            more = {"seed": own.seed, "commit": commit(), "rows": fingerprint(material.of(data_set))}
+            more = {"seed": own.seed, "commit": commit(), "rows": fingerprint(material.raw(cell.data_set, "test"))}
             entry = results.entry(method, cell, answers, data_set.source_disjoint, **more)
             results.write(method.name, [entry])
             print(

@@ -33,9 +33,10 @@ class Material:
     def __init__(self, model: MSMAMLModel, path: str, data_dir: str | None, cache_dir: str | None):
         self.model, self.path, self.data_dir, self.cache_dir = model, path, data_dir, cache_dir
         self.levels = cache(self._levels)
+        self.raw = cache(self._raw)
         self.tokenizer = cache(self._tokenizer)
 
-    def raw(self, title: str, split: str, **options: object) -> FewShotSplit:
+    def _raw(self, title: str, split: str, **options: object) -> FewShotSplit:
         """A split with raw rows; `options` go on top of those of the comparison."""
         own = DATA_SETS[title]
         given = {"tokenizer": self.tokenizer()} if own.modality == "text" else {}
