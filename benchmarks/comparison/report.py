@@ -214,8 +214,9 @@ def conditions(found: Found) -> str:
         f"Protocol {values('protocol')}: no test class was seen in training. Support and query come from different "
         "documents (brown), recordings (esc50) and, where the row says so, speakers. 15 queries a class; esc50 has 5 "
         f"at 1 shot and 3 at 5, omniglot 5 at 15. {values('episodes')} episodes a cell{fewer}, the same for all "
-        f"methods (seed {values('seed')}); inductive; mean, and ± the 95 % interval over episodes, paired for differences; "
-        f"commit {commits}. Test classes of all sets were looked at in 5-way episodes while the method was developed; "
+        f"methods (seed {values('seed')}); inductive; mean, and ± the 95 % interval over episodes, paired for "
+        f"differences; commit {commits}. Test classes of all sets were looked at in 5-way episodes while the method "
+        "was developed; "
         "cells with more classes were not."
     )
 

@@ -2,7 +2,7 @@
 SetFit (Tunstall et al. 2022, arXiv 2209.11055) on the same texts: accuracy, and seconds of fit and predict.
 
     python -m benchmarks.comparison.setfit_texts --model FOLDER --python PYTHON --encoder FOLDER --data_dir DATA
-        [--sets banking77 clinc150 brown] [--episodes 12] [--threads 1]
+        [--sets banking77 clinc150 brown] [--shots 1 5] [--episodes 12] [--threads 1]
 
 SetFit 1.2 needs transformers 4, and so an environment of its own: `python -m venv ENV && ENV/bin/pip install setfit
 "transformers<5"`; PYTHON is `ENV/bin/python`. The encoder is all-MiniLM-L6-v2, the one that the model on levels reads,
@@ -104,12 +104,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--encoder", required=True, help="folder of the sentence encoder")
     texts = [title for title, own in DATA_SETS.items() if own.modality == "text"]
     parser.add_argument("--sets", nargs="+", choices=texts, default=texts)
+    parser.add_argument("--shots", nargs="+", type=int, default=[1, 5])
     own = parser.parse_args(argv)
     torch.set_num_threads(own.threads)
     model = MSMAMLModel.from_pretrained(own.model).eval()
     material = Material(model, own.model, own.data_dir, own.cache_dir)
     worker = started(own.python, own.encoder, own.threads)
-    wanted = [cell for cell in cells() if cell.data_set in own.sets and cell.n_way == 5 and cell.k_shot in (1, 5)]
+    wanted = [cell for cell in cells() if cell.data_set in own.sets and cell.n_way == 5 and cell.k_shot in own.shots]
     for cell in sorted(wanted, key=lambda cell: cell.k_shot):
         split = material.raw(cell.data_set, "test")
         episodes = episodes_of(cell, split, own.episodes, own.seed)
