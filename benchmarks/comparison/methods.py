@@ -22,7 +22,7 @@ from .splits import Material, episodes_of, in_memory, texts_of
 TASKS_AT_ONCE = 8
 ROWS_AT_ONCE = 256  # of which channels are computed
 # The shipped model of version 0.1 reads raw rows, which takes a tenth of a second a task.
-FLAGSHIP_EPISODES = 200
+FLAGSHIP_EPISODES = 100
 
 
 @dataclass
