@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
-from .configuration_checks import check_combinations
+from .configuration_checks import check_combinations, refuse_folders_of_this_machine, without_sources
 from .options import (
     at_least,
     check_options,
@@ -325,12 +325,7 @@ class MSMAMLConfig(PreTrainedConfig):
         """As in transformers; where level encoders are on this machine is no part of it."""
         output = super().to_dict()
         if isinstance(self.level_encoders, dict):
-            output["level_encoders"] = {
-                modality: {key: value for key, value in spec.items() if key != "source"}
-                if isinstance(spec, dict)
-                else spec
-                for modality, spec in output["level_encoders"].items()
-            }
+            output["level_encoders"] = without_sources(output["level_encoders"])
         return output
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
@@ -340,13 +335,7 @@ class MSMAMLConfig(PreTrainedConfig):
         Raises:
             `ValueError`: level encoders in folders that only this machine has; a saved model takes them along.
         """
-        given = self.level_encoders or {}
-        for spec in given.values() if isinstance(given, dict) else [given]:
-            if isinstance(spec, (str, os.PathLike)) and os.path.isabs(spec):
-                raise ValueError(
-                    f"level_encoders={given} names a folder of this machine: save the MSMAMLModel of this config, with "
-                    "which its encoders are saved"
-                )
+        refuse_folders_of_this_machine(self.level_encoders or {})
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
