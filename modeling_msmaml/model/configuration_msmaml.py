@@ -52,7 +52,8 @@ class MSMAMLConfig(PreTrainedConfig):
     level_encoders: dict[str, Any] | None = option(
         None,
         "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}. A folder holds what "
-        "`save_level_encoder` writes. [`MSMAMLModel`] records checksum and levels, with which a saved model is built "
+        "`save_level_encoder` writes; a pretrained model may be named in its place, see `find_level_encoder`. "
+        "[`MSMAMLModel`] records checksum and levels, with which a saved model is built "
         "again.",
     )
     num_channels: int = option(
