@@ -217,11 +217,28 @@ def encode_texts(
         UnreadableInput: the tokenizer finds nothing in a text, whose row would be padding.
     """
     encoded = np.zeros((len(texts), length), dtype=np.int32)
-    for number, (row, (tokens, used)) in enumerate(zip(encoded, _tokens(tokenizer, texts, length), strict=True)):
+    for row, tokens in zip(encoded, texts_one_by_one(tokenizer, texts, length, names, notes), strict=True):
+        if isinstance(tokens, UnreadableInput):
+            raise tokens
+        row[: len(tokens)] = tokens
+    return encoded
+
+
+def texts_one_by_one(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    length: int,
+    names: Sequence[str] | None = None,
+    notes: Notes | None = None,
+) -> Iterator[Int32[np.ndarray, " tokens"] | UnreadableInput]:
+    """Yields the token ids of each text as [`encode_texts`] finds them, but without zeros at the end, or the error of a
+    text in which the tokenizer finds nothing."""
+    for number, (tokens, used) in enumerate(_tokens(tokenizer, texts, length)):
         name = names[number] if names else f"texts[{number}]"
         if not tokens:
-            raise UnreadableInput(f"{name}: the tokenizer finds no word in the first {used:,} characters of the text")
-        row[: len(tokens[:length])] = row_ids(tokenizer, tokens[:length])
+            yield UnreadableInput(f"{name}: the tokenizer finds no word in the first {used:,} characters of the text")
+            continue
+        yield np.asarray(row_ids(tokenizer, tokens[:length]), dtype=np.int32)
         if notes is None:
             continue
         is_whole = used == len(texts[number])
@@ -243,7 +260,6 @@ def encode_texts(
                 "a model on texts of this kind",
                 name,
             )
-    return encoded
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

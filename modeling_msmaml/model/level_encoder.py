@@ -287,7 +287,10 @@ def save_level_encoder(encoder: LevelEncoder, folder: str | Path) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().clone()
         for name, tensor in encoder.state_dict().items()
     }
-    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # A new file in place of the old one, which saved models may hold as a hard link.
+    partial = folder / f"_{WEIGHTS_FILE}"
+    save_file(weights, partial, metadata={"format": "pt"})
+    partial.replace(folder / WEIGHTS_FILE)
     description = {**encoder.config, "sha256": sha256_of(folder / WEIGHTS_FILE)}
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
 

@@ -147,7 +147,9 @@ def _convert(modality: str, source: Source) -> Converted:
     if converted.encoder.modality != modality:
         raise ValueError(f"{source.name} is an encoder of {converted.encoder.modality}, not of {modality}")
     if library != "levels":
-        converted.encoder.config["source"] = {"name": source.name, "sha256": source.sums}
+        # Of a local folder only the last part: descriptions are saved with models.
+        name = Path(source.name).resolve().name if Path(source.name).is_dir() else source.name
+        converted.encoder.config["source"] = {"name": name, "sha256": source.sums}
     return converted
 
 
