@@ -1,5 +1,6 @@
 """What joins several arguments of a config: which combinations are impossible, or leave an argument without effect."""
 
+import copy
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -89,16 +90,20 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         raise ValueError(f"auxiliary_weight={config.auxiliary_weight} has no effect without auxiliary_classes")
 
 
-def without_sources(level_encoders: dict[str, Any]) -> dict[str, Any]:
-    """Level encoders as a config is saved: without where they are on this machine."""
+def without_sources(level_encoders: Any) -> Any:
+    """A copy of `level_encoders` in [`MSMAMLConfig`] without the places where they are now."""
+    if not isinstance(level_encoders, dict):
+        return level_encoders
     return {
-        modality: {key: value for key, value in spec.items() if key != "source"} if isinstance(spec, dict) else spec
+        modality: copy.deepcopy({key: value for key, value in spec.items() if key != "source"})
+        if isinstance(spec, dict)
+        else spec
         for modality, spec in level_encoders.items()
     }
 
 
-def refuse_folders_of_this_machine(level_encoders: Any) -> None:
-    """Raises `ValueError` for level encoders in folders that only this machine has."""
+def refuse_own_folders(level_encoders: Any) -> None:
+    """Raises `ValueError` for level encoders that are given by absolute paths, which another machine does not have."""
     for spec in level_encoders.values() if isinstance(level_encoders, dict) else [level_encoders]:
         if isinstance(spec, (str, os.PathLike)) and os.path.isabs(spec):
             raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
-from .configuration_checks import check_combinations, refuse_folders_of_this_machine, without_sources
+from .configuration_checks import check_combinations, refuse_own_folders, without_sources
 from .options import (
     at_least,
     check_options,
@@ -323,19 +323,11 @@ class MSMAMLConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """As in transformers; where level encoders are on this machine is no part of it."""
-        output = super().to_dict()
-        if isinstance(self.level_encoders, dict):
-            output["level_encoders"] = without_sources(output["level_encoders"])
-        return output
+        return {**super().to_dict(), "level_encoders": without_sources(self.level_encoders)}
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """
-        As in transformers.
-
-        Raises:
-            `ValueError`: level encoders in folders that only this machine has; a saved model takes them along.
-        """
-        refuse_folders_of_this_machine(self.level_encoders or {})
+        """As in transformers. Raises `ValueError` for level encoders in folders that only this machine has."""
+        refuse_own_folders(self.level_encoders)
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
