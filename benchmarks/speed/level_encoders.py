@@ -40,7 +40,12 @@ def text_model(folder: Path) -> PreTrainedTokenizerFast:
     tokenizer = word_level_tokenizer(["[PAD]", "[UNK]", *(f"w{number}" for number in range(WORDS))], 256)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    size = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+    size: dict[str, Any] = {
+        "hidden_size": 384,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    }
     BertModel(BertConfig(vocab_size=len(tokenizer), **size)).save_pretrained(folder)
     return tokenizer
 
@@ -115,7 +120,7 @@ def image_cases(rows: int) -> list[tuple[str, int, Sequence[Callable[[], Any]]]]
 
 
 def library_model(architecture: str) -> Any:
-    options = {"dynamic_img_size": True} if architecture.startswith("vit") else {}
+    options: dict[str, Any] = {"dynamic_img_size": True} if architecture.startswith("vit") else {}
     return timm.create_model(architecture, num_classes=0, **options).eval()
 
 

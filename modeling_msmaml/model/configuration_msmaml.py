@@ -105,6 +105,13 @@ class MSMAMLConfig(PreTrainedConfig):
         "The number of gradient steps of the inner loop. 0 gives the modulated network without adaptation.",
         at_least(0),
     )
+    num_head_steps: int = option(
+        5,
+        "With task_network='levels': the number of steps after these on the factors of the head (its temperature, the "
+        "share of the regression and its ridge), against its own leave-one-out loss. None are taken with "
+        "num_inner_steps=0.",
+        at_least(0),
+    )
     inner_lr: float = option(0.05, "The learning rate of the inner loop's SGD.", positive)
     inner_optimizer: str = option(
         "sgd", "The optimiser of the inner loop: 'sgd', or one that [`register_inner_optimizer`] has added."
@@ -279,6 +286,12 @@ class MSMAMLConfig(PreTrainedConfig):
         "The probability, in [0, 1), with which a channel of a sample's sequence is zero in a training step (see "
         "[`drop_channels`]): the same channels in all inner steps, so only where the inner loop leaves the "
         "embeddings as they are (`adapted_parameters` 'upper' or 'head').",
+        fraction,
+    )
+    level_dropout: float = option(
+        0.0,
+        "With task_network='levels': the probability, in [0, 1), with which noise takes the place of a level in a "
+        "training task with several samples per class, so that the inner loop has something to mend.",
         fraction,
     )
     embeddings: dict[str, Any] | None = option(

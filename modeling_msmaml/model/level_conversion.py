@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torchaudio
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, ClapAudioModelWithProjection
 
 from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, build_level_encoder, sha256_of
 from .level_text import longest_input
 
+# Weights that some models lack: of a head that is left out, and of what takes the place of masked sound in training.
+NOT_NEEDED = ("pooler.", "masked_spec_embed")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 SAFE_WEIGHTS, PICKLED_WEIGHTS = "model*.safetensors", "pytorch_model*.bin"
 
@@ -124,16 +127,57 @@ def image_of_timm(source: Source) -> Converted:
     return Converted(encoder)
 
 
+def audio_of_transformers(source: Source) -> Converted:
+    """Makes an encoder of audio of a model of transformers and its feature extractor."""
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(source.folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{source.name} has no feature extractor that can be read: {error}") from error
+    model = _transformer(source)
+    told = {**json.loads(extractor.to_json_string()), "feature_extractor_type": type(extractor).__name__}
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    description = {"encoder": "transformers_audio", "config": config, "extractor": told, **source.options}
+    encoder: Any = build_level_encoder(description)
+    _copy(source.name, model, encoder.model)
+    return Converted(encoder)
+
+
+def audio_of_torchaudio(source: Source) -> Converted:
+    """Makes an encoder of audio of a bundle of torchaudio, which is downloaded by `torch.hub`."""
+    bundle: Any = getattr(torchaudio.pipelines, source.name, None)
+    if not isinstance(bundle, torchaudio.pipelines.Wav2Vec2Bundle):
+        bundles = [
+            key
+            for key, value in vars(torchaudio.pipelines).items()
+            if isinstance(value, torchaudio.pipelines.Wav2Vec2Bundle)
+        ]
+        raise FileNotFoundError(f"torchaudio has no bundle {source.name} of wav2vec 2.0 or the like, but {bundles}")
+    model = bundle.get_model(dl_kwargs={"weights_only": True})
+    description = {
+        "encoder": "torchaudio",
+        "config": {**bundle._params, "aux_num_out": None},
+        "model": bundle._model_type.lower(),
+        "model_rate": int(bundle.sample_rate),
+        "normalize": bundle._normalize_waveform,
+    }
+    encoder: Any = build_level_encoder({**description, **source.options})
+    _copy(source.name, getattr(model, "model", model), encoder.model)
+    return Converted(encoder)
+
+
 def _transformer(source: Source) -> Any:
     """A model of transformers without a head, with its weights; of one with encoder and decoder, the encoder."""
     try:
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
-        model, info = AutoModel.from_pretrained(
+        kind: Any = AutoModel
+        if config.model_type == "clap":  # of which the tower for text is not wanted
+            config, kind = config.audio_config, ClapAudioModelWithProjection
+        model, info = kind.from_pretrained(
             source.folder, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ValueError(f"{source.name} cannot be read as a model of transformers: {error}") from error
-    if missing := [key for key in info["missing_keys"] if not key.startswith("pooler.")]:
+    if missing := [key for key in info["missing_keys"] if not key.startswith(NOT_NEEDED)]:
         raise ValueError(f"{source.name} lacks {len(missing)} of the weights of its model, such as {min(missing)}")
     return (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
 
@@ -201,4 +245,6 @@ def read_json(path: Path) -> dict[str, Any]:
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("text", "transformers"): text_of_transformers,
     ("image", "timm"): image_of_timm,
+    ("audio", "transformers"): audio_of_transformers,
+    ("audio", "torchaudio"): audio_of_torchaudio,
 }

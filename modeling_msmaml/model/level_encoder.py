@@ -3,9 +3,10 @@ Level encoders: frozen encoders that are read at several depths. A *level* is a 
 level encoder maps each raw input to all of its levels, one after the other in one flat vector.
 
 Those that come with the model: `"transformers"` for text (level_text.py), `"timm"` and `"timm_features"` for images
-(level_image.py, level_timm.py), `"aisfx"` for audio (level_audio.py); `register_level_encoder` adds others. An encoder
-is described by a dict, `{"encoder": name, **options}`, and kept in a folder with two files: `config.json`, the
-description, and `encoder.safetensors`, the weights in float16.
+(level_image.py, level_timm.py), `"aisfx"`, `"transformers_audio"` and `"torchaudio"` for audio (level_audio.py,
+level_sounds.py); `register_level_encoder` adds others. An encoder is described by a dict,
+`{"encoder": name, **options}`, and kept in a folder with two files: `config.json`, the description, and
+`encoder.safetensors`, the weights in float16.
 """
 
 import hashlib
@@ -152,7 +153,9 @@ BUILT_IN = {
     "aisfx": ("level_audio", "SoundEffectLevels"),
     "timm": ("level_image", "TimmLevels"),
     "timm_features": ("level_timm", "TimmFeatures"),
+    "torchaudio": ("level_sounds", "TorchaudioSounds"),
     "transformers": ("level_text", "TransformersLevels"),
+    "transformers_audio": ("level_sounds", "TransformersSounds"),
 }
 _REGISTRY: dict[str, type[LevelEncoder]] = {}
 

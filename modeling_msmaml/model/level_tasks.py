@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .execution import autocast
+from .level_dropout import levels_to_drop, with_noise
 from .level_frontend import LevelFrontend, levels_of, record_level_encoders
-from .level_kernels import leave_one_out_loss
 from .level_network import LevelNetwork, SolvedTasks
 from .loading import MSMAMLPreTrainedModel
 from .options import default_of, options_of
-from .samples import Samples
+from .samples import Samples, task_seeds
 from .task_networks import TaskNetworkKind, register_task_network
 
 # The options that a model on levels reads; all others belong to the convolutional task network.
 OF_LEVELS = (
     *("modalities", "n_way", "task_network", "level_encoders", "num_inner_steps", "norm_statistics", "label_smoothing"),
-    *("task_chunk_size", "first_order", "level_rank"),
+    *("level_rank", "level_dropout", "num_head_steps", "task_chunk_size", "first_order"),
 )
 
 
@@ -41,6 +41,7 @@ class LevelTasks(TaskNetworkKind):
     """[`LevelNetwork`]: the task encoder's modulation is the weight of each channel, which the inner loop adapts."""
 
     needs_balanced_classes = False
+    has_statistics_for_training = True
     reads_levels = True
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
@@ -78,32 +79,37 @@ class LevelTasks(TaskNetworkKind):
         levels = _flat(support)
         with autocast(levels.device.type, enabled=False):
             network: LevelNetwork = model.task_network
-            channels = network.unit_channels(modality, levels)
-            first_order = model.config.first_order or model.first_order_for_now
+            channels, state = network.unit_channels(modality, levels, _turn(model)), ()
+            if model.training and model.config.level_dropout and labels.shape[1] > n_way:
+                seeds, numbers = task_seeds(levels), network.number_of_level(modality)
+                dropped = levels_to_drop(model.config.level_dropout, seeds, max(numbers) + 1)[:, numbers]
+                channels, state = with_noise(channels, dropped, seeds), (dropped, seeds)
+            steps, first_order = model.config.num_inner_steps, model.config.first_order or model.first_order_for_now
             solved, before, losses = network.solve(
-                modality, channels, labels, n_way, model.config.num_inner_steps, first_order
+                modality, channels, labels, n_way, steps, model.config.num_head_steps if steps else 0, first_order
             )
-        # The members say the number of classes, too.
-        parameters = {**solved._asdict(), "levels": levels, "members": nn.functional.one_hot(labels, n_way)}
-        adapted = AdaptedTasks(modality, parameters, (before,), None, losses)
-        return Adaptation(adapted, {}, tuple(channels), [parameters])
+        parameters = solved._asdict()
+        return Adaptation(AdaptedTasks(modality, parameters, (before,), None, losses), {}, state, [parameters])
 
     def classify(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
     ) -> Float[Tensor, "T Q N"]:
         network, own = model.task_network, adapted.parameters
-        with autocast(own["levels"].device.type, enabled=False):
-            support = list(state) or network.unit_channels(adapted.modality, own["levels"])
-            queries = network.unit_channels(adapted.modality, _flat(query))
-            solved = SolvedTasks(*(own[name] for name in SolvedTasks._fields))
-            members = own["members"]
-            return network.logits(solved, support, queries, members.argmax(dim=2), members.shape[2])
+        with autocast(own["bias"].device.type, enabled=False):
+            queries = network.unit_channels(adapted.modality, _flat(query), _turn(model))
+            if state:
+                dropped, seeds = state
+                queries = with_noise(queries, dropped, seeds + len(network.channels[adapted.modality]))
+            return network.logits(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), queries)
 
     def final_support_loss(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
     ) -> Float[Tensor, " T"]:
-        mixture, temperature = adapted.parameters["mixture"], model.task_network.head.log_temperature.exp()
-        return leave_one_out_loss(mixture, labels, adapted.parameters["members"].shape[2], temperature)
+        network: LevelNetwork = model.task_network
+        channels = network.unit_channels(adapted.modality, _flat(support))
+        return network.support_loss(
+            SolvedTasks(*(adapted.parameters[name] for name in SolvedTasks._fields)), channels, labels
+        )
 
     def level_weights(self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks) -> list[dict[str, float]]:
         levels = [name.split("/")[0] for name in model.task_network.channels[adapted.modality]]
@@ -135,6 +141,19 @@ class LevelTasks(TaskNetworkKind):
                 raise ValueError(f"groups lacks {modality!r}: levels are whitened within classes or sources")
             levels = model.frontends[modality](samples.to(model.device), torch.float32)
             model.task_network.fit(modality, levels, groups[modality])
+
+    def fit_for_training(
+        self,
+        model: MSMAMLPreTrainedModel,
+        samples: Mapping[str, Sequence[tuple[Shaped[Tensor, "samples ..."], Int[Tensor, " samples"]]]],
+    ) -> None:
+        for modality, parts in samples.items():
+            levels = ((model.frontends[modality](rows.to(model.device), torch.float32), own) for rows, own in parts)
+            model.task_network.fit_for_training(modality, list(levels))
+
+
+def _turn(model: MSMAMLPreTrainedModel) -> int | None:
+    return model.training_turn if model.training else None
 
 
 def _flat(samples: Samples) -> Float[Tensor, "T samples total"]:

@@ -52,6 +52,8 @@ class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
     # to 1 (none: the last alone counts), and whether second derivatives are left out for now.
     multi_step_weights: tuple[float, ...] | None = None
     first_order_for_now: bool = False
+    # Which of the statistics of `fit_for_training` the episodes of this meta-step see: this number, counted round.
+    training_turn: int = 0
     # Within `rows_read`.
     _rows: Mapping[str, ReadRows] = MappingProxyType({})
 
@@ -331,6 +333,28 @@ class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
                 raise ValueError(f"rows[{modality!r}] has {len(samples)} samples; at least 2 are needed")
         self._kind.fit(self, rows, groups, seed)
 
+    @property
+    def has_statistics_for_training(self) -> bool:
+        """Whether training episodes may see other statistics than those that are saved; see `fit_for_training`."""
+        return self._kind.has_statistics_for_training
+
+    @torch.no_grad()
+    def fit_for_training(
+        self, samples: Mapping[str, Sequence[tuple[Shaped[Tensor, "samples ..."], Int[Tensor, " samples"]]]]
+    ) -> None:
+        """
+        Fits statistics that training episodes see in place of those of `fit_front_ends`, one after the other from
+        meta-step to meta-step. They are not saved.
+
+        Args:
+            samples: modality -> one or more pairs of raw inputs and a number for the source or the class of each, all
+                of other classes than the training episodes have.
+
+        Raises:
+            `ValueError`: a model without such statistics, or groups without two samples.
+        """
+        self._kind.fit_for_training(self, samples)
+
 
 # The modalities register themselves when they are imported. And with code from the Hub, transformers fetches what a
 # module imports itself, and misses in some orders what only those modules import: so this one, which the auto classes
@@ -347,11 +371,14 @@ from .level_audio import SoundEffectLevels as _SoundEffectLevels  # noqa: E402, 
 from .level_conversion import CONVERTERS as _CONVERTERS  # noqa: E402, F401
 from .level_encoder import LevelEncoder as _LevelEncoder  # noqa: E402, F401
 from .level_frontend import LevelFrontend as _LevelFrontend  # noqa: E402, F401
+from .level_head import fitted_head as _fitted_head  # noqa: E402, F401
 from .level_image import TimmLevels as _TimmLevels  # noqa: E402, F401
-from .level_kernels import head_logits as _head_logits  # noqa: E402, F401
+from .level_inner_loop import adapted_weights as _adapted_weights  # noqa: E402, F401
+from .level_kernels import centring as _centring  # noqa: E402, F401
 from .level_mel import resampled as _resampled  # noqa: E402, F401
 from .level_network import LevelNetwork as _LevelNetwork  # noqa: E402, F401
 from .level_pretrained import find_level_encoder as _find_level_encoder  # noqa: E402, F401
+from .level_sounds import TransformersSounds as _TransformersSounds  # noqa: E402, F401
 from .level_sources import EncoderSource as _EncoderSource  # noqa: E402, F401
 from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402, F401
 from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -26,6 +26,9 @@ class TaskNetworkKind(ABC):
     # Whether all that tasks read of an input are the levels of a frozen encoder, `frontends[modality].encoder(device)`.
     # It takes inputs of any length and size, and the model takes levels, in float16, in place of raw inputs.
     reads_levels = False
+
+    # Whether `fit_for_training` has an effect.
+    has_statistics_for_training = False
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         """Whether the trained classifier has `n_way` classes; otherwise tasks may have any number of them."""
@@ -98,6 +101,14 @@ class TaskNetworkKind(ABC):
         seed: int,
     ) -> None:
         """Fits what is fitted to training samples; see [`MSMAMLModel.fit_front_ends`]."""
+
+    def fit_for_training(
+        self,
+        model: MSMAMLPreTrainedModel,
+        samples: Mapping[str, Sequence[tuple[Shaped[Tensor, "samples ..."], Int[Tensor, " samples"]]]],
+    ) -> None:
+        """Fits what training episodes see in place of that; see [`MSMAMLModel.fit_for_training`]."""
+        raise ValueError(f"task_network={model.config.task_network!r} has no statistics for training")
 
 
 _REGISTRY: dict[str, TaskNetworkKind] = {}

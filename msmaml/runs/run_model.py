@@ -22,7 +22,7 @@ from .run_arguments import ModelArguments
 ROWS_TO_FIT_TO = 3_000
 # The options that may differ from those of a checkpoint: they concern training alone, or change no result.
 CHANGEABLE = (
-    *("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"),
+    *("label_smoothing", "dropout", "level_dropout", "auxiliary_weight", "episode_weight"),
     *("task_chunk_size", "inner_loop_checkpointing", "soft_kmeans_steps"),
 )
 # Options of a modality, and the front ends with which they have an effect.
@@ -217,8 +217,7 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
     groups = {}
     for modality, own in by_modality(splits).items():
         if config.task_network == "levels":
-            names = [f"{split.name}/{name}" for split in own for name in groups_of_levels(split)[_rows_of(split, own)]]
-            groups[modality] = torch.from_numpy(np.unique(names, return_inverse=True)[1])
+            groups[modality] = groups_of(own)
             continue
         whitening = config.descriptor_whitenings[modality]
         if whitening == "total":
@@ -238,6 +237,17 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
     return groups
 
 
+def groups_of(splits: list[FewShotSplit]) -> torch.Tensor:
+    """Returns a number for the group (`groups_of_levels`) of each of the rows that `rows_of_splits` returns."""
+    names = [f"{split.name}/{name}" for split in splits for name in groups_of_levels(split)[_rows_of(split, splits)]]
+    return torch.from_numpy(np.unique(names, return_inverse=True)[1])
+
+
+def rows_of_splits(splits: list[FewShotSplit]) -> np.ndarray:
+    """Returns equally many rows of each split of one modality, to which front ends are fitted."""
+    return np.concatenate([split.rows(_rows_of(split, splits)) for split in splits])
+
+
 def groups_of_levels(split: FewShotSplit) -> np.ndarray:
     """Returns the class of each row or, where sources are divided into several rows, such as documents, its source.
 
@@ -251,10 +261,7 @@ def groups_of_levels(split: FewShotSplit) -> np.ndarray:
 
 def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
     """Fits the front ends of a model to training splits, to equally many rows of each split of a modality."""
-    rows = {
-        modality: torch.from_numpy(np.concatenate([split.rows(_rows_of(split, own)) for split in own]))
-        for modality, own in by_modality(splits).items()
-    }
+    rows = {modality: torch.from_numpy(rows_of_splits(own)) for modality, own in by_modality(splits).items()}
     for modality in model.config.modalities:
         if modality not in rows and (modality in model.descriptors or hasattr(model.frontends[modality], "fit")):
             raise ValueError(
