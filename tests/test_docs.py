@@ -55,7 +55,17 @@ def test_docs_have_a_training_and_an_evaluation_command_for_each_set_of_modaliti
     configs = [
         shlex.split(command.removeprefix(RUN))[0] for command in run_commands(REPOSITORY / "docs" / "training.md")
     ]
-    for name in ("flagship", "audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"):
+    for name in (
+        "base",
+        "flagship",
+        "audio",
+        "text",
+        "image",
+        "audio_text",
+        "audio_image",
+        "text_image",
+        "audio_text_image",
+    ):
         assert configs.count(f"configs/{name}.yaml") == 2
 
 
