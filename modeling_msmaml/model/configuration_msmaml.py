@@ -53,9 +53,9 @@ class MSMAMLConfig(PreTrainedConfig):
     level_encoders: dict[str, Any] | str | None = option(
         None,
         "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}, a folder or repository "
-        "that holds what `save_level_encoder` writes, or a saved model that has such an encoder; or one saved model, "
-        "all of whose encoders are taken. [`MSMAMLModel`] records checksum and levels, with which a saved model is "
-        "built again. The encoders are saved with it.",
+        "that holds what `save_level_encoder` writes, a pretrained model, see `find_level_encoder`, or a saved model "
+        "that has such an encoder; or one saved model, all of whose encoders are taken. The config of a model records "
+        "checksum and levels, with which it is built again, and encoders are saved with it.",
     )
     level_rank: int | None = option(
         None,

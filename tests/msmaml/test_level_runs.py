@@ -39,8 +39,8 @@ def run(data_dir: Path, modalities=MODALITIES, **changes) -> dict:
 
 
 def write_topics(folder: Path) -> None:
-    """Eight classes of six short texts in the words of the tiny encoder."""
-    for topic in range(8):
+    """Sixteen classes of six short texts in the words of the tiny encoder."""
+    for topic in range(16):
         (folder / f"topic{topic}").mkdir(parents=True)
         for number in range(6):
             words = [f"word{(5 * topic + number * step) % 40}" for step in (1, 2, 3)]
