@@ -369,6 +369,7 @@ from .inner_loop import adapt as _adapt  # noqa: E402, F401
 from .inner_optimizers import inner_optimizer_class as _inner_optimizer_class  # noqa: E402, F401
 from .level_audio import SoundEffectLevels as _SoundEffectLevels  # noqa: E402, F401
 from .level_conversion import CONVERTERS as _CONVERTERS  # noqa: E402, F401
+from .level_dropout import levels_to_drop as _levels_to_drop  # noqa: E402, F401
 from .level_encoder import LevelEncoder as _LevelEncoder  # noqa: E402, F401
 from .level_frontend import LevelFrontend as _LevelFrontend  # noqa: E402, F401
 from .level_head import fitted_head as _fitted_head  # noqa: E402, F401
