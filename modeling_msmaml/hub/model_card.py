@@ -108,6 +108,7 @@ _KNOWN = {
         ),
         DataSetFacts("omniglot", "Omniglot", "https://github.com/brendenlake/omniglot", "MIT"),
         DataSetFacts("synthetic", "synthetic tasks of this project", None, "Apache-2.0"),
+        DataSetFacts("procedural", "made-up sounds and pictures of this project", None, "Apache-2.0"),
     )
 }
 

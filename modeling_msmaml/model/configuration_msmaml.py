@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
-from .configuration_checks import check_combinations
+from .configuration_checks import check_combinations, refuse_own_folders, without_sources
 from .options import (
     at_least,
     check_options,
@@ -53,9 +53,9 @@ class MSMAMLConfig(PreTrainedConfig):
     level_encoders: dict[str, Any] | str | None = option(
         None,
         "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}, a folder or repository "
-        "that holds what `save_level_encoder` writes, or a saved model that has such an encoder; or one saved model, "
-        "all of whose encoders are taken. [`MSMAMLModel`] records checksum and levels, with which a saved model is "
-        "built again. The encoders are saved with it.",
+        "that holds what `save_level_encoder` writes, a pretrained model, see `find_level_encoder`, or a saved model "
+        "that has such an encoder; or one saved model, all of whose encoders are taken. The config of a model records "
+        "checksum and levels, with which it is built again, and encoders are saved with it.",
     )
     level_rank: int | None = option(
         None,
@@ -323,30 +323,11 @@ class MSMAMLConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """As in transformers; where level encoders are on this machine is no part of it."""
-        output = super().to_dict()
-        if isinstance(self.level_encoders, dict):
-            output["level_encoders"] = {
-                modality: {key: value for key, value in spec.items() if key != "source"}
-                if isinstance(spec, dict)
-                else spec
-                for modality, spec in output["level_encoders"].items()
-            }
-        return output
+        return {**super().to_dict(), "level_encoders": without_sources(self.level_encoders)}
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """
-        As in transformers.
-
-        Raises:
-            `ValueError`: level encoders in folders that only this machine has; a saved model takes them along.
-        """
-        given = self.level_encoders or {}
-        for spec in given.values() if isinstance(given, dict) else [given]:
-            if isinstance(spec, (str, os.PathLike)) and os.path.isabs(spec):
-                raise ValueError(
-                    f"level_encoders={given} names a folder of this machine: save the MSMAMLModel of this config, with "
-                    "which its encoders are saved"
-                )
+        """As in transformers. Raises `ValueError` for level encoders in folders that only this machine has."""
+        refuse_own_folders(self.level_encoders)
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,17 +28,22 @@ class Source:
 
     Attributes:
         config: the content of its `config.json`.
-        sums: the SHA-256 of each of its files with weights.
     """
 
     def __init__(self, name: str, folder: Path | None, options: dict[str, Any]):
         self.name, self.folder, self.options = name, folder or Path(), options
         self.config: dict[str, Any] = {"bundle": name}
-        self.sums: dict[str, str] = {}
         if folder is not None:
             self.config = read_json(folder / CONFIG_FILE)
-            files = [path for pattern in (SAFE_WEIGHTS, PICKLED_WEIGHTS, WEIGHTS_FILE) for path in folder.glob(pattern)]
-            self.sums = {path.name: sha256_of(path) for path in sorted(files)}
+
+    @cached_property
+    def sums(self) -> dict[str, str]:
+        """The SHA-256 of each of its files with weights."""
+        if "bundle" in self.config:
+            return {}
+        patterns = (SAFE_WEIGHTS, PICKLED_WEIGHTS, WEIGHTS_FILE)
+        files = sorted({path for pattern in patterns for path in self.folder.glob(pattern)})
+        return {path.name: sha256_of(path) for path in files}
 
     @property
     def library(self) -> str:

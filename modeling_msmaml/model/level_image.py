@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .level_views import SMALLEST_SIDE, VIEWS, ViewedImages
+from .level_views import SMALLEST_SIDE, VIEWS, ViewedImages, mean_and_deviation
 
 
 class TimmLevels(ViewedImages):
@@ -55,6 +55,7 @@ class TimmLevels(ViewedImages):
                 f"architecture={architecture!r} has no {' and no '.join(missing)}, so that its stages cannot be read; "
                 "networks of the EfficientNet family have them; the encoder 'timm_features' reads others"
             )
+        self.model.to(memory_format=torch.channels_last)  # as its inputs are, so that no call reorders the weights
         self.grids: dict[int, int] = dict(grids)
         channels = self._stage_widths()
         sizes = {}
@@ -81,8 +82,7 @@ class TimmLevels(ViewedImages):
         stages, found = self._stages(pixels), {}
         for number, hidden in enumerate(stages):
             if f"B{number}" in self.level_sizes:
-                deviation, mean = torch.std_mean(hidden.float(), dim=(2, 3), correction=0)
-                found[f"B{number}"] = torch.cat([mean, deviation], dim=1)
+                found[f"B{number}"] = mean_and_deviation(hidden)
             if f"B{number}g" in self.level_sizes:
                 found[f"B{number}g"] = F.adaptive_avg_pool2d(hidden.float(), self.grids[number]).flatten(1)
         head = self.model.bn2(self.model.conv_head(stages[-1])).float()

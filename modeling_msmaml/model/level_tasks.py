@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -152,7 +153,7 @@ class LevelTasks(TaskNetworkKind):
             model.task_network.fit_for_training(modality, list(levels))
 
 
-def _turn(model: MSMAMLPreTrainedModel) -> int | None:
+def _turn(model: Any) -> int | None:
     return model.training_turn if model.training else None
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .level_views import ViewedImages, view_size
+from .level_views import ViewedImages, mean_and_deviation, view_size
 
 MOST_STAGES = 6  # of a network that is read after each stage by default; one of more blocks is read after every third
 
@@ -64,7 +64,7 @@ class TimmFeatures(ViewedImages):
             if input_size not in (None, only_size):
                 raise ValueError(f"input_size={input_size}: {architecture!r} reads images of {only_size} pixels only")
         super().__init__(only_size or input_size or 224, views, mean or known["mean"], std or known["std"])
-        self.model, self.fixed = model, only_size is not None
+        self.model, self.fixed = model.to(memory_format=torch.channels_last), only_size is not None
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
         self.patch: int = max(patch) if isinstance(patch, (tuple, list)) else patch
         options = inspect.signature(model.forward_intermediates).parameters
@@ -89,11 +89,9 @@ class TimmFeatures(ViewedImages):
                 hidden, prefix = hidden
                 if prefix.shape[1]:
                     found[f"C{number}"] = prefix[:, 0].float()
-            hidden = hidden.float()
-            deviation, mean = torch.std_mean(hidden, dim=(2, 3), correction=0)
-            found[f"B{number}"] = torch.cat([mean, deviation], dim=1)
+            found[f"B{number}"] = mean_and_deviation(hidden)
             if number in self.grids:
-                found[f"B{number}g"] = F.adaptive_avg_pool2d(hidden, self.grids[number]).flatten(1)
+                found[f"B{number}g"] = F.adaptive_avg_pool2d(hidden.float(), self.grids[number]).flatten(1)
         return {**found, "H": self.model.forward_head(last, pre_logits=True).float()}
 
     @torch.no_grad()
