@@ -9,8 +9,8 @@ import json
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,13 @@ READ_AHEAD = 1024  # rows, among which those of like shapes are put into one bat
 READ_AHEAD_BYTES = 64_000_000  # of these rows
 BATCH_BYTES = 4_000_000  # of the rows that the encoder is given at once, zeros at their ends included
 REMEMBERED_BYTES = 256_000_000
+
+
+class KnownInput(NamedTuple):
+    """An input whose levels are remembered, in place of its row."""
+
+    key: Any
+    levels: Float16[Tensor, " total"]
 
 
 class LevelMemory:
@@ -68,7 +75,10 @@ _count = itertools.count()
 
 
 def encoded_batches(
-    encoder: LevelEncoder, rows: Iterable[Shaped[np.ndarray, "..."]], memory: LevelMemory = MEMORY
+    encoder: LevelEncoder,
+    rows: Iterable[Shaped[np.ndarray, "..."] | KnownInput],
+    memory: LevelMemory = MEMORY,
+    told: Callable[[Any], None] = lambda key: None,
 ) -> Iterator[Float16[Tensor, "batch total"]]:
     """
     Yields the levels of rows of any shapes, in their order, in batches of up to `READ_AHEAD`, on the CPU. No more raw
@@ -76,10 +86,11 @@ def encoded_batches(
 
     Args:
         encoder: of the rows' modality.
-        rows: raw rows, one by one.
+        rows: raw rows, one by one, or levels in the place of a row.
         memory: where levels are looked up and stored.
+        told: it is given the key of each raw row under which its levels will be found.
     """
-    name, encoder_keys = _name_of(encoder), []
+    name, encoder_keys = name_of(encoder), []
     waiting: dict[Any, np.ndarray] = {}
     known: dict[Any, Tensor] = {}
     size = 0
@@ -93,7 +104,12 @@ def encoded_batches(
         return torch.stack([known[key] for key in encoder_keys])
 
     for row in rows:
+        if isinstance(row, KnownInput):
+            encoder_keys.append(row.key)
+            known[row.key] = row.levels
+            continue
         key = (name, row.shape, row.dtype.str, hashlib.sha256(row.tobytes()).digest())
+        told(key)
         encoder_keys.append(key)
         if key not in known and key not in waiting:
             if (levels := memory.get(key)) is not None:
@@ -108,7 +124,7 @@ def encoded_batches(
         yield batch()
 
 
-def _name_of(encoder: LevelEncoder) -> tuple:
+def name_of(encoder: LevelEncoder) -> tuple:
     """What tells an encoder from others: its description, if it has the checksum of the weights, or a number."""
     described = getattr(encoder, "config", {})
     own = json.dumps(described, sort_keys=True) if described.get("sha256") else None

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Hashable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -22,12 +23,13 @@ from ..model.modeling_msmaml import MSMAMLModel
 from .base_model import default_model, prepared, stored_model
 from .class_labels import balanced, label_array, labels_of, sorted_classes
 from .classifier_files import StoredClassifier
-from .encoded_inputs import encoded_batches
+from .encoded_inputs import encoded_batches, name_of
 from .explanations import (
     Examples,
     ExplainedClassifier,
     name_of_example,
 )
+from .unchanged_files import UnchangedFiles, settings_of
 
 UNSURE, UNREADABLE = "unsure", "unreadable"
 
@@ -362,14 +364,13 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
     ) -> Iterator[Shaped[Tensor, "batch ..."]]:
         """What the model takes for these inputs, on the CPU: levels batch by batch, or all raw rows at once."""
         notes, rate, named_as_text = Notes(), sampling_rate or self.sampling_rate, self.modality == "text"
-        rows = rows_one_by_one(
-            items, modality, processor, notes, rate, unreadable=unreadable, named_as_text=named_as_text
-        )
+        read = partial(rows_one_by_one, items, modality, processor, notes, rate, "inputs", unreadable, named_as_text)
         if model.reads_levels:
-            frontend = cast(LevelFrontend, model.frontends[modality])
-            yield from encoded_batches(frontend.encoder(model.device), rows)
+            encoder = cast(LevelFrontend, model.frontends[modality]).encoder(model.device)
+            files = UnchangedFiles((*settings_of(modality, processor), name_of(encoder)), notes)
+            yield from encoded_batches(encoder, read(files.find), told=files.store)
         else:
-            yield torch.from_numpy(stacked(list(rows), modality, "inputs"))
+            yield torch.from_numpy(stacked(list(read()), modality, "inputs"))
         notes.warn(stacklevel=5)
 
 

@@ -57,6 +57,11 @@ class Notes:
         """Notes `what`, a sentence that fits any input of its kind, about the input called `name`."""
         self._names.setdefault(what, []).append(f"{self.prefix}{name}")
 
+    @property
+    def count(self) -> int:
+        """How often something was noted."""
+        return sum(map(len, self._names.values()))
+
     def warn(self, stacklevel: int = 3) -> None:
         """Gives the warnings, and forgets them."""
         for what, names in self._names.items():

@@ -1,10 +1,14 @@
 """FewShotClassifier with a model on levels: whole inputs, what is encoded when, more examples, explanations, saving."""
 
 import itertools
+import os
 import re
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 from sklearn.base import clone
@@ -12,10 +16,10 @@ from sklearn.model_selection import cross_val_score
 from transformers import pipeline
 
 from modeling_msmaml import FewShotClassifier
-from modeling_msmaml.inference import encoded_inputs
+from modeling_msmaml.inference import encoded_inputs, unchanged_files
 from modeling_msmaml.inference.classifier_files import TASKS_FILE
 from modeling_msmaml.inference.encoded_inputs import LevelMemory, encoded_batches
-from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 
 from ..level_models import MODALITIES, save_level_model
 from ..model.level_encoders import sounds, texts, tiny
@@ -177,6 +181,37 @@ def test_encoders_without_checksum_are_not_taken_for_each_other():
         second.blocks[0].conv1.weight.mul_(-1)
     results = [next(encoded_batches(encoder, [row], memory)) for encoder in (first, second, first)]
     assert torch.equal(results[0], results[2]) and not torch.equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("modality", ["audio", "image"])
+def test_files_are_decoded_again_only_if_they_have_changed(model_dir, tmp_path, monkeypatch, modality):
+    read = []
+    for part in (MSMAMLFeatureExtractor, MSMAMLImageProcessor):
+        counted = lambda self, item, *a, own=part.row, **k: read.append(item) or own(self, item, *a, **k)  # noqa: E731
+        monkeypatch.setattr(part, "row", counted)
+    paths = [write_file(modality, tmp_path, kind, number) for kind in range(2) for number in range(2)]
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(90), SAMPLING_RATE)
+    given = paths + [silent] * (modality == "audio")
+    classifier = FewShotClassifier(model_dir)
+    fit = partial(classifier.fit, given, list(range(len(given))))
+    before = fit().predict_proba(paths)
+    assert read == [*given, *paths], "what was written a moment ago may be written again"
+    for path in given:
+        os.utime(path, (1, 1))
+    monkeypatch.setattr(unchanged_files, "_SETTLED", 0)
+    fit()
+    read.clear()
+    with pytest.warns(UserWarning, match="silence") if modality == "audio" else nullcontext():
+        fit()
+    assert read == given[4:], "what was noted is said again"
+    np.testing.assert_array_equal(classifier.predict_proba(map(str, paths)), before)
+    assert read == given[4:]
+    paths[0].write_bytes(paths[3].read_bytes())
+    after = classifier.predict_proba(paths)
+    assert read == [*given[4:], paths[0]] and np.array_equal(after[0], before[3])
+    encoded_inputs.MEMORY.clear()
+    np.testing.assert_allclose(classifier.predict_proba(paths[1:]), before[1:], rtol=1e-3)
 
 
 # Classes and examples
