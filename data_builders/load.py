@@ -35,7 +35,7 @@ class DataSet(NamedTuple):
 _DATA_SETS: dict[str, DataSet | str] = {
     **{name: name for name in ("esc50", "brown", "cifar100", "synthetic", "folder")},
     **{name: name for name in ("miniimagenet", "tieredimagenet", "cifar_fs", "cub200", "speech_commands")},
-    **{name: name for name in ("clinc150", "banking77", "fsdd", "omniglot")},
+    **{name: name for name in ("clinc150", "banking77", "fsdd", "omniglot", "esc10", "procedural")},
     "hub": "hub_data_set",
 }
 

@@ -16,7 +16,8 @@ from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcess
 from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
 from .model.inner_optimizers import InnerOptimizer, register_inner_optimizer
-from .model.level_encoder import LevelEncoder, read_level_encoder, register_level_encoder
+from .model.level_encoder import LevelEncoder, read_level_encoder, register_level_encoder, save_level_encoder
+from .model.level_pretrained import find_level_encoder, level_encoder_from_pretrained
 from .model.loading import MSMAMLPreTrainedModel
 from .model.meta_batch import MSMAMLOutput
 from .model.modalities import ModalityEmbedding, register_modality
@@ -75,6 +76,8 @@ __all__ = [
     "ModelCardCallback",
     "RunReport",
     "TaskNetworkKind",
+    "find_level_encoder",
+    "level_encoder_from_pretrained",
     "plot_learning_curves",
     "read_level_encoder",
     "register_inner_optimizer",
@@ -82,6 +85,7 @@ __all__ = [
     "register_modality",
     "register_task_encoder",
     "register_task_network",
+    "save_level_encoder",
     "write_model_card",
 ]
 

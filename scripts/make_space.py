@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from modeling_msmaml.inference.base_model import default_model
+from modeling_msmaml.model.level_sources import ENCODERS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
@@ -41,8 +42,10 @@ def make_space(folder: Path, model: Path) -> None:
     shipped = folder / "pretrained" / "msmaml-base"
     shipped.mkdir(parents=True)
     for path in sorted(model.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".md"):
+        if path.suffix in (".json", ".safetensors", ".md") or path.name == "NOTICE":
             shutil.copy(path, shipped)
+    if (model / ENCODERS).is_dir():
+        shutil.copytree(model / ENCODERS, shipped / ENCODERS)
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ SLOW = {
         "test_published_repository_loads_over_http",
         "test_the_largest_pictures_take_less_than_half_a_gigabyte",
         "test_run_that_early_stopping_ended_does_not_go_on",
+        "test_two_processes_load_and_save_it",
         "test_two_processes_train_the_default_architecture_like_one",
         "test_with_checkpointing_memory_does_not_grow_with_the_number_of_inner_steps",
         "test_what_goes_wrong_is_stopped_and_named",

@@ -1,5 +1,6 @@
 """What the README and docs/ show is what runs."""
 
+import ast
 import os
 import re
 import shlex
@@ -10,13 +11,22 @@ from pathlib import Path
 import pytest
 
 import run_meta
-from modeling_msmaml import FewShotClassifier, MetaTrainingArguments, MSMAMLConfig
+from modeling_msmaml import (
+    FewShotClassifier,
+    MetaTrainingArguments,
+    MSMAMLConfig,
+    read_level_encoder,
+    save_level_encoder,
+)
+from modeling_msmaml.model.level_encoder import BUILT_IN
+from modeling_msmaml.model.level_pretrained import KNOWN
 from modeling_msmaml.model.options import options_of
 from msmaml.commands import classify
 from msmaml.runs.data_arguments import DataArguments
 from msmaml.runs.run_arguments import parse_arguments
 from scripts import options_page
 
+from .level_models import save_level_model
 from .msmaml.test_run_meta import options
 from .own_data import write_file
 
@@ -45,7 +55,17 @@ def test_docs_have_a_training_and_an_evaluation_command_for_each_set_of_modaliti
     configs = [
         shlex.split(command.removeprefix(RUN))[0] for command in run_commands(REPOSITORY / "docs" / "training.md")
     ]
-    for name in ("flagship", "audio", "text", "image", "audio_text", "audio_image", "text_image", "audio_text_image"):
+    for name in (
+        "base",
+        "flagship",
+        "audio",
+        "text",
+        "image",
+        "audio_text",
+        "audio_image",
+        "text_image",
+        "audio_text_image",
+    ):
         assert configs.count(f"configs/{name}.yaml") == 2
 
 
@@ -55,7 +75,7 @@ def test_linked_files_exist(page):
         assert (page.parent / target).exists(), target
 
 
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     """After the run that it follows, cut short."""
     config = REPOSITORY / "configs" / "quickstart.yaml"
     monkeypatch.chdir(tmp_path)
@@ -63,7 +83,7 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     classifying, evaluating = blocks(REPOSITORY / "README.md", "python")
     names = {}
     exec(compile(classifying, "README.md", "exec"), names)
-    assert names["classifier"].classes_.tolist() == ["food", "sport"]
+    assert capsys.readouterr().out.splitlines()[-1] == "['food' 'sport']"
     exec(compile(evaluating, "README.md", "exec"), names)
     assert names["logits"].shape == (2, 75, 5)
 
@@ -81,6 +101,23 @@ def test_fourth_modality_of_the_docs_runs():
     names = {}
     exec(compile(code, "docs/model.md", "exec"), names)
     assert "motion" in names["model"].task_network.embeddings
+
+
+def test_level_encoder_of_the_docs_runs(tmp_path):
+    code = next(code for code in blocks(REPOSITORY / "docs" / "model.md", "python") if "register_level_encoder" in code)
+    names = {}
+    exec(compile(code, "docs/model.md", "exec"), names)
+    assert names["levels"].shape == (5, 15)
+    save_level_encoder(names["encoder"], tmp_path)
+    assert read_level_encoder(tmp_path, levels=["mean"]).level_sizes == {"mean": 3}
+
+
+def test_short_names_of_encoders_are_those_of_the_docs():
+    page = (REPOSITORY / "docs" / "model.md").read_text()
+    for known in KNOWN.values():
+        assert ", ".join(f"`{name}`" for name in known) in page
+    for name in BUILT_IN:
+        assert f'| `"{name}"` |' in page
 
 
 def test_published_checkpoint_of_the_docs_loads(shared_dir, monkeypatch):
@@ -104,7 +141,10 @@ def test_picture_is_what_its_program_draws(tmp_path):
 
 @pytest.fixture
 def own_files(tmp_path, monkeypatch):
-    """The files that the quickstart speaks of, and the model that comes with the code, in the working directory."""
+    """
+    The files that the quickstart speaks of, in the working directory, and the model that comes with the code; a tiny
+    one on levels, as long as that is none.
+    """
     for kind, bird in enumerate(("crow", "wren")):
         for number in range(kind + 2):
             write_file("audio", tmp_path / "birds" / bird, kind, number)
@@ -115,7 +155,17 @@ def own_files(tmp_path, monkeypatch):
     write_file("image", tmp_path, 0, 9).rename(tmp_path / "unknown.png")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pretrained").symlink_to(REPOSITORY / "pretrained")
+    if not is_on_levels("pretrained/msmaml-base"):
+        (tmp_path / "pretrained").unlink()
+        save_level_model(tmp_path / "levels").rename(tmp_path / "msmaml-base")
+        (tmp_path / "pretrained").mkdir()
+        (tmp_path / "msmaml-base").rename(tmp_path / "pretrained" / "msmaml-base")
+        monkeypatch.setenv("MSMAML_MODEL", str(tmp_path / "pretrained" / "msmaml-base"))
     return tmp_path
+
+
+def is_on_levels(path: str) -> bool:
+    return FewShotClassifier.from_pretrained(path).base_model()[0].reads_levels
 
 
 @pytest.mark.filterwarnings("ignore:the model's vocabulary lacks")
@@ -124,10 +174,15 @@ def test_quickstart_runs_on_own_files(own_files, capsys):
     codes = blocks(page, "python")
     for code in codes:
         exec(compile(code, page.name, "exec"), {})
-        assert len([line for line in code.splitlines() if line.strip()]) < 10
-    sounds, texts, pictures, from_pipeline = capsys.readouterr().out.strip().splitlines()
-    assert re.match(r"\['(crow|wren)'\] \[\[[\d. ]+\]\]", sounds)
-    assert set(re.findall(r"'(\w+)'", texts)) <= {"recipe", "weather"} and texts.count("'") == 4
+        assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    sounds, texts, pictures, weights, nearest, from_pipeline = capsys.readouterr().out.strip().splitlines()
+    assert re.match(r"\['(crow|wren)'\] \[\[[\d. e+-]+\]\]", sounds)
+    assert re.fullmatch(r"\['(\w+)' '(\w+)'\] \[([\d.e+-]+) +([\d.e+-]+) *\]", texts)
+    assert sum(ast.literal_eval(weights).values()) == pytest.approx(1)
+    assert nearest.count("Neighbour(") == 2 and re.search("label='(red|blue)'", nearest)
+    if "MSMAML_MODEL" not in os.environ:  # the model that comes with the code
+        assert re.match(r"\['cooking' 'weather'\]", texts), texts
+        assert min(map(float, re.findall(r"\d\.\d*", texts))) > 0.8, texts
     assert re.fullmatch(r"\['(red|blue|unsure)'\]", pictures)
     assert set(re.findall(r"'label': '(\w+)'", from_pipeline)) == {"red", "blue"}
     assert FewShotClassifier.from_pretrained("red_or_blue").classes_.tolist() == ["blue", "red"]

@@ -13,7 +13,7 @@ from modeling_msmaml.model.options import at_least, checked
 
 from .random_bits import RandomBits
 
-SHOTS = ("equal", "unequal", "meta_dataset")
+SHOTS = ("equal", "log_equal", "unequal", "meta_dataset")
 MOST_SUPPORT = 500  # support samples of an episode with shots="meta_dataset"
 _STEPS = 1 << 32  # number of values that a random fraction can take
 
@@ -36,6 +36,7 @@ class ShapeRange:
         shots: how the support samples are distributed:
 
             - `"equal"`: one number for all classes of an episode, uniform in `k_shot`;
+            - `"log_equal"`: the same, with few samples as often as many: its logarithm is uniform;
             - `"unequal"`: a number for every class, uniform in `k_shot`;
             - `"meta_dataset"`: the numbers follow the sizes of the classes, as in Meta-Dataset (Triantafillou et al.
               2020, arXiv 1903.03096, section 3 and appendix on episodes); see `meta_dataset_shape`. Then `n_query` is
@@ -72,6 +73,8 @@ class ShapeRange:
         low, high = self.k_shot
         if self.shots == "meta_dataset":
             return meta_dataset_shape(sizes, self.k_shot, self.n_query, bits)
+        if self.shots == "log_equal":
+            return Shape(np.full(len(sizes), _between_logarithms(low, high, bits)), self.n_query)
         if low == high or self.shots == "equal":
             return Shape(np.full(len(sizes), _between(low, high, bits)), self.n_query)
         return Shape(np.asarray([_between(low, high, bits) for _ in sizes]), self.n_query)
@@ -164,3 +167,8 @@ def _range(argument: str, named: tuple[str, Any], minimum: int) -> tuple[int, in
 def _between(low: int, high: int, bits: RandomBits) -> int:
     """A random integer from low to high, both inclusive; no random number is taken if there is no choice."""
     return low if low == high else low + bits.below(high - low + 1)
+
+
+def _between_logarithms(low: int, high: int, bits: RandomBits) -> int:
+    """A random integer from low to high, of which n is as likely as log(n + 1) - log(n)."""
+    return min(high, int(low * ((high + 1) / low) ** (bits.below(_STEPS) / _STEPS)))

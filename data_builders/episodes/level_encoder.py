@@ -112,8 +112,7 @@ class FlatLevels:
 
     def fingerprint(self) -> str:
         """Returns what the model has recorded of its encoder, among it the checksum of the weights."""
-        recorded = {name: value for name, value in self.frontend.recorded.items() if name != "folder"}
-        return json.dumps(recorded, sort_keys=True)
+        return json.dumps(self.frontend.described, sort_keys=True)
 
 
 def weights_fingerprint(module: torch.nn.Module, options: dict[str, Any]) -> str:

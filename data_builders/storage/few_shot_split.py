@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,32 @@ class FewShotSplit:
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"indices={indices.min()} to {indices.max()} do not fit a split with {len(self)} rows")
         return self._row_numbers[indices]
+
+    def of_classes(self, classes: Sequence[int]) -> FewShotSplit:
+        """Returns the split with some of its classes alone.
+
+        Args:
+            classes: labels of the classes, each once. Their order is that of the new labels.
+
+        Raises:
+            ValueError: a class that the split does not have, or one that is named twice.
+        """
+        if len(set(classes)) != len(classes) or not set(classes) <= set(range(len(self.class_names))):
+            raise ValueError(
+                f"classes={list(classes)} must name classes from 0 to {len(self.class_names) - 1}, each once"
+            )
+        new_labels = np.full(len(self.class_names), -1, dtype=np.int64)
+        new_labels[list(classes)] = np.arange(len(classes))
+        kept = np.flatnonzero(new_labels[self.labels] >= 0)
+        plain = self.num_plain_rows
+        return replace(
+            self,
+            class_names=tuple(self.class_names[number] for number in classes),
+            labels=new_labels[self.labels[kept]],
+            source_ids=self.source_ids[kept],
+            num_plain_rows=None if plain is None else int((kept < plain).sum()),
+            _row_numbers=self._row_numbers[kept],
+        )
 
     def fingerprint(self) -> str:
         """Returns a hash of the raw rows and their order. Only rows outside a sealed cache are read for it."""

@@ -87,7 +87,7 @@ def given_tokenizer(
         min_count: option for a vocabulary of the training texts, which must be None.
 
     Raises:
-        ValueError: `min_count` is given, or the tokenizer has another type or does not pad with the id 0.
+        ValueError: `min_count` is given, or the tokenizer has another type or no token that pads.
         OSError: there is no tokenizer of this name.
     """
     title = str(tokenizer) if isinstance(tokenizer, (str, os.PathLike)) else type(tokenizer).__name__
@@ -99,11 +99,8 @@ def given_tokenizer(
         words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
     else:
         raise ValueError(f"tokenizer is a {title}: give a PreTrainedTokenizerFast, or the folder or name of one")
-    if words.pad_token_id != 0:
-        raise ValueError(
-            f"tokenizer={title!r} pads with {words.pad_token_id}, but 0 is padding in text rows: "
-            "choose a tokenizer that pads with 0"
-        )
+    if words.pad_token_id is None:
+        raise ValueError(f"tokenizer={title!r} has no token that pads, which text rows need: set its pad_token")
     return words
 
 

@@ -13,13 +13,14 @@ from transformers import ProcessorMixin
 
 from ..inputs.kinds import KINDS
 from ..model.configuration_msmaml import MSMAMLConfig
+from .encoder_facts import EncoderFacts, encoders_of
 
 logger = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TAGS = ["ms-maml", "meta-learning", "few-shot-learning", "maml"]
 FRAMEWORKS = ("msmaml", "transformers", "torch", "accelerate", "datasets", "huggingface_hub")
-APACHE, NON_COMMERCIAL = "apache-2.0", "cc-by-nc-4.0"
+APACHE, ATTRIBUTION, NON_COMMERCIAL = "apache-2.0", "cc-by-4.0", "cc-by-nc-4.0"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ _KNOWN = {
     facts.name: facts
     for facts in (
         DataSetFacts("esc50", "ESC-50", "https://github.com/karolpiczak/ESC-50", "CC BY-NC, non-commercial", True),
+        DataSetFacts(
+            "esc10",
+            "ESC-10, the part of ESC-50 for any use",
+            "https://github.com/karolpiczak/ESC-50",
+            "CC BY",
+            origin="esc50",
+        ),
         DataSetFacts(
             "brown",
             "Brown Corpus",
@@ -100,6 +108,7 @@ _KNOWN = {
         ),
         DataSetFacts("omniglot", "Omniglot", "https://github.com/brendenlake/omniglot", "MIT"),
         DataSetFacts("synthetic", "synthetic tasks of this project", None, "Apache-2.0"),
+        DataSetFacts("procedural", "made-up sounds and pictures of this project", None, "Apache-2.0"),
     )
 }
 
@@ -187,9 +196,9 @@ def write_model_card(content: CardContent, folder: Path) -> Path:
 
 def render_model_card(content: CardContent) -> ModelCard:
     """The card, with metadata for the Hub: licence, tags, and the accuracies as a model index."""
-    facts = {name: data_set_facts(name) for name in content.data_sets}
+    facts, encoders = {name: data_set_facts(name) for name in content.data_sets}, encoders_of(content.config)
     modality = content.example_modality
-    license_name = model_license(list(facts.values()))
+    license_name = model_license(list(facts.values()), list(encoders.values()))
     if content.started_from is not None and stated_license(content.started_from) == NON_COMMERCIAL:
         license_name = NON_COMMERCIAL
     settings = {
@@ -202,6 +211,10 @@ def render_model_card(content: CardContent) -> ModelCard:
     data = [
         (content.data_sets[name], f"[{fact.title}]({fact.url})" if fact.url else fact.title, fact.licence)
         for name, fact in facts.items()
+    ]
+    read_by = [
+        (name, f"[{fact.title}]({fact.url})" if fact.url else fact.title, fact.licence, fact.attribution)
+        for name, fact in encoders.items()
     ]
     versions = {name: version for name in FRAMEWORKS if (version := _version(name)) is not None}
     return ModelCard.from_template(
@@ -218,6 +231,7 @@ def render_model_card(content: CardContent) -> ModelCard:
         accuracies=accuracy_table(content.accuracies, content.config.n_way, content.training_steps),
         settings=markdown_table(("setting", "value"), settings.items()),
         data=markdown_table(("modality", "data", "licence"), data),
+        encoders=markdown_table(("modality", "encoder", "licence", "by"), read_by) if read_by else "",
         versions=markdown_table(("", ""), [("commit", content.commit or "unknown"), *versions.items()]),
         modality=modality,
         kinds=KINDS,
@@ -244,9 +258,14 @@ def add_data_set_facts(facts: DataSetFacts) -> None:
     _KNOWN[facts.name] = facts
 
 
-def model_license(data_sets: list[DataSetFacts]) -> str:
-    """The licence of a model trained on these data, as the Hub names it: non-commercial as soon as one of them is."""
-    return NON_COMMERCIAL if any(facts.is_commercial_use_excluded for facts in data_sets) else APACHE
+def model_license(data_sets: list[DataSetFacts], encoders: Sequence[EncoderFacts] = ()) -> str:
+    """
+    The licence of a model trained on these data with these encoders, as the Hub names it: non-commercial as soon as one
+    of the data sets is, else with attribution as soon as one of the encoders asks for it.
+    """
+    if any(facts.is_commercial_use_excluded for facts in data_sets):
+        return NON_COMMERCIAL
+    return ATTRIBUTION if any(facts.is_attribution_required for facts in encoders) else APACHE
 
 
 def stated_license(path_or_repo: str) -> str | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..model.level_sources import ENCODERS, put_link
 from ..training.trainer import MetaTrainer
 from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities, write_model_card
-from .provenance import commit
+from .provenance import commit, without_folders
 
 SPLITS = {"eval": "validation", "test": "test"}
 # How training episodes differ from those of the evaluation.
@@ -150,7 +151,7 @@ class RunReport:
             accuracies=self.accuracies(),
             command=self.command,
             commit=self.commit,
-            started_from=self.started_from,
+            started_from=without_folders(self.started_from) if self.started_from else None,
             processed=processed_modalities(self.trainer.processing_class),
         )
 
@@ -204,6 +205,10 @@ class ModelCardCallback(TrainerCallback):
         if state.is_world_process_zero and checkpoint.is_dir():
             for path in checkpoint.glob("*.py"):
                 shutil.copy(path, _output_dir(args))
+            if (checkpoint / ENCODERS).is_dir():
+                shutil.copytree(
+                    checkpoint / ENCODERS, _output_dir(args) / ENCODERS, copy_function=put_link, dirs_exist_ok=True
+                )
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         # With load_best_model_at_end, the model is no longer the one that the last evaluation saw.

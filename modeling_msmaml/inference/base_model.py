@@ -14,11 +14,24 @@ from ..inputs.processing_msmaml import MSMAMLProcessor
 from ..model.modeling_msmaml import MSMAMLModel
 
 VARIABLE = "MSMAML_MODEL"
-SHIPPED = Path(__file__).resolve().parents[2] / "pretrained" / "msmaml-base"
-HOW_TO_TRAIN = (
-    "train one with `accelerate launch run_meta.py configs/quickstart.yaml`, which takes minutes and needs no data, "
-    f"and name it: its folder is outputs/quickstart, as an argument or as {VARIABLE}=outputs/quickstart"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHIPPED = REPOSITORY / "pretrained" / "msmaml-base"
+# The installed package has neither configs nor the model of the repository.
+_IN_A_CHECKOUT = "`accelerate launch run_meta.py configs/quickstart.yaml`"
+_INSTALLED = (
+    "`msmaml train --datasets synthetic:audio synthetic:text synthetic:image --n_query 15 --max_steps 200 --do_train "
+    "true --output_dir outputs/quickstart`"
 )
+
+
+def how_to_get_a_model() -> str:
+    """What somebody without a model can do, in a checkout of the repository or with the installed package alone."""
+    in_a_checkout = (REPOSITORY / "run_meta.py").is_file()
+    shipped = "" if in_a_checkout else "name the folder pretrained/msmaml-base of a checkout of the repository, or "
+    return (
+        f"{shipped}train one with {_IN_A_CHECKOUT if in_a_checkout else _INSTALLED}, which takes minutes and needs no "
+        f"data, and name it: its folder is outputs/quickstart, as an argument or as {VARIABLE}=outputs/quickstart"
+    )
 
 
 def default_model() -> str:
@@ -32,7 +45,7 @@ def default_model() -> str:
         return named
     if (SHIPPED / "config.json").is_file():
         return str(SHIPPED)
-    raise FileNotFoundError(f"there is no model at {SHIPPED}, and {VARIABLE} names none: {HOW_TO_TRAIN}")
+    raise FileNotFoundError(f"no model comes with this installation, and {VARIABLE} names none: {how_to_get_a_model()}")
 
 
 def stored_model(path: str, num_inner_steps: int | None, device: str) -> tuple[MSMAMLModel, MSMAMLProcessor | None]:
@@ -106,7 +119,9 @@ def no_such_model(path: str, why: str) -> FileNotFoundError:
     models = {folder.name: folder for folder in here if (folder / "config.json").is_file()}
     close = difflib.get_close_matches(Path(path).name, models, n=3)
     hint = f"; did you mean {' or '.join(str(models[name]) for name in close)}?" if close else ""
-    return FileNotFoundError(f"model={path!r} is no folder or repository of a model ({why}){hint}: {HOW_TO_TRAIN}")
+    return FileNotFoundError(
+        f"model={path!r} is no folder or repository of a model ({why}){hint}: {how_to_get_a_model()}"
+    )
 
 
 def _cached(path: str, name: str) -> bool:

@@ -1,49 +1,38 @@
 """A classifier of one's own sounds, texts or pictures from a few examples per class, in scikit-learn's manner."""
 
 import copy
-import json
 import os
-import tempfile
-import warnings
-from collections.abc import Hashable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from transformers import ProcessorMixin
 
 from ..inputs.infer_modality import infer_modality
-from ..inputs.notes import listing
-from ..inputs.reading import as_list, read
-from ..model.losses import task_losses
+from ..inputs.label_values import refuse_look_alikes
+from ..inputs.notes import Notes, listing, warn_of_unreadable
+from ..inputs.reading import as_list, rows_one_by_one, stacked
+from ..model.level_frontend import LevelFrontend
 from ..model.modeling_msmaml import MSMAMLModel
-from .base_model import as_trained, default_model, prepared, require_model, saved_file, stored_model
-from .class_labels import balanced, label_array, label_from_json, label_to_json, labels_of, sorted_classes
-from .saved_tasks import load_tasks, save_tasks
-
-CLASSIFIER_FILE = "few_shot_classifier.json"
-TASKS_FILE = "few_shot_classifier.safetensors"
-UNSURE, UNREADABLE = "unsure", "unreadable"
-_FORMAT = 1
-# Arguments that are saved with an adapted classifier; the model and its processor are saved beside them.
-_SAVED_ARGUMENTS = (
-    "modality",
-    "sampling_rate",
-    "num_inner_steps",
-    "balance_classes",
-    "reject_below",
-    "skip_unreadable",
-    "batch_size",
+from .base_model import default_model, prepared, stored_model
+from .class_labels import balanced, label_array, labels_of, sorted_classes
+from .classifier_files import StoredClassifier
+from .encoded_inputs import encoded_batches
+from .explanations import (
+    Examples,
+    ExplainedClassifier,
+    name_of_example,
 )
 
+UNSURE, UNREADABLE = "unsure", "unreadable"
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):
+
+class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, BaseEstimator):
     """
     Adapts a meta-trained model to a few labelled examples of any classes, and classifies with it.
 
@@ -55,8 +44,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Inputs are lists whose items have one modality: paths; waveforms with `sampling_rate`; strings (a text file is given
     as `pathlib.Path`); PIL images or arrays; columns of `datasets`. The processor that was saved with the model decodes
-    them, as in its training. Sounds and texts that are longer than the model takes are cut. A string that names a file,
-    or is written like a path or an address, is no text unless `modality="text"` says so.
+    them. Sounds and texts that are longer than the model takes are cut, with a warning. A string that names a file, or
+    is written like a path or an address, is no text unless `modality="text"` says so.
+
+    A model on levels (`task_network="levels"`) takes sounds of up to 10 minutes, texts of up to 8,192 tokens and
+    pictures of any aspect whole. It encodes an input once: levels of the inputs that were read last are remembered,
+    by their content, for all classifiers of a process, so that to `fit` again with more examples, or within
+    cross-validation, costs only what is new.
 
     Queries are normalised with the statistics of the examples (`norm_statistics="support"`), whatever the model was
     trained with, so that a prediction does not depend on what else is asked. With `head="prototype"` each class
@@ -71,7 +65,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         sampling_rate: of waveforms, Hz; files know their own.
         num_inner_steps: gradient steps of the adaptation; by default as in training. 0 adapts nothing.
         balance_classes: whether the examples of smaller classes are repeated until every class has as many as the
-            largest, since in training all had the same number; otherwise each example counts once.
+            largest, since in training all had the same number; otherwise each example counts once. Models on levels
+            take unequal numbers as they are, whatever it says.
         reject_below: in [0, 1]; inputs whose most probable class has a lower probability are predicted as `"unsure"`.
             May be changed without fitting again.
         skip_unreadable: whether inputs that cannot be read are passed over, with one warning that names them: `fit`
@@ -84,8 +79,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         classes_: sorted, or in order of appearance where they cannot be sorted.
         modality_: of the examples.
         support_losses_: (num_inner_steps + 1,) mean cross-entropy of the examples repeated as said, in nats, before
-            each step and after the last.
+            each step and after the last. With a model on levels each example is compared with all others; it is 0 if
+            every class has one example only.
         adapted_: the [`AdaptedTasks`].
+        examples_: the [`Examples`] of a model on levels; `None` of others, which keep no examples.
+        level_weights_: how much each level of the encoder counts in this task, by its name, the largest first; see
+            [`MSMAMLModel.level_weights`]. Only of a model on levels.
     """
 
     def __init__(
@@ -119,75 +118,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         tags.no_validation = True  # what an input is, the processor knows
         return tags
 
-    @classmethod
-    def from_pretrained(cls, path_or_repo: str | os.PathLike | None = None, **arguments: Any) -> "FewShotClassifier":
-        """
-        A classifier on a trained model, or one that [`FewShotClassifier.save_pretrained`] stored, ready to predict.
-
-        Args:
-            path_or_repo: as `model` above.
-            arguments: the other arguments above.
-
-        Raises:
-            `FileNotFoundError`: there is no model; the message says how to come by one.
-        """
-        path_or_repo = default_model() if path_or_repo is None else path_or_repo
-        require_model(os.fspath(path_or_repo))
-        saved = saved_file(path_or_repo, CLASSIFIER_FILE)
-        if saved is None:
-            classifier = cls(model=path_or_repo, **arguments)
-            classifier.base_model()
-            return classifier
-        content = json.loads(Path(saved).read_text())
-        if content.get("format") != _FORMAT:
-            raise ValueError(f"{saved} has format={content.get('format')!r}, this version reads {_FORMAT}: fit again")
-        classifier = cls(model=path_or_repo, **{**content["arguments"], **arguments})
-        classifier._model, classifier._processor = classifier.base_model()
-        classifier.modality_ = content["modality"]
-        classifier.classes_ = label_array([label_from_json(entry) for entry in content["classes"]])
-        classifier.support_losses_ = np.asarray(content["support_losses"])
-        classifier.adapted_ = load_tasks(saved_file(path_or_repo, TASKS_FILE) or TASKS_FILE, classifier.device)
-        return classifier
-
-    def save_pretrained(self, save_directory: str | os.PathLike) -> None:
-        """
-        Stores the adapted classifier: the model with its processor, and the adapted parameters in safetensors. The
-        examples are not needed any more. The folder can be pushed to the Hub, and fitted anew like any model.
-
-        Raises:
-            `sklearn.exceptions.NotFittedError`: it has not been fitted.
-            `ValueError`: classes that are no strings, numbers, booleans, `None`, or tuples of these.
-        """
-        check_is_fitted(self, "adapted_")
-        content = {
-            "format": _FORMAT,
-            "modality": self.modality_,
-            "classes": [label_to_json(label) for label in self.classes_.tolist()],
-            "support_losses": self.support_losses_.tolist(),
-            "arguments": {name: getattr(self, name) for name in _SAVED_ARGUMENTS},
-        }
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        as_trained(self._model).save_pretrained(folder)
-        if self._processor is not None:
-            self._processor.save_pretrained(folder)
-        save_tasks(self.adapted_, folder / TASKS_FILE)
-        (folder / CLASSIFIER_FILE).write_text(json.dumps(content, indent=2) + "\n")
-
-    def push_to_hub(self, repo_id: str, private: bool | None = None, token: str | None = None) -> None:
-        """
-        Stores the adapted classifier in a model repository of the Hub, which is made if need be;
-        `FewShotClassifier.from_pretrained(repo_id)` reads it.
-
-        Raises:
-            As [`FewShotClassifier.save_pretrained`], and what the Hub refuses.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            hub = HfApi(token=token)
-            repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Few-shot classifier")
-
     def fit(self, inputs: Any, labels: Sequence[Hashable], sampling_rate: int | None = None) -> "FewShotClassifier":
         """
         Adapts to labelled examples.
@@ -203,35 +133,100 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 `"unreadable"` where that would be predicted for another reason, or what cannot be read.
             `FileNotFoundError`: no such file, or no model.
         """
-        items, labels = as_list(inputs), labels_of(labels)
-        if len(items) != len(labels):
-            raise ValueError(f"there are {len(items)} inputs, but {len(labels)} labels: give one label for each input")
-        classes = sorted_classes(labels)
-        if len(classes) < 2:
-            raise ValueError(f"labels hold 1 class, {classes[0]!r}: a classifier needs examples of at least 2")
-        self._check_names(classes)
+        items, labels = self._checked_examples(inputs, labels, [])
         model, processor = self.base_model()
         unreadable = {} if self.skip_unreadable else None
         modality = self._modality_of(items, model, sampling_rate, unreadable)
-        support = self._encode(items, modality, processor, sampling_rate, unreadable)
+        return self._learn(items, labels, sampling_rate, model, processor, modality, unreadable, None)
+
+    def partial_fit(
+        self, inputs: Any, labels: Sequence[Hashable], sampling_rate: int | None = None
+    ) -> "FewShotClassifier":
+        """
+        Adds labelled examples, of the known or of new classes, to those of earlier calls. The result is that of `fit`
+        with all of them at once, but only the new ones are read and encoded. Model, device and number of inner steps
+        stay those of `fit`. Without earlier examples it is the same as `fit`; a loaded classifier has some.
+
+        Args:
+            inputs, labels, sampling_rate: see [`FewShotClassifier.fit`]; one class is enough.
+
+        Raises:
+            As [`FewShotClassifier.fit`]; `ValueError`: a model that is not on levels, and so keeps no examples.
+        """
+        if not hasattr(self, "adapted_"):
+            return self.fit(inputs, labels, sampling_rate)
+        if self.examples_ is None:
+            raise ValueError(
+                f"task_network={self._model.config.task_network!r} keeps no examples to which others could be added: "
+                "call fit with all examples"
+            )
+        self._check_arguments()
+        items, labels = self._checked_examples(inputs, labels, self.examples_.labels)
+        model, processor, unreadable = self._model, self._processor, {} if self.skip_unreadable else None
+        return self._learn(items, labels, sampling_rate, model, processor, self.modality_, unreadable, self.examples_)
+
+    def _checked_examples(
+        self, inputs: Any, labels: Sequence[Hashable], known: list[Hashable]
+    ) -> tuple[list, list[Hashable]]:
+        items, labels = as_list(inputs), labels_of(labels)
+        if len(items) != len(labels):
+            raise ValueError(f"there are {len(items)} inputs, but {len(labels)} labels: give one label for each input")
+        classes = sorted_classes(known + labels)
+        if len(classes) < 2:
+            raise ValueError(f"labels hold 1 class, {classes[0]!r}: a classifier needs examples of at least 2")
+        refuse_look_alikes(list(dict.fromkeys(known + labels)), "labels")
+        self._check_names(classes)
+        return items, labels
+
+    def _learn(
+        self,
+        items: list,
+        labels: list[Hashable],
+        sampling_rate: int | None,
+        model: MSMAMLModel,
+        processor: ProcessorMixin | None,
+        modality: str,
+        unreadable: dict[int, str] | None,
+        known: Examples | None,
+    ) -> "FewShotClassifier":
+        """Adapts to examples, after those that are known already."""
+        encoded = torch.cat(list(self._batches(items, modality, model, processor, sampling_rate, unreadable)))
+        positions = [number for number in range(len(items)) if number not in (unreadable or {})]
+        labels = [labels[number] for number in positions]
         if unreadable:
-            labels = [label for number, label in enumerate(labels) if number not in unreadable]
-            if len(classes := sorted_classes(labels)) < 2:
+            if len(classes := sorted_classes((known.labels if known else []) + labels)) < 2:
                 raise ValueError(f"only examples of {classes[0]!r} can be read: {listing(list(unreadable.values()))}")
             warn_of_unreadable(unreadable, len(items))
-        number = {label: i for i, label in enumerate(classes)}
-        support_labels = torch.tensor([number[label] for label in labels])
+        examples = None
+        if model.reads_levels:
+            names = [name_of_example(items[number]) for number in positions]
+            examples = Examples(encoded, labels, positions, names, len(items))
+            examples = examples if known is None else known.followed_by(examples)
+            encoded, labels = examples.levels, examples.labels
+        self._model, self._processor, self.modality_ = model, processor, modality
+        return self._adapt_to(encoded, labels, examples)
+
+    def _adapt_to(
+        self, encoded: Shaped[Tensor, "examples ..."], labels: list[Hashable], examples: Examples | None
+    ) -> "FewShotClassifier":
+        """Adapts to encoded examples of at least two classes."""
+        model, modality = self._model, self.modality_
+        self.classes_ = label_array(sorted_classes(labels))
+        numbers = self._numbers_of(labels)
         if self.balance_classes and model.needs_balanced_classes:
-            rows = balanced(support_labels)
-            support, support_labels = support[rows], support_labels[rows]
-        support_labels = support_labels.to(model.device)
+            rows = balanced(numbers)
+            encoded, numbers = encoded[rows], numbers[rows]
+        support, numbers = encoded.to(model.device)[None], numbers.to(model.device)[None]
         with torch.no_grad():
-            adapted = model.adapt(modality, support[None], support_labels[None], n_way=len(classes))
-            after = task_losses(model.classify(adapted, support[None]), support_labels[None])
-        self._model, self._processor, self.modality_, self.adapted_ = model, processor, modality, adapted
-        self.classes_ = label_array(classes)
-        self.support_losses_ = torch.cat([adapted.support_loss[0], after]).double().cpu().numpy()
+            self.adapted_ = model.adapt(modality, support, numbers, n_way=len(self.classes_))
+            after = model.final_support_loss(self.adapted_, support, numbers)
+        self.examples_ = examples
+        self.support_losses_ = torch.cat([self.adapted_.support_loss[0], after]).double().cpu().numpy()
         return self
+
+    def _numbers_of(self, labels: list[Hashable]) -> Int[Tensor, " labels"]:
+        number = {label: i for i, label in enumerate(self.classes_.tolist())}
+        return torch.tensor([number[label] for label in labels])
 
     def predict_proba(self, inputs: Any, sampling_rate: int | None = None) -> Float[np.ndarray, "inputs classes"]:
         """
@@ -243,8 +238,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "adapted_")
         self._check_arguments()
         items, unreadable = as_list(inputs), {} if self.skip_unreadable else None
-        encoded = self._encode(items, self.modality_, self._processor, sampling_rate, unreadable)
-        probabilities = self.logits(encoded).double().softmax(dim=-1).cpu().numpy()
+        batches = self._batches(items, self.modality_, self._model, self._processor, sampling_rate, unreadable)
+        probabilities = torch.cat([self.logits(batch) for batch in batches]).double().softmax(dim=-1).cpu().numpy()
         if not unreadable:
             return probabilities
         warn_of_unreadable(unreadable, len(items))
@@ -301,9 +296,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return float(np.average(right, weights=sample_weight))
 
     def encode(self, items: Sequence[Any], sampling_rate: int | None = None) -> Shaped[Tensor, "inputs ..."]:
-        """The raw rows that the model takes for these inputs, on the CPU; the first half of `predict`."""
+        """What the model takes for these inputs, raw rows or levels, on the CPU; the first half of `predict`."""
         check_is_fitted(self, "adapted_")
-        return self._encode(items, self.modality_, self._processor, sampling_rate).cpu()
+        return torch.cat(list(self._batches(items, self.modality_, self._model, self._processor, sampling_rate)))
 
     def logits(self, encoded: Shaped[Tensor, "inputs ..."]) -> Float[Tensor, "inputs classes"]:
         """The model's logits for encoded inputs; the second half of `predict`."""
@@ -356,24 +351,26 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"modality={self.modality!r} is unknown to this model, which has {', '.join(known)}")
         return self.modality
 
-    def _encode(
+    def _batches(
         self,
         items: Sequence[Any],
         modality: str,
+        model: MSMAMLModel,
         processor: ProcessorMixin | None,
         sampling_rate: int | None,
         unreadable: dict[int, str] | None = None,
-    ) -> Shaped[Tensor, "inputs ..."]:
-        rate = sampling_rate or self.sampling_rate
-        named_as_text = self.modality == "text"
-        rows = read(items, modality, processor, rate, unreadable=unreadable, named_as_text=named_as_text)
-        return rows.to(self.device)
+    ) -> Iterator[Shaped[Tensor, "batch ..."]]:
+        """What the model takes for these inputs, on the CPU: levels batch by batch, or all raw rows at once."""
+        notes, rate, named_as_text = Notes(), sampling_rate or self.sampling_rate, self.modality == "text"
+        rows = rows_one_by_one(
+            items, modality, processor, notes, rate, unreadable=unreadable, named_as_text=named_as_text
+        )
+        if model.reads_levels:
+            frontend = cast(LevelFrontend, model.frontends[modality])
+            yield from encoded_batches(frontend.encoder(model.device), rows)
+        else:
+            yield torch.from_numpy(stacked(list(rows), modality, "inputs"))
+        notes.warn(stacklevel=5)
 
 
-def warn_of_unreadable(unreadable: dict[int, str], number: int) -> None:
-    """Says in one warning which of `number` inputs were passed over, and why."""
-    why = listing(list(unreadable.values()), joined="; ")
-    warnings.warn(f"{len(unreadable)} of {number} inputs cannot be read: {why}", UserWarning, stacklevel=3)
-
-
-__all__ = ["CLASSIFIER_FILE", "TASKS_FILE", "UNREADABLE", "UNSURE", "FewShotClassifier"]
+__all__ = ["UNREADABLE", "UNSURE", "FewShotClassifier"]

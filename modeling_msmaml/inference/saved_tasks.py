@@ -1,4 +1,7 @@
-"""[`AdaptedTasks`] on disk: tensors in safetensors, how they hang together in its metadata."""
+"""
+What a fitted classifier keeps, on disk: [`AdaptedTasks`], as tensors in safetensors and how they hang together in its
+metadata; or, where the model reads levels, its examples, from which it adapts again in no time.
+"""
 
 import dataclasses
 import json
@@ -6,8 +9,9 @@ import os
 from typing import Any
 
 import torch
+from jaxtyping import Float16, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..model.adaptation import AdaptedTasks
@@ -39,6 +43,35 @@ def load_tasks(path: str | os.PathLike, device: str | torch.device = "cpu") -> A
             layout = json.loads((file.metadata() or {})[_KEY])
             return AdaptedTasks(**{name: _restored(entry, file, device) for name, entry in layout.items()})
     except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no classifier that this version can read: {error!r}; fit it again") from error
+
+
+def save_examples(
+    levels: Float16[Tensor, "examples total"],
+    labels: Int[Tensor, " examples"],
+    positions: Int[Tensor, " examples"],
+    path: str | os.PathLike,
+) -> None:
+    """Writes the levels of examples, the numbers of their classes, and their positions among what was given."""
+    save_file({"levels": levels.contiguous(), "labels": labels, "positions": positions}, path)
+
+
+def load_examples(
+    path: str | os.PathLike,
+) -> tuple[Float16[Tensor, "examples total"], Int[Tensor, " examples"], Int[Tensor, " examples"]]:
+    """
+    What [`save_examples`] wrote.
+
+    Raises:
+        `FileNotFoundError`: no such file.
+        `ValueError`: it is damaged, or no such file at all.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no adapted classifier at {path}")
+    try:
+        found = load_file(path)
+        return found["levels"], found["labels"], found["positions"]
+    except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} holds no classifier that this version can read: {error!r}; fit it again") from error
 
 

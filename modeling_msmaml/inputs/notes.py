@@ -32,6 +32,12 @@ def named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise UnreadableInput(f"{name}: {kind}{error}") from error
 
 
+def warn_of_unreadable(unreadable: dict[int, str], number: int) -> None:
+    """Says in one warning which of `number` inputs were passed over, and why."""
+    why = listing(list(unreadable.values()), joined="; ")
+    warnings.warn(f"{len(unreadable)} of {number} inputs cannot be read: {why}", UserWarning, stacklevel=3)
+
+
 class Notes:
     """
     Collects what is to be said about single inputs, and says it in one warning per kind.

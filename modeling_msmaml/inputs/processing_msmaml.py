@@ -4,7 +4,8 @@ model takes.
 The data builders call the same functions, so that a file gives the same row in training and in use.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,9 +19,12 @@ from .notes import Notes, UnreadableInput
 from .read_audio import read_audio
 from .read_image import read_image
 from .read_text import encode_texts, read_texts
-from .reading import as_inputs
+from .reading import as_inputs, stacked
 
 Part = TypeVar("Part")
+
+MOST_SECONDS = 600.0  # of a sound that is taken whole; encoding it takes about 1.5 GB
+MOST_TOKENS = 8192  # of a text that is taken whole
 
 
 def _are_sounds(shape: tuple[int, ...]) -> bool:
@@ -49,6 +53,8 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
     Args:
         sampling_rate: sampling rate of the model's input, Hz.
         duration: duration of the model's input, seconds. Zeros are appended to shorter sounds; longer ones are cut.
+            With `None` sounds are taken whole, up to 600 s: rows are as long as their sound, and of several sounds
+            in one batch the shorter have zeros at their end.
 
     Raises:
         ValueError: an argument is not positive.
@@ -56,17 +62,17 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
 
     model_input_names = ["input_values"]
 
-    def __init__(self, sampling_rate: int = 16_000, duration: float = 5.0, **kwargs: Any):
+    def __init__(self, sampling_rate: int = 16_000, duration: float | None = 5.0, **kwargs: Any):
         super().__init__(**kwargs)
-        if sampling_rate < 1 or duration <= 0:
+        if sampling_rate < 1 or (duration is not None and duration <= 0):
             raise ValueError(f"sampling_rate={sampling_rate} (Hz) and duration={duration} (s) must be positive")
         self.sampling_rate = sampling_rate
         self.duration = duration
 
     @property
     def num_samples(self) -> int:
-        """The number of samples of the model's input."""
-        return round(self.sampling_rate * self.duration)
+        """The number of samples of the model's input, at most."""
+        return round(self.sampling_rate * (MOST_SECONDS if self.duration is None else self.duration))
 
     def __call__(self, audio: Any, sampling_rate: int | None = None, return_tensors: str | None = None) -> BatchFeature:
         """Encodes one or several sounds.
@@ -94,20 +100,22 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
             except UnreadableInput as error:
                 raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()
-        return BatchFeature({"input_values": np.stack(rows)}, tensor_type=return_tensors or "np")
+        return BatchFeature({"input_values": stacked(rows, "audio", "audio")}, tensor_type=return_tensors or "np")
 
     def row(
         self, sound: Any, sampling_rate: int | None = None, name: str | None = None, notes: Notes | None = None
-    ) -> Int16[np.ndarray, " num_samples"]:
+    ) -> Int16[np.ndarray, " samples"]:
         """Encodes one sound, see `read_audio`."""
-        return read_audio(sound, self.sampling_rate, self.num_samples, sampling_rate, name, notes)
+        padded = self.duration is not None
+        return read_audio(sound, self.sampling_rate, self.num_samples, sampling_rate, name, notes, padded)
 
 
 class MSMAMLImageProcessor(ImageProcessingMixin):
     """Encodes images as uint8 pixels.
 
     Args:
-        size: height and width of the model's input, pixels.
+        size: height and width of the model's input, pixels. With `None` pictures keep their aspect and their size, up
+            to 512 pixels on the shorter side and 4,096 on the longer.
 
     Raises:
         ValueError: the size is not positive.
@@ -115,9 +123,9 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
 
     model_input_names = ["pixel_values"]
 
-    def __init__(self, size: int = 32, **kwargs: Any):
+    def __init__(self, size: int | None = 32, **kwargs: Any):
         super().__init__(**kwargs)
-        if size < 1:
+        if size is not None and size < 1:
             raise ValueError(f"size={size} must be positive (pixels)")
         self.size = size
 
@@ -131,10 +139,11 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
-            A batch with `pixel_values`, uint8 (images, 3, size, size).
+            A batch with `pixel_values`, uint8 (images, 3, height, width).
 
         Raises:
-            ValueError: an image cannot be read, or there is none; of several, its position is named.
+            ValueError: an image cannot be read, or there is none; of several, its position is named. Or images that
+                keep their sizes have several.
             FileNotFoundError: there is no such file.
         """
         (pictures, is_batch), rows, notes = as_inputs(images, "images", _are_pictures), [], Notes()
@@ -145,9 +154,9 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
             except UnreadableInput as error:
                 raise UnreadableInput(f"{notes.prefix}{error}") from error
         notes.warn()
-        return BatchFeature({"pixel_values": np.stack(rows)}, tensor_type=return_tensors or "np")
+        return BatchFeature({"pixel_values": stacked(rows, "image", "images")}, tensor_type=return_tensors or "np")
 
-    def row(self, image: Any, name: str | None = None, notes: Notes | None = None) -> UInt8[np.ndarray, "3 size size"]:
+    def row(self, image: Any, name: str | None = None, notes: Notes | None = None) -> UInt8[np.ndarray, "3 h w"]:
         """Encodes one image, see `read_image`."""
         return read_image(image, self.size, name, notes)
 
@@ -169,10 +178,13 @@ class MSMAMLProcessor(ProcessorMixin):
     Args:
         feature_extractor: the part for audio.
         image_processor: the part for images.
-        tokenizer: the part for text. Its `model_max_length` is the number of tokens of a sample.
+        tokenizer: the part for text. Its `model_max_length` is the number of tokens of a sample, at most.
+        text_padding: `"max_length"`: rows of texts have `model_max_length` tokens; or `"longest"`: they are as long as
+            the longest text of a batch.
 
     Raises:
-        ValueError: there is no part, or the tokenizer has no usable `model_max_length` or a padding id other than 0.
+        ValueError: there is no part, the tokenizer has no usable `model_max_length` or no padding token, or
+            `text_padding` is neither.
         TypeError: a part has a wrong class.
     """
 
@@ -186,18 +198,22 @@ class MSMAMLProcessor(ProcessorMixin):
         feature_extractor: MSMAMLFeatureExtractor | None = None,
         image_processor: MSMAMLImageProcessor | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
+        text_padding: str = "max_length",
     ):
         self.chat_template = None
+        if text_padding not in ("max_length", "longest"):
+            raise ValueError(f"text_padding={text_padding!r} must be 'max_length' or 'longest'")
+        self.text_padding = text_padding
         for part, value in zip(_CLASS_OF_PART, (feature_extractor, image_processor, tokenizer), strict=True):
             if value is not None and not isinstance(value, _CLASS_OF_PART[part]):
                 raise TypeError(f"{part} is a {type(value).__name__}; it must be a {_CLASS_OF_PART[part].__name__}")
             setattr(self, part, value)
         if not self.get_attributes():
             raise ValueError(f"a processor needs at least one of {', '.join(_CLASS_OF_PART)}")
-        if tokenizer is not None and (tokenizer.model_max_length > 1_000_000 or tokenizer.pad_token_id != 0):
+        if tokenizer is not None and (tokenizer.model_max_length > 1_000_000 or tokenizer.pad_token_id is None):
             raise ValueError(
                 f"the tokenizer has model_max_length={tokenizer.model_max_length} and pad_token_id="
-                f"{tokenizer.pad_token_id}; the former must be the number of tokens of a sample, the latter 0"
+                f"{tokenizer.pad_token_id}; the former must be the number of tokens of a sample, the latter a token"
             )
 
     def __call__(
@@ -219,7 +235,7 @@ class MSMAMLProcessor(ProcessorMixin):
             return_tensors: `"np"` (default) or `"pt"`.
 
         Returns:
-            A batch with, for each kind of input that is given, `pixel_values`, uint8 (n, 3, size, size), `input_ids`,
+            A batch with, for each kind of input that is given, `pixel_values`, uint8 (n, 3, h, w), `input_ids`,
             int32 (n, tokens), or `input_values`, int16 (n, samples).
 
         Raises:
@@ -237,7 +253,9 @@ class MSMAMLProcessor(ProcessorMixin):
         if tokenizer is not None and text is not None:
             notes = Notes()
             names, texts = zip(*read_texts(text, "text", notes).items(), strict=True)
-            encoded["input_ids"] = encode_texts(tokenizer, texts, tokenizer.model_max_length, names, notes)
+            rows = encode_texts(tokenizer, texts, tokenizer.model_max_length, names, notes)
+            longest = np.flatnonzero(rows.any(axis=0))[-1] + 1  # a text has a token
+            encoded["input_ids"] = rows[:, :longest] if self.text_padding == "longest" else rows
             notes.warn()
         if feature_extractor is not None:
             encoded.update(feature_extractor(audio, sampling_rate=sampling_rate))
@@ -282,3 +300,33 @@ _CLASS_OF_PART = {
     "image_processor": MSMAMLImageProcessor,
     "tokenizer": PreTrainedTokenizerFast,
 }
+
+
+def whole_processor(
+    modalities: Iterable[str], tokenizer: PreTrainedTokenizerFast | None = None, sampling_rate: int = 16_000
+) -> MSMAMLProcessor:
+    """
+    Returns a processor that takes inputs whole, for models that read inputs of any length and size: sounds of up to
+    `MOST_SECONDS`, texts of up to `MOST_TOKENS` tokens, pictures in their own aspect. What is beyond is cut, or scaled
+    down, and a cut is said in a warning.
+
+    Args:
+        modalities: those that the processor reads, of `"audio"`, `"text"` and `"image"`; others have no part.
+        tokenizer: of texts, which is copied; needed for `"text"`.
+        sampling_rate: of the model's sounds, Hz.
+
+    Raises:
+        ValueError: texts without a tokenizer, none of these modalities, or see [`MSMAMLProcessor`].
+    """
+    modalities = list(modalities)
+    if "text" in modalities:
+        if tokenizer is None:
+            raise ValueError("modalities has 'text', which needs a tokenizer")
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.model_max_length = MOST_TOKENS
+    return MSMAMLProcessor(
+        feature_extractor=MSMAMLFeatureExtractor(sampling_rate, duration=None) if "audio" in modalities else None,
+        image_processor=MSMAMLImageProcessor(size=None) if "image" in modalities else None,
+        tokenizer=tokenizer if "text" in modalities else None,
+        text_padding="longest",
+    )

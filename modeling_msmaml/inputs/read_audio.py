@@ -67,17 +67,19 @@ def read_audio(
     sampling_rate: int | None = None,
     name: str | None = None,
     notes: Notes | None = None,
-) -> Int16[np.ndarray, " num_samples"]:
+    padded: bool = True,
+) -> Int16[np.ndarray, " samples"]:
     """The raw row of one sound. Only the part of the sound that the row has room for is decoded and checked.
 
     Args:
         sound: a path, the content of a file, a waveform (see `encode_waveform`), a dict of `datasets` (`array` and
             `sampling_rate`, or `bytes`, or `path`), or a sound that `datasets` decodes when it is asked.
         target_rate: sampling rate of the row, Hz.
-        num_samples: length of the row.
+        num_samples: length of the row, at most.
         sampling_rate: of a waveform, Hz; everything else knows its own.
         name: of the sound, for messages; by default its path.
         notes: where it is noted that a sound is longer than its row, silent or clipped, and what was guessed of it.
+        padded: whether zeros are appended to a shorter sound, so that all rows have `num_samples`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -106,7 +108,7 @@ def read_audio(
         if (channel := mixer.louder_channel()) is not None:
             parts = _decode(sound, name, num_samples / target_rate, lambda block: block[channel].copy())[0]
             _note_phases(channel, name, notes)
-        row = _row(parts, rate, target_rate, num_samples, name, notes)
+        row = _row(parts, rate, target_rate, num_samples, name, notes, padded)
     elif sampling_rate is None:
         raise UnreadableInput(
             "sampling_rate is needed for waveforms, as an argument or as 'sampling_rate' beside 'array'; the model "
@@ -115,7 +117,7 @@ def read_audio(
     else:
         name = name or "a waveform"
         waveform = array_of(sound, name)
-        row = encode_waveform(waveform, sampling_rate, target_rate, num_samples, name, notes)
+        row = encode_waveform(waveform, sampling_rate, target_rate, num_samples, name, notes, padded)
         length = _Length(max(stated, max(waveform.shape) / checked_rate(sampling_rate)))
     _note_length(length, num_samples, target_rate, name, notes)
     if not row.any():
@@ -256,7 +258,8 @@ def encode_waveform(
     num_samples: int,
     name: str = "a waveform",
     notes: Notes | None = None,
-) -> Int16[np.ndarray, " num_samples"]:
+    padded: bool = True,
+) -> Int16[np.ndarray, " samples"]:
     """The mean of the channels, resampled, exactly `num_samples` long (zeros are appended, or it is cut), as int16.
 
     Only the first samples, as many as the result needs, are converted and checked. Where the channels have opposite
@@ -271,6 +274,7 @@ def encode_waveform(
         num_samples: of the result.
         name: of the waveform, for messages.
         notes: where it is noted what was guessed or is odd.
+        padded: whether zeros are appended; otherwise the result may be shorter.
 
     Raises:
         UnreadableInput: another shape, type or scale, an impossible rate, no samples, masked values, or values that
@@ -284,7 +288,7 @@ def encode_waveform(
     if (channel := mixer.louder_channel()) is not None:
         parts = [block[0] for block in scaled_blocks(used[channel : channel + 1], scale)]
         _note_phases(channel, name, notes)
-    return _row(parts, rate, target_rate, num_samples, name, notes)
+    return _row(parts, rate, target_rate, num_samples, name, notes, padded)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -292,8 +296,8 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _row(
-    parts: list[np.ndarray], rate: int, target_rate: int, num_samples: int, name: str, notes: Notes
-) -> Int16[np.ndarray, " num_samples"]:
+    parts: list[np.ndarray], rate: int, target_rate: int, num_samples: int, name: str, notes: Notes, padded: bool
+) -> Int16[np.ndarray, " samples"]:
     """The row of the blocks of one channel."""
     mono = _joined(parts)
     mono = mono[:num_samples] if rate == target_rate else mono
@@ -309,4 +313,4 @@ def _row(
         notes.add("a sound whose samples are all the same is silence", f"{name} ({lowest:g})")
     mono = resampled(mono, rate, target_rate)
     samples = np.round(np.clip(mono[:num_samples], -1.0, 1.0) * _INT16_MAX).astype(np.int16)
-    return np.pad(samples, (0, num_samples - len(samples)))
+    return np.pad(samples, (0, num_samples - len(samples))) if padded else samples

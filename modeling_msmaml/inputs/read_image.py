@@ -21,6 +21,7 @@ MOST_PIXELS = 64_000_000  # of a picture, after a JPEG was decoded at a part of 
 MOST_BYTES = 440_000_000  # that decoding a picture takes
 _DRAFT_PIXELS = 16_000_000  # beyond which a JPEG is decoded at half, a quarter or an eighth of its size
 _WHOLE_PIXELS = 4_000_000  # beyond which a picture is scaled down box by box before it is resized
+MOST_SIDE, MOST_LONG_SIDE = 512, 4096  # pixels of the shorter and the longer side of a row of a picture's own aspect
 _REDUCED_SIDE = 4  # sides of a row, to which it is scaled down at least
 _DARK = 15  # of 255, the largest value of a picture that is noted: a mask of classes, or 12 bits in the place of 16
 # Bytes per pixel that decoders take besides the decoded image: they hold copies of the whole. Measured.
@@ -38,9 +39,9 @@ _UPRIGHT = {  # orientation in EXIF -> what makes the picture upright
 
 
 def read_image(
-    image: Any, size: int, name: str | None = None, notes: Notes | None = None
-) -> UInt8[np.ndarray, "3 size size"]:
-    """The raw row of one picture: upright, RGB, resized (bilinear, anti-aliased, its aspect ratio is not kept).
+    image: Any, size: int | None, name: str | None = None, notes: Notes | None = None
+) -> UInt8[np.ndarray, "3 height width"]:
+    """The raw row of one picture: upright, RGB, resized (bilinear, anti-aliased) to a square or in its own aspect.
 
     The orientation in its metadata is applied, and transparent parts are laid on white. More than 8 bits per value are
     scaled to 8 by the smallest of the usual scales that holds the largest value of the picture: 255, 4,095, 65,535 or
@@ -51,7 +52,9 @@ def read_image(
         image: a path, the content of a file, a PIL image, a dict of `datasets` (`bytes` or `path`), or an array:
             (height, width), (height, width, 1, 3 or 4) or (1, 3 or 4, height, width); uint8, uint16, boolean or float
             in [0, 1].
-        size: height and width of the row, pixels. A picture of this size is not resized.
+        size: height and width of the row, pixels, whatever the aspect of the picture. A picture of this size is not
+            resized. With `None` the row has the aspect of the picture, which is scaled down if its shorter side is
+            beyond `MOST_SIDE` or its longer beyond `MOST_LONG_SIDE`, and is never enlarged.
         name: of the picture, for messages; by default its path.
         notes: where it is noted that further frames do not count, that a scale was guessed, or that a picture is
             almost black.
@@ -76,9 +79,9 @@ def read_image(
     else:
         upright = _from_array(image, name, size, notes)
         name = name or "an array"
-    full = upright
-    if upright.size != (size, size):
-        upright = upright.resize((size, size), Image.Resampling.BILINEAR)
+    full, wanted = upright, _size_in_own_aspect(*upright.size) if size is None else (size, size)
+    if upright.size != wanted:
+        upright = upright.resize(wanted, Image.Resampling.BILINEAR)
     row = np.ascontiguousarray(np.asarray(upright).transpose(2, 0, 1))
     if notes is not None and row.max() <= _DARK:
         largest = np.asarray(full).max()
@@ -88,6 +91,12 @@ def read_image(
                 f"{name} (up to {largest})",
             )
     return row
+
+
+def _size_in_own_aspect(width: int, height: int) -> tuple[int, int]:
+    """Width and height of the row of a picture in its own aspect."""
+    scale = min(1.0, MOST_SIDE / min(width, height), MOST_LONG_SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def is_picture(source: str | os.PathLike | bytes) -> bool:
@@ -105,7 +114,7 @@ def is_picture(source: str | os.PathLike | bytes) -> bool:
         return is_about_texts(error)
 
 
-def _decode(source: str | os.PathLike | bytes, name: str, size: int, notes: Notes | None) -> Image.Image:
+def _decode(source: str | os.PathLike | bytes, name: str, size: int | None, notes: Notes | None) -> Image.Image:
     if not isinstance(source, bytes) and not os.path.isfile(source):
         if os.path.exists(source):
             raise UnreadableInput(f"{name} is a folder, a pipe or a device, not a file: give the file of an image")
@@ -116,7 +125,7 @@ def _decode(source: str | os.PathLike | bytes, name: str, size: int, notes: Note
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 decoder_bytes = _decoder_bytes(image)
                 if image.format in ("JPEG", "MPO") and image.width * image.height > _DRAFT_PIXELS:
-                    image.draft("RGB", (_REDUCED_SIDE * size, _REDUCED_SIDE * size))
+                    image.draft("RGB", (_least_side(size), _least_side(size)))
                 return _upright_rgb(image, decoder_bytes, name, size, notes)
     except UnidentifiedImageError as error:
         raise UnreadableInput(f"cannot decode the image in {name}: it is of no kind that Pillow knows") from error
@@ -126,7 +135,12 @@ def _decode(source: str | os.PathLike | bytes, name: str, size: int, notes: Note
         raise UnreadableInput(f"cannot decode the image in {name}: {_reason(error)}") from error
 
 
-def _convert(image: Image.Image, name: str, size: int, notes: Notes | None) -> Image.Image:
+def _least_side(size: int | None) -> int:
+    """The side of a picture, pixels, above which it may be scaled down in a coarser way before it is resized."""
+    return 2 * MOST_SIDE if size is None else _REDUCED_SIDE * size
+
+
+def _convert(image: Image.Image, name: str, size: int | None, notes: Notes | None) -> Image.Image:
     try:
         return _upright_rgb(image, _decoder_bytes(image), name, size, notes)
     except Exception as error:  # an image that was opened is decoded only now, and may be closed or damaged
@@ -137,7 +151,9 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _upright_rgb(image: Image.Image, decoder_bytes: int, name: str, size: int, notes: Notes | None) -> Image.Image:
+def _upright_rgb(
+    image: Image.Image, decoder_bytes: int, name: str, size: int | None, notes: Notes | None
+) -> Image.Image:
     """RGB, as a viewer shows it, at least as large as the row needs it."""
     _check_pixels(image.width, image.height)
     needed = decoder_bytes + image.width * image.height * _BYTES_OF_MODE.get(image.mode, 4)
@@ -180,10 +196,12 @@ def _decoder_bytes(image: Image.Image) -> int:
     return image.width * image.height * per_pixel
 
 
-def _scaled_down(picture: Picture, size: int) -> Image.Image:
+def _scaled_down(picture: Picture, size: int | None) -> Image.Image:
     """The whole picture, or a large one scaled down box by box by whole factors, averaged over their pixels."""
     width, height = picture.width, picture.height
-    factors = [max(1, side // (_REDUCED_SIDE * size)) for side in (width, height)]
+    factors = [max(1, side // _least_side(size)) for side in (width, height)]
+    if size is None:  # the aspect is kept
+        factors = [min(factors)] * 2
     if width * height <= _WHOLE_PIXELS or factors == [1, 1]:
         return picture.part((0, 0, width, height))
     (step_x, step_y), small = factors, Image.new("RGB", (-(-width // factors[0]), -(-height // factors[1])))
@@ -204,7 +222,7 @@ def _frames(image: Image.Image) -> int:
         return 1
 
 
-def _from_array(image: Any, name: str | None, size: int, notes: Notes | None) -> Image.Image:
+def _from_array(image: Any, name: str | None, size: int | None, notes: Notes | None) -> Image.Image:
     try:
         picture = picture_of_array(_as_pixels(image), name or "an array", notes)
         _check_pixels(picture.width, picture.height)

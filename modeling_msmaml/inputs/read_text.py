@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Int32
@@ -205,7 +205,7 @@ def encode_texts(
     names: Sequence[str] | None = None,
     notes: Notes | None = None,
 ) -> Int32[np.ndarray, "texts length"]:
-    """Token ids of the first `length` tokens of each text, followed by 0 ([PAD]).
+    """Token ids of the first `length` tokens of each text, see `row_ids`, followed by 0 ([PAD]).
 
     A text is tokenized no further than its row goes, and no further than its first million characters.
 
@@ -217,11 +217,28 @@ def encode_texts(
         UnreadableInput: the tokenizer finds nothing in a text, whose row would be padding.
     """
     encoded = np.zeros((len(texts), length), dtype=np.int32)
-    for number, (row, (tokens, used)) in enumerate(zip(encoded, _tokens(tokenizer, texts, length), strict=True)):
+    for row, tokens in zip(encoded, texts_one_by_one(tokenizer, texts, length, names, notes), strict=True):
+        if isinstance(tokens, UnreadableInput):
+            raise tokens
+        row[: len(tokens)] = tokens
+    return encoded
+
+
+def texts_one_by_one(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    length: int,
+    names: Sequence[str] | None = None,
+    notes: Notes | None = None,
+) -> Iterator[Int32[np.ndarray, " tokens"] | UnreadableInput]:
+    """Yields the token ids of each text as [`encode_texts`] finds them, but without zeros at the end, or the error of a
+    text in which the tokenizer finds nothing."""
+    for number, (tokens, used) in enumerate(_tokens(tokenizer, texts, length)):
         name = names[number] if names else f"texts[{number}]"
         if not tokens:
-            raise UnreadableInput(f"{name}: the tokenizer finds no word in the first {used:,} characters of the text")
-        row[: len(tokens[:length])] = tokens[:length]
+            yield UnreadableInput(f"{name}: the tokenizer finds no word in the first {used:,} characters of the text")
+            continue
+        yield np.asarray(row_ids(tokenizer, tokens[:length]), dtype=np.int32)
         if notes is None:
             continue
         is_whole = used == len(texts[number])
@@ -243,12 +260,26 @@ def encode_texts(
                 "a model on texts of this kind",
                 name,
             )
-    return encoded
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """All token ids of each text, without special tokens; what is written like one, such as [PAD], is ordinary text."""
-    return [tokens for tokens, _ in _tokens(tokenizer, texts)]
+    """
+    All token ids of each text, see `row_ids`, without special tokens; what is written like one, such as [PAD], is
+    ordinary text.
+    """
+    return [row_ids(tokenizer, tokens) for tokens, _ in _tokens(tokenizer, texts)]
+
+
+def row_ids(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> list[int]:
+    """
+    Token ids as rows hold them, where 0 is padding: if the tokenizer pads with another token, as that of RoBERTa does,
+    this one and 0 change places.
+    """
+    padding = cast(int, tokenizer.pad_token_id)
+    if padding == 0:
+        return tokens
+    exchanged = {0: padding, padding: 0}
+    return [exchanged.get(token, token) for token in tokens]
 
 
 def _tokens(

@@ -1,7 +1,7 @@
 """The one door for inputs that are handed in one by one: as a list, and as the model's raw rows."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,9 @@ from transformers import ProcessorMixin
 from .kinds import KINDS, as_array, only_column, plain
 from .notes import Notes, UnreadableInput, listing, named
 from .path_strings import ends_like_file, named_place, shown
-from .read_text import encode_texts, name_of_text, read_string
+from .read_text import name_of_text, read_string, texts_one_by_one
+
+PADDED = ("audio", "text")  # modalities whose rows may have zeros at their end
 
 
 def as_list(inputs: Any, name: str = "inputs") -> list:
@@ -90,15 +92,43 @@ def read(
     named_as_text: bool = False,
 ) -> Shaped[Tensor, "inputs ..."]:
     """
-    The model's raw rows of some inputs, as the processor that was saved with it makes them.
+    The model's raw rows of some inputs, as the processor that was saved with it makes them, in one tensor. Sounds and
+    texts of several lengths have zeros at their end.
 
     What is noticed of single inputs (longer than the model reads, silent, unknown words) is said in one warning per
     kind, which names them.
 
     Args:
+        items, modality, processor, sampling_rate, name, unreadable, named_as_text: see [`rows_one_by_one`].
+
+    Raises:
+        As [`rows_one_by_one`]; `ValueError`: rows of several shapes that no zeros make one.
+    """
+    notes = Notes()
+    rows = list(rows_one_by_one(items, modality, processor, notes, sampling_rate, name, unreadable, named_as_text))
+    notes.warn(stacklevel=5)
+    return torch.from_numpy(stacked(rows, modality, name))
+
+
+def rows_one_by_one(
+    items: Sequence[Any],
+    modality: str,
+    processor: ProcessorMixin | None,
+    notes: Notes,
+    sampling_rate: int | None = None,
+    name: str = "inputs",
+    unreadable: dict[int, str] | None = None,
+    named_as_text: bool = False,
+) -> Iterator[Shaped[np.ndarray, "..."]]:
+    """
+    Yields the raw row of each input, in their order. Where the processor takes inputs whole, each has a shape of its
+    own. Files are decoded when their row is asked for, so that not all rows need be in memory.
+
+    Args:
         items: see `infer_modality`. For a registered modality that no processor knows, arrays of one shape.
         modality: of all of them.
         processor: of the model.
+        notes: where it is noted what is odd about single inputs; the caller says it when all rows are there.
         sampling_rate: of waveforms in Hz; files and dicts know their own.
         name: of the argument, for errors.
         unreadable: where given, inputs that cannot be read are left out, and it is told the number of each and why;
@@ -111,31 +141,49 @@ def read(
         `ValueError`: no processor, or no input that can be read.
     """
     read_one = _reader(modality, processor, sampling_rate, named_as_text)
-    notes, names, read_items = Notes(), [], []
+    count, texts = 0, {}
     for number, item in enumerate(items):
         if unreadable is not None and number in unreadable:
             continue
         own = f"{name}[{number}]"
         notes.prefix = f"{own}: "
         try:
-            read_items.append(named(own, read_one, plain(item), notes))
-            names.append(name_of_text(own, item) if modality == "text" else own)
+            row = named(own, read_one, plain(item), notes)
         except (ValueError, OSError) as error:
             if unreadable is None:
                 raise
             unreadable[number] = str(error)
-    if not read_items:
-        raise ValueError(f"none of {len(items)} {name} can be read: {next(iter((unreadable or {'': ''}).values()))}")
+            continue
+        if modality == "text":
+            texts[number] = (name_of_text(own, item), row)
+        else:
+            count += 1
+            yield row
     notes.prefix = ""
-    if modality == "text":
-        if not named_as_text and len(read_items) > 1 and all(map(ends_like_file, read_items)):
+    if texts:
+        if not named_as_text and len(texts) > 1 and all(ends_like_file(text) for _, text in texts.values()):
             notes.add("texts of which each ends like the name of a file; no files have these names", name)
-        tokenizer = cast(Any, processor).tokenizer
-        rows = encode_texts(tokenizer, read_items, tokenizer.model_max_length, names, notes)
-    else:
-        rows = _stacked(read_items, name)
-    notes.warn(stacklevel=5)
-    return torch.from_numpy(rows)
+        for row in _rows_of_texts(texts, cast(Any, processor), notes, unreadable):
+            count += 1
+            yield row
+    if not count:
+        raise ValueError(f"none of {len(items)} {name} can be read: {next(iter((unreadable or {'': ''}).values()))}")
+
+
+def _rows_of_texts(
+    texts: dict[int, tuple[str, str]], processor: Any, notes: Notes, unreadable: dict[int, str] | None
+) -> Iterator[Shaped[np.ndarray, " tokens"]]:
+    """Rows of texts, given as number -> (name, string)."""
+    names, strings = zip(*texts.values(), strict=True)
+    tokenizer, pads = processor.tokenizer, getattr(processor, "text_padding", "max_length") == "max_length"
+    length = tokenizer.model_max_length
+    for number, row in zip(texts, texts_one_by_one(tokenizer, strings, length, names, notes), strict=True):
+        if isinstance(row, UnreadableInput):
+            if unreadable is None:
+                raise row
+            unreadable[number] = str(row)
+        else:
+            yield np.pad(row, (0, length - len(row))) if pads else row
 
 
 def _reader(
@@ -174,11 +222,20 @@ def _numbers(item: Any) -> np.ndarray:
     return array
 
 
-def _stacked(rows: list[np.ndarray], name: str) -> Shaped[np.ndarray, "inputs ..."]:
-    """Rows as one array; of a registered modality their shapes are first checked here."""
+def stacked(rows: Sequence[np.ndarray], modality: str, name: str) -> Shaped[np.ndarray, "inputs ..."]:
+    """
+    Rows of one modality as one array. Zeros are appended to sounds and texts that are shorter than others, which all
+    models take for padding.
+
+    Raises:
+        `ValueError`: rows of several shapes, of another modality.
+    """
     shapes = {row.shape for row in rows}
-    if len(shapes) > 1:
+    if len(shapes) == 1:
+        return np.stack(rows)
+    if modality not in PADDED:
         raise ValueError(
             f"{name} have several shapes, {listing([str(shape) for shape in shapes])}: give arrays of one shape"
         )
-    return np.stack(rows)
+    longest = max(len(row) for row in rows)
+    return np.stack([np.pad(row, (0, longest - len(row))) for row in rows])

@@ -1,6 +1,8 @@
 """What joins several arguments of a config: which combinations are impossible, or leave an argument without effect."""
 
-from typing import TYPE_CHECKING
+import copy
+import os
+from typing import TYPE_CHECKING, Any
 
 from .encoder_registry import check_embeddings
 
@@ -86,3 +88,25 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         raise ValueError("episode_weight=0.0 trains on auxiliary_classes alone: give them, or a positive weight")
     if config.auxiliary_classes is None and config.auxiliary_weight != 1.0:
         raise ValueError(f"auxiliary_weight={config.auxiliary_weight} has no effect without auxiliary_classes")
+
+
+def without_sources(level_encoders: Any) -> Any:
+    """A copy of `level_encoders` in [`MSMAMLConfig`] without the places where they are now."""
+    if not isinstance(level_encoders, dict):
+        return level_encoders
+    return {
+        modality: copy.deepcopy({key: value for key, value in spec.items() if key != "source"})
+        if isinstance(spec, dict)
+        else spec
+        for modality, spec in level_encoders.items()
+    }
+
+
+def refuse_own_folders(level_encoders: Any) -> None:
+    """Raises `ValueError` for level encoders that are given by absolute paths, which another machine does not have."""
+    for spec in level_encoders.values() if isinstance(level_encoders, dict) else [level_encoders]:
+        if isinstance(spec, (str, os.PathLike)) and os.path.isabs(spec):
+            raise ValueError(
+                f"level_encoders={level_encoders} names a folder of this machine: save the MSMAMLModel of this config, "
+                "with which its encoders are saved"
+            )

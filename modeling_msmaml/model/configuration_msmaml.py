@@ -1,10 +1,11 @@
 """Configuration of an MS-MAML model."""
 
+import os
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
-from .configuration_checks import check_combinations
+from .configuration_checks import check_combinations, refuse_own_folders, without_sources
 from .options import (
     at_least,
     check_options,
@@ -49,11 +50,18 @@ class MSMAMLConfig(PreTrainedConfig):
         "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'levels', weighted levels of "
         "frozen encoders; or one that [`register_task_network`] has added.",
     )
-    level_encoders: dict[str, Any] | None = option(
+    level_encoders: dict[str, Any] | str | None = option(
         None,
-        "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}. A folder holds what "
-        "`save_level_encoder` writes. [`MSMAMLModel`] records checksum and levels, with which a saved model is built "
-        "again.",
+        "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}, a folder or repository "
+        "that holds what `save_level_encoder` writes, a pretrained model, see `find_level_encoder`, or a saved model "
+        "that has such an encoder; or one saved model, all of whose encoders are taken. The config of a model records "
+        "checksum and levels, with which it is built again, and encoders are saved with it.",
+    )
+    level_rank: int | None = option(
+        None,
+        "With `task_network='levels'`: the most eigenvectors that the whitening of a level keeps, by default all. "
+        "Fewer make a saved model smaller.",
+        at_least(1),
     )
     num_channels: int = option(
         32,
@@ -95,6 +103,13 @@ class MSMAMLConfig(PreTrainedConfig):
     num_inner_steps: int = option(
         5,
         "The number of gradient steps of the inner loop. 0 gives the modulated network without adaptation.",
+        at_least(0),
+    )
+    num_head_steps: int = option(
+        5,
+        "With task_network='levels': the number of steps after these on the factors of the head (its temperature, the "
+        "share of the regression and its ridge), against its own leave-one-out loss. None are taken with "
+        "num_inner_steps=0.",
         at_least(0),
     )
     inner_lr: float = option(0.05, "The learning rate of the inner loop's SGD.", positive)
@@ -273,6 +288,12 @@ class MSMAMLConfig(PreTrainedConfig):
         "embeddings as they are (`adapted_parameters` 'upper' or 'head').",
         fraction,
     )
+    level_dropout: float = option(
+        0.0,
+        "With task_network='levels': the probability, in [0, 1), with which noise takes the place of a level in a "
+        "training task with several samples per class, so that the inner loop has something to mend.",
+        fraction,
+    )
     embeddings: dict[str, Any] | None = option(
         None,
         "The frozen pretrained encoder that reads a modality in place of `front_ends`, by modality: {'image': "
@@ -299,6 +320,15 @@ class MSMAMLConfig(PreTrainedConfig):
             refuse_unknown(type(self), kwargs, {*vars(PreTrainedConfig()), *dir(PreTrainedConfig), *_KNOWN_ELSEWHERE})
         self.check()
         super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers; where level encoders are on this machine is no part of it."""
+        return {**super().to_dict(), "level_encoders": without_sources(self.level_encoders)}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in transformers. Raises `ValueError` for level encoders in folders that only this machine has."""
+        refuse_own_folders(self.level_encoders)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def own_arguments(cls) -> list[str]:

@@ -16,20 +16,23 @@ from .encoder_registry import record_encoders
 from .inner_optimizers import inner_optimizer_class
 from .loading import MSMAMLPreTrainedModel
 from .modalities import build_descriptors, build_frontends
+from .options import default_of, options_of
 from .samples import Samples, read_samples
 from .task_encoder import build_task_encoder
 from .task_network import TaskNetwork
 from .task_networks import TaskNetworkKind, register_task_network
+
+_OF_LEVELS = ("level_encoders", "level_rank", "level_dropout", "num_head_steps")
 
 
 class ConvolutionalTasks(TaskNetworkKind):
     """[`TaskNetwork`] with its task encoder, inner rates, frontends and descriptors."""
 
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
-        if config.level_encoders:
-            raise ValueError(
-                f"level_encoders={config.level_encoders} has no effect with task_network={config.task_network!r}"
-            )
+        for field in options_of(type(config)):
+            value = getattr(config, field.name)
+            if field.name in _OF_LEVELS and value != default_of(field):
+                raise ValueError(f"{field.name}={value} has no effect with task_network={config.task_network!r}")
         if config.embeddings is not None:
             config.embeddings = record_encoders(config.embeddings)
         model.frontends = build_frontends(config)

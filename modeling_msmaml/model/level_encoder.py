@@ -2,18 +2,20 @@
 Level encoders: frozen encoders that are read at several depths. A *level* is a pooled feature vector at one depth; a
 level encoder maps each raw input to all of its levels, one after the other in one flat vector.
 
-Each modality has a class of its own: `"transformers"` for text (level_text.py), `"timm"` for images (level_image.py),
-`"aisfx"` for audio (level_audio.py); `register_level_encoder` adds others. An encoder is described by a dict,
+Those that come with the model: `"transformers"` for text (level_text.py), `"timm"` and `"timm_features"` for images
+(level_image.py, level_timm.py), `"aisfx"`, `"transformers_audio"` and `"torchaudio"` for audio (level_audio.py,
+level_sounds.py); `register_level_encoder` adds others. An encoder is described by a dict,
 `{"encoder": name, **options}`, and kept in a folder with two files: `config.json`, the description, and
 `encoder.safetensors`, the weights in float16.
 """
 
 import hashlib
+import importlib
 import inspect
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Shaped
@@ -35,8 +37,8 @@ class LevelEncoder(nn.Module):
     which they are stored, so that computed and stored levels are the same.
 
     A subclass sets `modality`, `sample_dims` and, where it matters, how many samples it reads at once. Its `__init__`
-    takes its options as keywords of JSON's types, builds the encoder inside `building()` with random weights and calls
-    `set_levels`; it implements `encode`.
+    takes its options as keywords of JSON's types, builds the encoder with random weights and calls `set_levels`; it
+    implements `encode`.
 
     Attributes:
         level_sizes: the size of each level by its name, in the order of the flat vector.
@@ -76,8 +78,6 @@ class LevelEncoder(nn.Module):
         self.level_sizes = {name: size for name, size in sizes.items() if name in chosen}
         self.last_level = last
         self.requires_grad_(False)
-        for module in cast(Iterable[Any], self.modules()):
-            module._is_hf_initialized = True  # so that `post_init` of a whole model does not initialise it
         self.train(False)
 
     def encode(self, raw: Shaped[Tensor, "batch ..."]) -> dict[str, Float[Tensor, "batch size"]]:
@@ -136,18 +136,6 @@ class LevelEncoder(nn.Module):
         """Keeps evaluation mode (no dropout, fixed statistics), whatever the mode of the whole model."""
         return super().train(False)
 
-    def after_loading(self) -> None:
-        """
-        Completes the loading of a whole model with this encoder, which makes every parameter trainable, and leaves
-        buffers undefined that checkpoints do not store, such as position numbers.
-        """
-        self.requires_grad_(False)
-        stored, fresh = self.state_dict().keys(), None
-        for name, buffer in self.named_buffers():
-            if name not in stored:
-                fresh = fresh or dict(build_level_encoder(self.config).named_buffers())
-                buffer.copy_(fresh[name])
-
     @property
     def device(self) -> torch.device:
         """The device of the encoder's parameters."""
@@ -159,15 +147,16 @@ class LevelEncoder(nn.Module):
         return next(self.parameters()).dtype
 
 
-def building() -> torch.device:
-    """
-    Returns the device on which encoders are built, as a context: the CPU, even where a model with the encoder is about
-    to load saved weights and is built without memory, since its constant buffers are not saved.
-    """
-    return torch.device("cpu")
-
-
-BUILT_IN = ("aisfx", "timm", "transformers")
+# The encoders that come with the model: the module and the class of each. A module imports this one, and is imported
+# when a description names its encoder.
+BUILT_IN = {
+    "aisfx": ("level_audio", "SoundEffectLevels"),
+    "timm": ("level_image", "TimmLevels"),
+    "timm_features": ("level_timm", "TimmFeatures"),
+    "torchaudio": ("level_sounds", "TorchaudioSounds"),
+    "transformers": ("level_text", "TransformersLevels"),
+    "transformers_audio": ("level_sounds", "TransformersSounds"),
+}
 _REGISTRY: dict[str, type[LevelEncoder]] = {}
 
 
@@ -201,19 +190,9 @@ def level_encoder_class(description: dict[str, Any]) -> type[LevelEncoder]:
     name = description.get("encoder")
     if name in _REGISTRY:
         return _REGISTRY[name]
-    # Imported here because these modules import this one, and each is needed by its modality only.
-    if name == "transformers":
-        from .level_text import TransformersLevels
-
-        return TransformersLevels
-    if name == "timm":
-        from .level_image import TimmLevels
-
-        return TimmLevels
-    if name == "aisfx":
-        from .level_audio import SoundEffectLevels
-
-        return SoundEffectLevels
+    if name in BUILT_IN:
+        module, encoder_class = BUILT_IN[name]
+        return getattr(importlib.import_module(f".{module}", __package__), encoder_class)
     known = ", ".join(sorted({*_REGISTRY, *BUILT_IN}))
     raise ValueError(f"encoder={name!r} is not registered: choose one of {known}")
 
@@ -224,19 +203,21 @@ def build_level_encoder(description: dict[str, Any]) -> LevelEncoder:
 
     Args:
         description: `{"encoder": name, **options}`. The options are those of the class that is registered under the
-            name; `"sha256"`, the checksum of a file with weights, is for `read_level_encoder`.
+            name; `"sha256"`, the checksum of a file with weights, is for `read_level_encoder`, and `"source"`, where
+            they are from, for people.
 
     Raises:
         `ValueError`: an encoder that is not registered, unknown options, or values that do not fit.
     """
     encoder_class = level_encoder_class(description)
-    options = {name: value for name, value in description.items() if name not in ("encoder", "sha256")}
+    options = {name: value for name, value in description.items() if name not in ("encoder", "sha256", "source")}
     known = list(inspect.signature(encoder_class).parameters)
     if unknown := sorted(options.keys() - set(known)):
         raise ValueError(
             f"the encoder {description['encoder']!r} has no option {', '.join(unknown)}; it has {', '.join(known)}"
         )
-    with building():
+    # Also where a model is built without memory: the encoder's weights are none of those that are loaded into it then.
+    with torch.device("cpu"):
         encoder = encoder_class(**options)
     encoder.config = json.loads(json.dumps(description))
     return encoder
@@ -306,7 +287,10 @@ def save_level_encoder(encoder: LevelEncoder, folder: str | Path) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().clone()
         for name, tensor in encoder.state_dict().items()
     }
-    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # A new file in place of the old one, which saved models may hold as a hard link.
+    partial = folder / f"_{WEIGHTS_FILE}"
+    save_file(weights, partial, metadata={"format": "pt"})
+    partial.replace(folder / WEIGHTS_FILE)
     description = {**encoder.config, "sha256": sha256_of(folder / WEIGHTS_FILE)}
     (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
 

@@ -1,13 +1,15 @@
 """
-Few-shot classification by the levels of frozen encoders, computed from inner products alone: how the channels of a task
-are centred, weighted and mixed, how an inner loop adapts the weights to the support set, and the classifier on the
-mixed kernel.
+Few-shot classification by the levels of frozen encoders: how the channels of a task are centred, weighted and mixed.
 
-A *channel* is one level of an encoder under one whitening. Its features are of unit length, so that its kernel is one
-of cosines. T tasks, C channels, S support samples, Q queries, N classes. The classes of a task may have different
-numbers of support samples; `shots` below is the mean number.
+A *channel* is one level of an encoder under one whitening. Its features are of unit length, so that inner products are
+cosines, and a *kernel* is the matrix of all of them. T tasks, C channels, S support samples, Q queries, N classes. The
+classes of a task may have different numbers of support samples; `shots` below is the mean number.
+
+All that the inner loop asks of a channel are sums over the samples of each class, so that its time and memory grow with
+S and not with its square.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,21 +20,31 @@ from torch import Tensor
 _LEAST_SPREAD = 0.05  # of 1 - m, the part of the cosines that is not shared
 _LEAST_SQUARE = 1e-4  # of the length of a centred feature
 _LEAST_LENGTH = 1e-2  # of the sum of a class's other samples
-_LEAST_WEIGHT = 1e-5  # of a channel, for its logarithm
 
 
-class HeadSettings(NamedTuple):
-    """The logarithms of the head's three factors, for the number of shots of each task; see `head_logits`."""
+class ClassSums(NamedTuple):
+    """
+    Sums over the samples of each class of a kernel, or of one for each channel.
 
-    log_temperature: Float[Tensor, " T"]
-    log_ridge_scale: Float[Tensor, " T"]
-    log_ridge: Float[Tensor, " T"]
+    Args:
+        to_class: of the kernel's row of a sample, over the samples of a class.
+        within: of the kernel over all pairs of samples of a class.
+        diagonal: the kernel of each sample with itself.
+    """
+
+    to_class: Float[Tensor, "T *C S N"]
+    within: Float[Tensor, "T *C N"]
+    diagonal: Float[Tensor, "T *C S"]
 
 
-def mean_cosine_between_classes(support: Float[Tensor, "T C S S"], labels: Int[Tensor, "T S"]) -> Float[Tensor, "T C"]:
-    """The mean cosine of pairs of support samples of different classes."""
-    differ = (labels[:, :, None] != labels[:, None, :])[:, None].to(support.dtype)
-    return (support * differ).sum(dim=(2, 3)) / differ.sum(dim=(2, 3))
+def mean_cosine_between_classes(
+    support: Float[Tensor, "T S d"], labels: Int[Tensor, "T S"], n_way: int
+) -> Float[Tensor, " T"]:
+    """The mean cosine of pairs of support samples of different classes, in one channel."""
+    members = F.one_hot(labels, n_way).to(support.dtype)
+    sums = members.transpose(1, 2) @ support
+    together = sums.sum(dim=1).square().sum(dim=1) - sums.square().sum(dim=(1, 2))
+    return together / (labels.shape[1] ** 2 - members.sum(dim=1).square().sum(dim=1))
 
 
 def centring(cosines: Float[Tensor, "T C"], n_way: int) -> Float[Tensor, "T C"]:
@@ -47,44 +59,10 @@ def centring(cosines: Float[Tensor, "T C"], n_way: int) -> Float[Tensor, "T C"]:
     return shared / (shared + (1 - cosines).clamp(min=_LEAST_SPREAD) / n_way)
 
 
-def centred_support(support: Float[Tensor, "T C S S"], share: Float[Tensor, "T C"]) -> Float[Tensor, "T C S S"]:
-    """
-    The support kernel after the origin has moved by `share` of the support mean, of features of unit length again.
-
-    With s_i the mean of row i and s the mean of these:
-
-        K_ij - g (s_i + s_j) + g^2 s,  divided by the lengths, the roots of K_ii - 2 g s_i + g^2 s
-    """
-    g, rows, whole, lengths = _moments(support, share)
-    moved = support - (g * rows)[..., None] - (g * rows)[:, :, None, :] + whole[..., None]
-    return moved / (lengths[..., None] * lengths[:, :, None, :])
-
-
-def centred_query(
-    support: Float[Tensor, "T C S S"], query: Float[Tensor, "T C Q S"], share: Float[Tensor, "T C"]
-) -> Float[Tensor, "T C Q S"]:
-    """
-    The query kernel on the origin of `centred_support`, which is given the support kernel as it was before.
-
-    With q_i the row means of the queries, whose features are of unit length:
-
-        Q_ij - g (q_i + s_j) + g^2 s,  with 1 - 2 g q_i + g^2 s in place of K_ii - 2 g s_i + g^2 s
-    """
-    g, rows, whole, lengths = _moments(support, share)
-    query_rows = query.mean(dim=3)
-    of_query = (1 - 2 * g * query_rows + whole).clamp(min=_LEAST_SQUARE).sqrt()
-    moved = query - (g * query_rows)[..., None] - (g * rows)[:, :, None, :] + whole[..., None]
-    return moved / (of_query[..., None] * lengths[:, :, None, :])
-
-
-def _moments(
-    support: Float[Tensor, "T C S S"], share: Float[Tensor, "T C"]
-) -> tuple[Float[Tensor, "T C 1"], Float[Tensor, "T C S"], Float[Tensor, "T C 1"], Float[Tensor, "T C S"]]:
-    """g, the row means s_i, g^2 s, and the lengths of the support samples after the move."""
-    g, rows = share[:, :, None], support.mean(dim=3)
-    whole = g.square() * rows.mean(dim=2, keepdim=True)
-    lengths = (support.diagonal(dim1=2, dim2=3) - 2 * g * rows + whole).clamp(min=_LEAST_SQUARE).sqrt()
-    return g, rows, whole, lengths
+def centred(features: Float[Tensor, "T samples d"], origin: Float[Tensor, "T 1 d"]) -> Float[Tensor, "T samples d"]:
+    """Features of one channel seen from another origin, of unit length again."""
+    moved = features - origin
+    return moved / moved.square().sum(dim=2, keepdim=True).clamp(min=_LEAST_SQUARE).sqrt()
 
 
 def channel_weights(
@@ -108,116 +86,54 @@ def with_template(
     return (1 - share) * weights + share * template
 
 
-def mixed(kernel: Float[Tensor, "T C rows S"], weights: Float[Tensor, "T C"]) -> Float[Tensor, "T rows S"]:
-    """The sum of the channels' kernels, each times its weight."""
-    return torch.einsum("tc,tcrs->trs", weights, kernel)
+def class_sums(support: Sequence[Float[Tensor, "T S d"]], labels: Int[Tensor, "T S"], n_way: int) -> ClassSums:
+    """The sums of each channel's kernel, in time linear in the number of samples."""
+    found = []
+    for channel in support:
+        members = F.one_hot(labels, n_way).to(channel.dtype)
+        sums = members.transpose(1, 2) @ channel
+        found.append((channel @ sums.transpose(1, 2), sums.square().sum(dim=2), channel.square().sum(dim=2)))
+    return ClassSums(*(torch.stack(parts, dim=1) for parts in zip(*found, strict=True)))
+
+
+def mixed_sums(sums: ClassSums, weights: Float[Tensor, "T C"]) -> ClassSums:
+    """The sums of the mixed kernel."""
+    return ClassSums(*(torch.einsum("tc,tc...->t...", weights, part) for part in sums))
+
+
+def mixed_kernel(
+    rows: Sequence[Float[Tensor, "T rows d"]], columns: Sequence[Float[Tensor, "T S d"]], weights: Float[Tensor, "T C"]
+) -> Float[Tensor, "T rows S"]:
+    """The sum of the kernels of all channels, each times its weight."""
+    by_channel = weights[:, :, None, None].unbind(dim=1)
+    parts = (weight * (r @ c.transpose(1, 2)) for weight, r, c in zip(by_channel, rows, columns, strict=True))
+    return sum(parts, start=torch.zeros((), dtype=weights.dtype, device=weights.device))
+
+
+def leave_one_out_cosines(sums: ClassSums, labels: Int[Tensor, "T S"], least: float) -> Float[Tensor, "T S N"]:
+    """
+    The cosines of each support sample and the prototype of each class, made of the class's samples other than itself.
+
+    Args:
+        least: below which a prototype's length does not count as smaller.
+    """
+    members = F.one_hot(labels, sums.within.shape[1]).to(sums.within.dtype)
+    diagonal = sums.diagonal[..., None]
+    squares = sums.within[:, None] - members * (2 * sums.to_class - diagonal)
+    return (sums.to_class - members * diagonal) / squares.clamp(min=least**2).sqrt()
 
 
 def leave_one_out_loss(
-    kernel: Float[Tensor, "T S S"], labels: Int[Tensor, "T S"], n_way: int, temperature: Float[Tensor, ""]
+    sums: ClassSums, labels: Int[Tensor, "T S"], temperature: Float[Tensor, ""]
 ) -> Float[Tensor, " T"]:
     """
-    The mean cross-entropy of support samples that are compared with the prototypes of all other support samples.
-
-    The logit of sample i for class n is the temperature times the cosine of i and the sum of the samples of n other
-    than i. Samples that are alone in their class have no such sum and do not count.
+    The mean cross-entropy of support samples that are compared with the prototypes of all other support samples: the
+    logits are the temperature times `leave_one_out_cosines`. Samples that are alone in their class do not count.
     """
-    members = F.one_hot(labels, n_way).to(kernel.dtype)
-    to_class = kernel @ members  # of sample i and class n
-    within = torch.einsum("tin,tin->tn", to_class, members)[:, None]
-    diagonal = kernel.diagonal(dim1=1, dim2=2)[..., None]
-    squares = within - members * (2 * to_class - diagonal)
-    lengths = squares.clamp(min=_LEAST_LENGTH**2).sqrt()
-    logits = temperature * (to_class - members * diagonal) / lengths
+    logits = temperature * leave_one_out_cosines(sums, labels, _LEAST_LENGTH)
     losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-    counted = _has_company(labels, n_way).to(kernel.dtype)
+    counted = has_company(labels, sums.within.shape[1]).to(losses.dtype)
     return (losses * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-
-
-def adapted_weights(
-    weights: Float[Tensor, "T C"],
-    support: Float[Tensor, "T C S S"],
-    labels: Int[Tensor, "T S"],
-    n_way: int,
-    log_step: Float[Tensor, ""],
-    log_temperature: Float[Tensor, ""],
-    num_inner_steps: int,
-    first_order: bool = False,
-) -> tuple[Float[Tensor, "T C"], Float[Tensor, "T num_inner_steps"]]:
-    """
-    The inner loop: steps on the logarithms l of the weights, against the support set's leave-one-out loss L.
-
-        w = softmax(l),  l <- l - step * dL/dw
-
-    The derivative is with respect to w, so that this is exponentiated gradient descent on the simplex (Kivinen and
-    Warmuth 1997). A task without two samples of one class has no such loss, and its weights stay as they are. With a
-    graph, the outer loop differentiates through all steps; with `first_order`, not through the inner gradients.
-
-    Returns:
-        The weights, and the loss of each task before each step.
-    """
-    outer = torch.is_grad_enabled()
-    adapts = _has_company(labels, n_way).any(dim=1)[:, None]
-    logs, losses = (weights + _LEAST_WEIGHT).log(), []
-    with torch.enable_grad():
-        for _ in range(num_inner_steps):
-            now = logs.softmax(dim=1)
-            now = now if outer and now.requires_grad else now.detach().requires_grad_()
-            loss = leave_one_out_loss(mixed(support, now), labels, n_way, log_temperature.exp())
-            (gradient,) = torch.autograd.grad(loss.sum(), now, create_graph=outer and not first_order)
-            logs = logs - log_step.exp() * gradient
-            losses.append(loss if outer else loss.detach())
-            if not outer:
-                logs = logs.detach()
-    found = torch.stack(losses, dim=1) if losses else weights.new_zeros(len(weights), 0)
-    return torch.where(adapts, logs.softmax(dim=1), weights), found
-
-
-def head_logits(
-    support: Float[Tensor, "T S S"],
-    query: Float[Tensor, "T Q S"],
-    labels: Int[Tensor, "T S"],
-    n_way: int,
-    settings: HeadSettings,
-) -> Float[Tensor, "T Q N"]:
-    """
-    Logits of queries on mixed kernels: exp(h0) times the cosine to the prototypes, plus exp(h1) times a ridge
-    regression in closed form on the doubly centred kernel, with targets Y - mean(Y) and lambda = exp(h2). Where no
-    class has two samples, prototypes are alone: the regression would say nothing more.
-    """
-    members = F.one_hot(labels, n_way).to(support.dtype)
-    means = members / members.sum(dim=1, keepdim=True).clamp(min=1)
-    to_mean = query @ means
-    lengths = torch.einsum("tin,tij,tjn->tn", means, support, means).clamp(min=_LEAST_SQUARE).sqrt()
-    logits = settings.log_temperature.exp()[:, None, None] * to_mean / lengths[:, None]
-    if labels.shape[1] <= n_way:  # told by the shapes, since asking the labels would stall an accelerator
-        return logits
-    ridge = ridge_regression(support, query, members, settings.log_ridge.exp())
-    scale = settings.log_ridge_scale.exp() * _has_company(labels, n_way).any(dim=1)
-    return logits + scale[:, None, None] * ridge
-
-
-def ridge_regression(
-    support: Float[Tensor, "T S S"],
-    query: Float[Tensor, "T Q S"],
-    members: Float[Tensor, "T S N"],
-    ridge: Float[Tensor, " T"],
-) -> Float[Tensor, "T Q N"]:
-    """
-    Predictions of kernel ridge regression (Saunders et al. 1998) of the classes, less their mean, on the kernel whose
-    origin is the support mean.
-
-    Args:
-        members: 1 where a support sample is of a class, else 0.
-        ridge: the lambda of each task, which is added to the diagonal.
-    """
-    rows = support.mean(dim=2)
-    whole = rows.mean(dim=1)[:, None, None]
-    inner = support - rows[:, :, None] - rows[:, None, :] + whole
-    outer = query - query.mean(dim=2, keepdim=True) - rows[:, None, :] + whole
-    identity = torch.eye(support.shape[1], dtype=support.dtype, device=support.device)
-    targets = members - members.mean(dim=1, keepdim=True)
-    return outer @ torch.linalg.solve(inner + ridge[:, None, None] * identity, targets)
 
 
 def log_shots(labels: Int[Tensor, "T S"], n_way: int) -> Float[Tensor, " T"]:
@@ -225,6 +141,6 @@ def log_shots(labels: Int[Tensor, "T S"], n_way: int) -> Float[Tensor, " T"]:
     return torch.full((len(labels),), labels.shape[1] / n_way, device=labels.device).log()
 
 
-def _has_company(labels: Int[Tensor, "T S"], n_way: int) -> Bool[Tensor, "T S"]:
+def has_company(labels: Int[Tensor, "T S"], n_way: int) -> Bool[Tensor, "T S"]:
     """Whether another support sample has the class of this one."""
     return F.one_hot(labels, n_way).sum(dim=1).gather(1, labels) > 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -11,25 +13,23 @@ from torch import Tensor, nn
 from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .execution import autocast
+from .level_dropout import levels_to_drop, with_noise
 from .level_frontend import LevelFrontend, levels_of, record_level_encoders
 from .level_network import LevelNetwork, SolvedTasks
 from .loading import MSMAMLPreTrainedModel
 from .options import default_of, options_of
-from .samples import Samples
+from .samples import Samples, task_seeds
 from .task_networks import TaskNetworkKind, register_task_network
 
 # The options that a model on levels reads; all others belong to the convolutional task network.
 OF_LEVELS = (
     *("modalities", "n_way", "task_network", "level_encoders", "num_inner_steps", "norm_statistics", "label_smoothing"),
-    *("task_chunk_size", "first_order"),
+    *("level_rank", "level_dropout", "num_head_steps", "task_chunk_size", "first_order"),
 )
 
 
 def check_levels(config: MSMAMLConfig) -> None:
-    """Raises `ValueError` for options that a model on levels does not read, or encoders that do not fit modalities."""
-    encoders = config.level_encoders or {}
-    if sorted(encoders) != sorted(config.modalities):
-        raise ValueError(f"level_encoders is for {sorted(encoders)}, but modalities={config.modalities}: one for each")
+    """Raises `ValueError` for options that a model on levels does not read."""
     for field in options_of(type(config)):
         value, default = getattr(config, field.name), default_of(field)
         if field.name not in OF_LEVELS and value != default:
@@ -42,18 +42,24 @@ class LevelTasks(TaskNetworkKind):
     """[`LevelNetwork`]: the task encoder's modulation is the weight of each channel, which the inner loop adapts."""
 
     needs_balanced_classes = False
+    has_statistics_for_training = True
+    reads_levels = True
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         return False
 
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         check_levels(config)
-        recorded = config.level_encoders = record_level_encoders(config.level_encoders or {})
+        given = config.level_encoders or {}
+        left_out = sorted(set(given) - set(config.modalities)) if isinstance(given, dict) else []
+        recorded = config.level_encoders = record_level_encoders(given, config.modalities)
         model.frontends = nn.ModuleDict({name: LevelFrontend(name, recorded[name]) for name in config.modalities})
         layouts = {name: levels_of(name, recorded[name]) for name in config.modalities}
-        model.task_network = LevelNetwork(layouts)
+        model.task_network = LevelNetwork(layouts, config.level_rank)
         model.task_encoder = model.inner_rates = None
         model.descriptors, model.auxiliary = nn.ModuleDict(), nn.ModuleDict()
+        # A saved model may be loaded with some of its modalities: the weights of the others are no mistake then.
+        model._keys_to_ignore_on_load_unexpected = [rf"^task_network\.\w+\.{re.escape(name)}\." for name in left_out]
 
     def read(
         self, model: MSMAMLPreTrainedModel, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float
@@ -74,26 +80,55 @@ class LevelTasks(TaskNetworkKind):
         levels = _flat(support)
         with autocast(levels.device.type, enabled=False):
             network: LevelNetwork = model.task_network
-            channels = network.unit_channels(modality, levels)
-            first_order = model.config.first_order or model.first_order_for_now
+            channels, state = network.unit_channels(modality, levels, _turn(model)), ()
+            if model.training and model.config.level_dropout and labels.shape[1] > n_way:
+                seeds, numbers = task_seeds(levels), network.number_of_level(modality)
+                dropped = levels_to_drop(model.config.level_dropout, seeds, max(numbers) + 1)[:, numbers]
+                channels, state = with_noise(channels, dropped, seeds), (dropped, seeds)
+            steps, first_order = model.config.num_inner_steps, model.config.first_order or model.first_order_for_now
             solved, before, losses = network.solve(
-                modality, channels, labels, n_way, model.config.num_inner_steps, first_order
+                modality, channels, labels, n_way, steps, model.config.num_head_steps if steps else 0, first_order
             )
-        # The members say the number of classes, too.
-        parameters = {**solved._asdict(), "levels": levels, "members": nn.functional.one_hot(labels, n_way)}
-        adapted = AdaptedTasks(modality, parameters, (before,), None, losses)
-        return Adaptation(adapted, {}, tuple(channels), [parameters])
+        parameters = solved._asdict()
+        return Adaptation(AdaptedTasks(modality, parameters, (before,), None, losses), {}, state, [parameters])
 
     def classify(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
     ) -> Float[Tensor, "T Q N"]:
         network, own = model.task_network, adapted.parameters
-        with autocast(own["levels"].device.type, enabled=False):
-            support = list(state) or network.unit_channels(adapted.modality, own["levels"])
-            queries = network.unit_channels(adapted.modality, _flat(query))
-            solved = SolvedTasks(*(own[name] for name in SolvedTasks._fields))
-            members = own["members"]
-            return network.logits(solved, support, queries, members.argmax(dim=2), members.shape[2])
+        with autocast(own["bias"].device.type, enabled=False):
+            queries = network.unit_channels(adapted.modality, _flat(query), _turn(model))
+            if state:
+                dropped, seeds = state
+                queries = with_noise(queries, dropped, seeds + len(network.channels[adapted.modality]))
+            return network.logits(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), queries)
+
+    def final_support_loss(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
+    ) -> Float[Tensor, " T"]:
+        network: LevelNetwork = model.task_network
+        channels = network.unit_channels(adapted.modality, _flat(support))
+        return network.support_loss(
+            SolvedTasks(*(adapted.parameters[name] for name in SolvedTasks._fields)), channels, labels
+        )
+
+    def level_weights(self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks) -> list[dict[str, float]]:
+        levels = [name.split("/")[0] for name in model.task_network.channels[adapted.modality]]
+        found = []
+        for weights in adapted.parameters["weights"].tolist():
+            sums = dict.fromkeys(levels, 0.0)
+            for level, weight in zip(levels, weights, strict=True):
+                sums[level] += weight
+            found.append(sums)
+        return found
+
+    def similarities(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, query: Samples
+    ) -> Float[Tensor, "T Q S"]:
+        network, own = model.task_network, adapted.parameters
+        with autocast(model.device.type, enabled=False):
+            examples, queries = (network.unit_channels(adapted.modality, _flat(own)) for own in (support, query))
+            return network.similarities(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), examples, queries)
 
     def fit(
         self,
@@ -107,6 +142,19 @@ class LevelTasks(TaskNetworkKind):
                 raise ValueError(f"groups lacks {modality!r}: levels are whitened within classes or sources")
             levels = model.frontends[modality](samples.to(model.device), torch.float32)
             model.task_network.fit(modality, levels, groups[modality])
+
+    def fit_for_training(
+        self,
+        model: MSMAMLPreTrainedModel,
+        samples: Mapping[str, Sequence[tuple[Shaped[Tensor, "samples ..."], Int[Tensor, " samples"]]]],
+    ) -> None:
+        for modality, parts in samples.items():
+            levels = ((model.frontends[modality](rows.to(model.device), torch.float32), own) for rows, own in parts)
+            model.task_network.fit_for_training(modality, list(levels))
+
+
+def _turn(model: Any) -> int | None:
+    return model.training_turn if model.training else None
 
 
 def _flat(samples: Samples) -> Float[Tensor, "T samples total"]:

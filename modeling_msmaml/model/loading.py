@@ -1,6 +1,7 @@
 """What all MS-MAML models share: how their weights start, and how they are loaded, from the published layout too."""
 
 import os
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -10,16 +11,19 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .configuration_msmaml import MSMAMLConfig
+from .level_frontend import LevelFrontend
+from .level_sources import ACCESS_ARGUMENTS, source_of
 from .modality_text import WordVectors
 from .norms import NormParameters
 from .pretrained_encoder import PretrainedFrontend
 from .published_checkpoint import HUB_ARGUMENTS, OriginalCheckpoint, check_fit, find_original, read_config, read_weights
+from .uploads import UploadsEncoders
 
 logger = logging.get_logger(__name__)
 
 
-class MSMAMLPreTrainedModel(PreTrainedModel):
-    """Weight initialisation and loading, shared by all MS-MAML models."""
+class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
+    """Weight initialisation, loading and saving, shared by all MS-MAML models."""
 
     config: MSMAMLConfig
     # What the kind of task network gives the model.
@@ -64,20 +68,44 @@ class MSMAMLPreTrainedModel(PreTrainedModel):
                 published checkpoint, or not of its `train_config.json`.
             `OSError`: no such folder or repository, or files are missing in it.
         """
-        found = None
+        found, hub = None, {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
         if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
-            hub = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
             found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
         if found is None:
             loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-            _after_loading(loaded[0] if isinstance(loaded, tuple) else loaded)
+            model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+            _after_loading(model)
+            if pretrained_model_name_or_path is not None:
+                model.find_encoders(pretrained_model_name_or_path, **hub)
             return loaded
         kwargs = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
         loaded = cls._from_original(found, *model_args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
         _after_loading(model)
         model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
         return loaded
+
+    def find_encoders(self, path: str | os.PathLike, subfolder: str = "", **hub: Any) -> None:
+        """Tells frontends on levels where the model that was loaded lies, and its encoders below it."""
+        frontends = [module for module in self.frontends.values() if isinstance(module, LevelFrontend)]
+        if not frontends:
+            return
+        source = source_of(path, subfolder, **hub)
+        for frontend in frontends:
+            frontend.found_in(source, {name: hub[name] for name in ACCESS_ARGUMENTS if name in hub})
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs) -> None:
+        """
+        As in transformers; the encoders of a model on levels are saved with it, as hard links where that is possible.
+
+        Raises:
+            `FileNotFoundError`, `ValueError`: an encoder cannot be found any more, or was changed.
+        """
+        if is_main_process:
+            for frontend in self.frontends.values():
+                if isinstance(frontend, LevelFrontend):
+                    frontend.save(Path(save_directory))
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
 
     @classmethod
     def _from_original(cls, checkpoint: OriginalCheckpoint, *model_args, **kwargs):

@@ -14,6 +14,7 @@ from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .convolutional_tasks import ConvolutionalTasks as _ConvolutionalTasks  # noqa: F401, registers itself
 from .execution import map_chunks, with_gradients
+from .explained_tasks import ExplainedTasks
 from .level_tasks import LevelTasks as _LevelTasks  # noqa: F401, registers itself
 from .loading import MSMAMLPreTrainedModel
 from .losses import auxiliary_losses, multi_step_losses, task_losses
@@ -35,7 +36,7 @@ from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read
 from .task_networks import task_network_kind
 
 
-class MSMAMLModel(MSMAMLPreTrainedModel):
+class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
     """
     Frontends, task encoder, task network and the inner loop that adapts it (MMAML, arXiv 1910.13616, on sequences of
     any modality; MS-MAML, Zhao and Shao 2024).
@@ -51,6 +52,8 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
     # to 1 (none: the last alone counts), and whether second derivatives are left out for now.
     multi_step_weights: tuple[float, ...] | None = None
     first_order_for_now: bool = False
+    # Which of the statistics of `fit_for_training` the episodes of this meta-step see: this number, counted round.
+    training_turn: int = 0
     # Within `rows_read`.
     _rows: Mapping[str, ReadRows] = MappingProxyType({})
 
@@ -262,6 +265,14 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
         return self._kind.needs_balanced_classes
 
     @property
+    def reads_levels(self) -> bool:
+        """
+        Whether all that tasks read of an input are levels of the frozen encoder `frontends[modality].encoder(device)`,
+        which takes inputs of any length and size, and whose levels, in float16, may stand in place of raw inputs.
+        """
+        return self._kind.reads_levels
+
+    @property
     def can_read_rows_once(self) -> bool:
         """Whether all that tasks need of a sample is what neither modulation nor adaptation changes."""
         return can_read_rows_once(self.config)
@@ -322,6 +333,28 @@ class MSMAMLModel(MSMAMLPreTrainedModel):
                 raise ValueError(f"rows[{modality!r}] has {len(samples)} samples; at least 2 are needed")
         self._kind.fit(self, rows, groups, seed)
 
+    @property
+    def has_statistics_for_training(self) -> bool:
+        """Whether training episodes may see other statistics than those that are saved; see `fit_for_training`."""
+        return self._kind.has_statistics_for_training
+
+    @torch.no_grad()
+    def fit_for_training(
+        self, samples: Mapping[str, Sequence[tuple[Shaped[Tensor, "samples ..."], Int[Tensor, " samples"]]]]
+    ) -> None:
+        """
+        Fits statistics that training episodes see in place of those of `fit_front_ends`, one after the other from
+        meta-step to meta-step. They are not saved.
+
+        Args:
+            samples: modality -> one or more pairs of raw inputs and a number for the source or the class of each, all
+                of other classes than the training episodes have.
+
+        Raises:
+            `ValueError`: a model without such statistics, or groups without two samples.
+        """
+        self._kind.fit_for_training(self, samples)
+
 
 # The modalities register themselves when they are imported. And with code from the Hub, transformers fetches what a
 # module imports itself, and misses in some orders what only those modules import: so this one, which the auto classes
@@ -335,14 +368,22 @@ from .encoder_registry import record_encoders as _record_encoders  # noqa: E402,
 from .inner_loop import adapt as _adapt  # noqa: E402, F401
 from .inner_optimizers import inner_optimizer_class as _inner_optimizer_class  # noqa: E402, F401
 from .level_audio import SoundEffectLevels as _SoundEffectLevels  # noqa: E402, F401
+from .level_conversion import CONVERTERS as _CONVERTERS  # noqa: E402, F401
 from .level_encoder import LevelEncoder as _LevelEncoder  # noqa: E402, F401
 from .level_frontend import LevelFrontend as _LevelFrontend  # noqa: E402, F401
+from .level_head import fitted_head as _fitted_head  # noqa: E402, F401
 from .level_image import TimmLevels as _TimmLevels  # noqa: E402, F401
-from .level_kernels import head_logits as _head_logits  # noqa: E402, F401
+from .level_inner_loop import adapted_weights as _adapted_weights  # noqa: E402, F401
+from .level_kernels import centring as _centring  # noqa: E402, F401
 from .level_mel import resampled as _resampled  # noqa: E402, F401
 from .level_network import LevelNetwork as _LevelNetwork  # noqa: E402, F401
+from .level_pretrained import find_level_encoder as _find_level_encoder  # noqa: E402, F401
+from .level_sounds import TransformersSounds as _TransformersSounds  # noqa: E402, F401
+from .level_sources import EncoderSource as _EncoderSource  # noqa: E402, F401
 from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402, F401
 from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401
+from .level_timm import TimmFeatures as _TimmFeatures  # noqa: E402, F401
+from .level_views import ViewedImages as _ViewedImages  # noqa: E402, F401
 from .modality_audio import AudioEmbedding as _AudioEmbedding  # noqa: E402, F401
 from .modality_image import ImageEmbedding as _ImageEmbedding  # noqa: E402, F401
 from .modality_text import TextEmbedding as _TextEmbedding  # noqa: E402, F401
@@ -354,5 +395,6 @@ from .published_checkpoint import find_original as _find_original  # noqa: E402,
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
 from .task_encoder import build_task_encoder as _build_task_encoder  # noqa: E402, F401
 from .task_network import TaskNetwork as _TaskNetwork  # noqa: E402, F401
+from .uploads import UploadsEncoders as _UploadsEncoders  # noqa: E402, F401
 
 __all__ = ["AdaptedTasks", "MSMAMLModel", "MSMAMLOutput", "MSMAMLPreTrainedModel", "ModalityEmbedding"]

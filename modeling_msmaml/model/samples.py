@@ -129,18 +129,18 @@ def task_seeds(raw: Shaped[Tensor, "T samples ..."]) -> Int[Tensor, " T"]:
     content = raw.detach().flatten(1).contiguous().view(torch.uint8)
     every = max(1, content.shape[1] // _BYTES_OF_A_SEED) | 1  # odd, to meet each byte of a number
     content = content[:, ::every].long()
-    return _mixed(content + 256 * torch.arange(content.shape[1], device=content.device)).sum(dim=1) & _32_BITS
+    return mixed_bits(content + 256 * torch.arange(content.shape[1], device=content.device)).sum(dim=1) & _32_BITS
 
 
 def _kept(sequences: Tensor, rate: float, seeds: Int[Tensor, " T"]) -> Bool[Tensor, "T samples channels"]:
     """Which channels stay: each with a number from 0 to 2^32 - 1 of its own that is not below `rate` of them."""
     samples, channels = sequences.shape[1:3]
-    places = _mixed(torch.arange(samples * channels, device=sequences.device))
-    numbers = _mixed((_mixed(seeds)[:, None] + places) & _32_BITS)
+    places = mixed_bits(torch.arange(samples * channels, device=sequences.device))
+    numbers = mixed_bits((mixed_bits(seeds)[:, None] + places) & _32_BITS)
     return (numbers >= int(rate * 2**32)).unflatten(1, (samples, channels))
 
 
-def _mixed(numbers: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+def mixed_bits(numbers: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     """A permutation of 0 to 2^32 - 1 without visible order: MurmurHash3's last step (Appleby 2011, fmix32)."""
     numbers = ((numbers ^ (numbers >> 16)) * 0x85EBCA6B) & _32_BITS
     numbers = ((numbers ^ (numbers >> 13)) * 0xC2B2AE35) & _32_BITS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .loading import MSMAMLPreTrainedModel
+from .losses import task_losses
 from .samples import Samples
 
 
@@ -22,6 +23,12 @@ class TaskNetworkKind(ABC):
 
     # Whether training shows such a network classes of equal size only, so that it takes them best.
     needs_balanced_classes = True
+    # Whether all that tasks read of an input are the levels of a frozen encoder, `frontends[modality].encoder(device)`.
+    # It takes inputs of any length and size, and the model takes levels, in float16, in place of raw inputs.
+    reads_levels = False
+
+    # Whether `fit_for_training` has an effect.
+    has_statistics_for_training = False
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         """Whether the trained classifier has `n_way` classes; otherwise tasks may have any number of them."""
@@ -69,6 +76,22 @@ class TaskNetworkKind(ABC):
         """Features of support and query samples for `auxiliary_classes`."""
         raise ValueError(f"task_network={model.config.task_network!r} has no features for auxiliary_classes")
 
+    def final_support_loss(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
+    ) -> Float[Tensor, " T"]:
+        """The loss of the support sets after the last inner step; `adapted.support_loss` has it before each."""
+        return task_losses(self.classify(model, adapted, support), labels)
+
+    def level_weights(self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks) -> list[dict[str, float]]:
+        """The weights of the levels in each adapted task; see [`MSMAMLModel.level_weights`]."""
+        raise ValueError(f"task_network={model.config.task_network!r} has no levels to weigh")
+
+    def similarities(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, query: Samples
+    ) -> Float[Tensor, "T Q S"]:
+        """The similarities of queries and support samples; see [`MSMAMLModel.similarities`]."""
+        raise ValueError(f"task_network={model.config.task_network!r} compares no query with single examples")
+
     @abstractmethod
     def fit(
         self,
@@ -78,6 +101,14 @@ class TaskNetworkKind(ABC):
         seed: int,
     ) -> None:
         """Fits what is fitted to training samples; see [`MSMAMLModel.fit_front_ends`]."""
+
+    def fit_for_training(
+        self,
+        model: MSMAMLPreTrainedModel,
+        samples: Mapping[str, Sequence[tuple[Shaped[Tensor, "samples ..."], Int[Tensor, " samples"]]]],
+    ) -> None:
+        """Fits what training episodes see in place of that; see [`MSMAMLModel.fit_for_training`]."""
+        raise ValueError(f"task_network={model.config.task_network!r} has no statistics for training")
 
 
 _REGISTRY: dict[str, TaskNetworkKind] = {}

@@ -38,6 +38,24 @@ class OuterGradientRules(TrainerCallback):
                     parameter.grad = None
 
 
+class TrainingTurns(TrainerCallback):
+    """
+    Tells a model whose turn it is among the statistics of training, see [`MSMAMLModel.fit_for_training`]: it follows
+    from the number of the step alone.
+
+    Args:
+        model: the model that is trained.
+    """
+
+    def __init__(self, model: MSMAMLModel):
+        self.model = model
+
+    def on_step_begin(
+        self, args: MetaTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs
+    ) -> None:
+        self.model.training_turn = state.global_step
+
+
 class InnerLoopAnnealing(TrainerCallback):
     """
     Changes the inner loop in the course of training (MAML++, Antoniou et al. 2019, arXiv 1810.09502).

@@ -16,7 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
-from .callbacks import InnerLoopAnnealing, OuterGradientRules, check_annealing
+from .callbacks import InnerLoopAnnealing, OuterGradientRules, TrainingTurns, check_annealing
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
 from .collator import collate_episodes
 from .evaluation import (
@@ -102,6 +102,7 @@ class MetaTrainer(TrainerHooks):
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(OuterGradientRules(self))
+        self.add_callback(TrainingTurns(model))
         if args.multi_step_loss_steps or args.first_order_steps:
             check_annealing(args, model.config)
             self.add_callback(InnerLoopAnnealing(model))
@@ -156,6 +157,7 @@ class MetaTrainer(TrainerHooks):
         # Weight decay would pull learning rates and scales to zero, where zero is no neutral value.
         decayed = {n for n in self.get_decay_parameter_names(model) if not n.startswith("inner_rates.")}
         decayed -= {"task_network.cosine_scale.value"}
+        decayed = {n for n in decayed if not n.startswith("task_network.head.")}  # logarithms of the levels' factors
         groups = defaultdict(list)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:

@@ -109,10 +109,11 @@ class MetaTrainingArguments(TrainingArguments):
         _counts,
         typed=False,
     )
-    train_shots: Literal["equal", "unequal", "meta_dataset"] = option(
+    train_shots: Literal["equal", "log_equal", "unequal", "meta_dataset"] = option(
         "equal",
-        "Whether the classes of a training episode have equally many support samples, each its own number from "
-        "train_k_shot, or numbers that follow the sizes of the classes (Meta-Dataset, arXiv 1903.03096).",
+        "Whether the classes of a training episode have equally many support samples, as often few as many of "
+        "train_k_shot ('log_equal'), each its own number from train_k_shot ('unequal'), or numbers that follow the "
+        "sizes of the classes (Meta-Dataset, arXiv 1903.03096).",
     )
     num_unlabelled: int = option(
         0,

@@ -16,8 +16,9 @@ from modeling_msmaml import (
 from modeling_msmaml.hub.provenance import command_line
 
 from .data_arguments import DataArguments
+from .held_out import fit_for_training, halves
 from .run_arguments import ModelArguments
-from .run_data import make_datasets, parts_of, shared_text, splits_of, splits_to_fit_to
+from .run_data import make_datasets, make_training_episodes, parts_of, shared_text, splits_of, splits_to_fit_to
 from .run_model import (
     fit_front_ends,
     groups_to_whiten_by,
@@ -81,13 +82,17 @@ def run(
         datasets = store_features(datasets, model, data, args.device)
     if arguments.model_name_or_path is None:
         fit_front_ends(model, splits_to_fit_to(datasets, data, text), args.seed)
+        if "train" in datasets and model.has_statistics_for_training:
+            divided = halves(datasets["train"].splits, args.seed)
+            fit_for_training(model, divided.fitted)
+            datasets["train"] = make_training_episodes(divided.trained, data, args)
     splits = splits_of(datasets)
     trainer = MetaTrainer(
         model=model,
         args=args,
         train_dataset=datasets.get("train"),
         eval_dataset=datasets.get("validation"),
-        processing_class=make_processor(arguments, splits),
+        processing_class=make_processor(arguments, splits, model),
     )
     modalities = {split.name: split.modality for split in splits}
     report = RunReport(

@@ -67,6 +67,8 @@ class ModelArguments(_config_options()):
         for name, example in _EXAMPLES.items():
             words = WHITENINGS if name == "descriptor_whitening" else ()
             expected = f"neither one of {', '.join(words)} nor JSON" if words else "not JSON"
+            if name == "level_encoders" and not str(self.level_encoders).lstrip().startswith("{"):
+                continue  # the name of a saved model
             setattr(self, name, parse_json(name, getattr(self, name), f"{expected} such as {example}", words))
         if self.auxiliary_weight is not None and not self.auxiliary:
             raise ValueError(f"auxiliary_weight={self.auxiliary_weight} has no effect without auxiliary")

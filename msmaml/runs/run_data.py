@@ -173,9 +173,9 @@ def make_episodes(
 def make_training_episodes(
     splits: list[FewShotSplit], data: DataArguments, args: MetaTrainingArguments
 ) -> EpisodeDataset:
-    """Returns exactly as many episodes as the meta-steps need."""
+    """Returns exactly as many episodes as the meta-steps need, of splits that `new_classes` have been added to."""
     return EpisodeDataset(
-        add_new_classes(splits, args.new_classes or []),
+        splits,
         **training_shape(args),
         num_episodes=args.max_steps * args.tasks_per_step,
         seed=args.seed,
@@ -212,7 +212,7 @@ def make_datasets(
     datasets = {}
     for part, splits in by_part.items():
         if part == "train":
-            datasets[part] = make_training_episodes(splits, data, args)
+            datasets[part] = make_training_episodes(add_new_classes(splits, args.new_classes or []), data, args)
         else:
             per_data_set = data.num_eval_episodes if part == "validation" else data.num_test_episodes
             datasets[part] = make_episodes(splits, data, args, per_data_set)

@@ -9,8 +9,10 @@ from transformers.utils.hub import cached_file
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_rows
 from modeling_msmaml.inputs.kinds import KINDS
-from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
+from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor, whole_processor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
+from modeling_msmaml.model.level_frontend import record_level_encoders
+from modeling_msmaml.model.level_sources import EncoderSource
 from modeling_msmaml.model.modeling_msmaml import MSMAMLModel
 from modeling_msmaml.training.training_args import MetaTrainingArguments
 
@@ -20,7 +22,7 @@ from .run_arguments import ModelArguments
 ROWS_TO_FIT_TO = 3_000
 # The options that may differ from those of a checkpoint: they concern training alone, or change no result.
 CHANGEABLE = (
-    *("label_smoothing", "dropout", "auxiliary_weight", "episode_weight"),
+    *("label_smoothing", "dropout", "level_dropout", "auxiliary_weight", "episode_weight"),
     *("task_chunk_size", "inner_loop_checkpointing", "soft_kmeans_steps"),
 )
 # Options of a modality, and the front ends with which they have an effect.
@@ -40,19 +42,38 @@ READ_BY = {
 
 
 def tokenizer_of_levels(arguments: ModelArguments) -> PreTrainedTokenizerBase | None:
-    """Returns the tokenizer of the text encoder of a new model on levels; None if there is none."""
-    encoders = cast("dict[str, str]", arguments.level_encoders or {})
-    return AutoTokenizer.from_pretrained(encoders["text"]) if "text" in encoders else None
+    """Returns the tokenizer of the text encoder of a new model on levels; None if there is none.
+
+    Raises:
+        ValueError: the encoder has no tokenizer beside it.
+    """
+    given = cast("dict[str, str] | str", arguments.level_encoders or {})
+    if isinstance(given, dict) and "text" not in given:
+        return None
+    try:
+        recorded = record_level_encoders({"text": given["text"]} if isinstance(given, dict) else given, ["text"])
+    except ValueError:
+        if isinstance(given, dict):
+            raise
+        return None  # a saved model without texts; if the run has any, its model will say so
+    folder = EncoderSource(**recorded["text"]["source"]).folder_of_tokenizer()
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"level_encoders={given}: {folder} holds no tokenizer of the text encoder: {error}") from error
 
 
-def make_processor(arguments: ModelArguments, splits: list[FewShotSplit]) -> MSMAMLProcessor | None:
+def make_processor(arguments: ModelArguments, splits: list[FewShotSplit], model: MSMAMLModel) -> MSMAMLProcessor | None:
     """Returns the processor that turns a person's own files, texts and pictures into inputs of the model.
 
-    It is that of the checkpoint, if the checkpoint has one, and `None` if no modality has a preprocessor.
+    It is that of the checkpoint, if the checkpoint has one, and `None` if no modality has a preprocessor. Of a model on
+    levels it takes inputs whole, whatever the length or size of the training data.
     """
     path = arguments.model_name_or_path
     if path is not None and has_processor(path):
         return MSMAMLProcessor.from_pretrained(path)
+    if path is None and model.reads_levels:
+        return whole_processor(by_modality(splits), cast(Any, tokenizer_of_levels(arguments)))
     own = {KINDS[s.modality].part: s.preprocessor for s in splits if s.modality in KINDS and s.preprocessor is not None}
     return MSMAMLProcessor(**own) if own else None
 
@@ -196,8 +217,7 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
     groups = {}
     for modality, own in by_modality(splits).items():
         if config.task_network == "levels":
-            names = [f"{split.name}/{name}" for split in own for name in groups_of_levels(split)[_rows_of(split, own)]]
-            groups[modality] = torch.from_numpy(np.unique(names, return_inverse=True)[1])
+            groups[modality] = groups_of(own)
             continue
         whitening = config.descriptor_whitenings[modality]
         if whitening == "total":
@@ -217,6 +237,17 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
     return groups
 
 
+def groups_of(splits: list[FewShotSplit]) -> torch.Tensor:
+    """Returns a number for the group (`groups_of_levels`) of each of the rows that `rows_of_splits` returns."""
+    names = [f"{split.name}/{name}" for split in splits for name in groups_of_levels(split)[_rows_of(split, splits)]]
+    return torch.from_numpy(np.unique(names, return_inverse=True)[1])
+
+
+def rows_of_splits(splits: list[FewShotSplit]) -> np.ndarray:
+    """Returns equally many rows of each split of one modality, to which front ends are fitted."""
+    return np.concatenate([split.rows(_rows_of(split, splits)) for split in splits])
+
+
 def groups_of_levels(split: FewShotSplit) -> np.ndarray:
     """Returns the class of each row or, where sources are divided into several rows, such as documents, its source.
 
@@ -230,10 +261,7 @@ def groups_of_levels(split: FewShotSplit) -> np.ndarray:
 
 def fit_front_ends(model: MSMAMLModel, splits: list[FewShotSplit], seed: int) -> None:
     """Fits the front ends of a model to training splits, to equally many rows of each split of a modality."""
-    rows = {
-        modality: torch.from_numpy(np.concatenate([split.rows(_rows_of(split, own)) for split in own]))
-        for modality, own in by_modality(splits).items()
-    }
+    rows = {modality: torch.from_numpy(rows_of_splits(own)) for modality, own in by_modality(splits).items()}
     for modality in model.config.modalities:
         if modality not in rows and (modality in model.descriptors or hasattr(model.frontends[modality], "fit")):
             raise ValueError(
@@ -265,6 +293,8 @@ def load_model(
             setattr(model.config, name, value)
         elif name == "embeddings":
             check_encoders(path, value, model.config.embeddings or {})
+        elif name == "level_encoders":
+            check_level_encoders(path, value, model)
         elif value != getattr(model.config, name):
             raise ValueError(
                 f"{name}={value} does not fit the checkpoint {path}, which has {name}={getattr(model.config, name)}: "
@@ -295,6 +325,19 @@ def check_auxiliary(path: str, asked: bool, config: MSMAMLConfig, splits: list[F
             f"auxiliary={asked} with training classes {here} does not fit the checkpoint {path}, which has "
             f"auxiliary_classes={existing}: train a new model, or give auxiliary as the checkpoint has it"
         )
+
+
+def check_level_encoders(path: str, given: dict[str, str] | str, model: MSMAMLModel) -> None:
+    """Raises `ValueError` unless the given level encoders are those of a checkpoint, wherever they are."""
+    existing = cast("dict[str, dict]", model.config.level_encoders or {})
+    modalities = list(given) if isinstance(given, dict) else model.config.modalities
+    for modality, recorded in record_level_encoders(given, modalities).items():
+        own = existing.get(modality, {}).get("encoder")
+        if recorded["encoder"] != own:
+            raise ValueError(
+                f"level_encoders={given}: the encoder of {modality} is {recorded['encoder']}, but the checkpoint "
+                f"{path} has {own}: leave the option out, or train a new model"
+            )
 
 
 def check_encoders(path: str, given: dict[str, dict], existing: dict[str, dict]) -> None:

@@ -15,6 +15,23 @@ from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 N_CLASSES, N_EXAMPLES, N_QUERIES = 3, 5, 2
 WORDS = 120  # per text
 _KINDS = {"audio": "sound", "text": "topic", "image": "pattern"}
+SENTENCES = {  # of three topics, for models that know a language; the last of each are queries
+    "cooking": (
+        *("Whisk two eggs with a pinch of salt.", "Let the dough rise overnight.", "Chop the onions finely."),
+        *("Simmer the sauce for ten minutes.", "Grease the tin with butter.", "Bake it until the crust is golden."),
+        "Season the soup with pepper.",
+    ),
+    "weather": (
+        *("Rain is expected in the afternoon.", "A cold wind blows from the north.", "Clouds will clear by noon."),
+        *("Temperatures drop below zero tonight.", "A storm is heading for the coast.", "Fog lingers in the valleys."),
+        "Tomorrow will be sunny and warm.",
+    ),
+    "football": (
+        *("The striker scored twice.", "The referee showed a red card.", "They lost the final on penalties."),
+        *("The keeper saved a free kick.", "The coach changed the defence.", "A late goal won the match."),
+        "The midfielder passed to the winger.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +62,13 @@ def draw_task(modality: str, folder: Path, model: MSMAMLModel, processor: MSMAML
     Args:
         modality: the modality of the task.
         folder: the folder to which sounds and pictures are written.
-        model: the model whose word vectors tell which words of its vocabulary are alike.
+        model: the model whose word vectors tell which words of its vocabulary are alike. One on levels, whose encoder
+            knows a language, gets sentences.
         processor: the processor in whose vocabulary the texts are written.
     """
+    if modality == "text" and model.reads_levels:
+        examples = [list(own[:N_EXAMPLES]) for own in SENTENCES.values()]
+        return ExampleTask(list(SENTENCES), examples, [text for own in SENTENCES.values() for text in own[N_EXAMPLES:]])
     family, rng = synthetic_family(modality), np.random.default_rng(7)
     first = CLASSES["train"] + CLASSES["validation"]
     words = words_for(family, model, processor) if isinstance(family, TokenFamily) else []

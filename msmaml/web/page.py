@@ -31,6 +31,7 @@ from .example_tasks import ExampleTask, draw_task
 from .page_inputs import SKIP_HELP, SKIP_LABEL, ReadInputs, read_inputs
 from .page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, PageInput, inputs_of_field, limits_in_words
 
+NEIGHBOURS = 3  # examples that are shown beside a query
 SECONDS_PER_STEP = 0.15  # between the points of the curve, so that a visitor sees it fall
 TITLE = "Five examples per class"
 INTRODUCTION = f"""# {TITLE}
@@ -46,10 +47,17 @@ class Fitted:
     Attributes:
         adapted: the classifier after all inner steps.
         before: the classifier after none of them.
+        shown: the HTML of each example.
     """
 
     adapted: FewShotClassifier
     before: FewShotClassifier
+    shown: list[str]
+
+    @property
+    def compares(self) -> bool:
+        """Whether the model compares queries with single examples, so that it can show the nearest."""
+        return self.adapted.examples_ is not None
 
 
 class Demo:
@@ -107,23 +115,24 @@ class Demo:
         try:
             read = self._support(modality, int(count), skip_unreadable, fields)
             labels = [read.inputs[number].field for number in read.readable]
-            fitted = Fitted(self._fit(modality, read, labels), self._fit(modality, read, labels, steps=0))
+            shown = [read.shown_small[number] for number in read.readable]
+            fitted = Fitted(self._fit(modality, read, labels), self._fit(modality, read, labels, steps=0), shown)
         except (ValueError, OSError) as error:
             yield html.message(str(error), error=True), "", None
             return
         losses = fitted.adapted.support_losses_.tolist()
-        for shown in range(1, len(losses) + 1):
-            yield (
-                html.message(f"Step {shown - 1} of {len(losses) - 1} …"),
-                html.losses(losses[:shown], len(losses) - 1),
-                None,
-            )
-            time.sleep(SECONDS_PER_STEP)
-        done = (
-            f"Adapted to {len(labels)} examples of {len(fitted.adapted.classes_)} classes: their loss went from "
-            f"{losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} steps. Now give the model something to classify."
-        )
-        yield html.message(done) + read.summary("examples", "left out"), html.losses(losses, len(losses) - 1), fitted
+        done = f"Adapted to {len(labels)} examples of {len(fitted.adapted.classes_)} classes: "
+        curve = ""
+        if not any(losses):  # one example a class, and a model that compares examples with others of their class
+            done += "with one example of each, there are none to compare, and no step is taken."
+        else:
+            for steps in range(len(losses)):
+                curve = html.losses(losses[: steps + 1], len(losses) - 1)
+                yield html.message(f"Step {steps} of {len(losses) - 1} …"), curve, None
+                time.sleep(SECONDS_PER_STEP)
+            done += f"their loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses) - 1} steps."
+        done += " Now give the model something to classify."
+        yield html.message(done) + read.summary("examples", "left out"), curve, fitted
 
     def classify(
         self, fitted: Fitted | None, modality: str, skip_unreadable: bool, files: list[str] | None, lines: str | None
@@ -144,10 +153,12 @@ class Demo:
                 raise PageError(f"Queries: none of {len(queries)} can be read. {'; '.join(read.unreadable.values())}")
             adapted, before = (_probabilities(classifier, read) for classifier in (fitted.adapted, fitted.before))
             guesses = fitted.adapted.decide(adapted).tolist()  # "unreadable" where the probabilities are NaN
+            nearest = _nearest(fitted, read) if fitted.compares else None
         except (ValueError, OSError) as error:
             return html.message(str(error), error=True)
-        table = html.probabilities(read.shown, fitted.adapted.classes_.tolist(), adapted, before, guesses)
-        return table + read.summary("queries", "not classified")
+        table = html.probabilities(read.shown, fitted.adapted.classes_.tolist(), adapted, before, guesses, nearest)
+        levels = html.level_weights(fitted.adapted.level_weights_) if fitted.compares else ""
+        return table + levels + read.summary("queries", "not classified")
 
     def _support(self, modality: str, count: int, skip_unreadable: bool, fields: tuple) -> ReadInputs:
         names, files, lines = (fields[start::3][:count] for start in range(3))
@@ -185,14 +196,25 @@ class Demo:
             raise PageError(f"{error}. Remove it, or tick “{SKIP_LABEL}”.") from error
 
     def _fit(self, modality: str, read: ReadInputs, labels: list[str], steps: int | None = None) -> FewShotClassifier:
-        return FewShotClassifier(self.base.model, modality=modality, num_inner_steps=steps).fit(read.items(), labels)
+        classifier = FewShotClassifier(self.base.model, modality=modality, num_inner_steps=steps)
+        return classifier.fit(read.rows, labels, read.sampling_rate)
 
 
 def _probabilities(classifier: FewShotClassifier, read: ReadInputs) -> np.ndarray:
     """(queries, classes); NaN for what cannot be read."""
     found = np.full((len(read.inputs), len(classifier.classes_)), np.nan)
-    found[read.readable] = classifier.predict_proba(read.items())
+    found[read.readable] = classifier.predict_proba(read.rows, read.sampling_rate)
     return found
+
+
+def _nearest(fitted: Fitted, read: ReadInputs) -> list[str]:
+    """The HTML of the examples that are nearest to each query; of those that cannot be read there are none."""
+    modality = fitted.adapted.modality_
+    found = dict.fromkeys(range(len(read.inputs)), html.neighbours([], modality))
+    rows = fitted.adapted.nearest_examples(read.rows, NEIGHBOURS, read.sampling_rate)
+    for number, own in zip(read.readable, rows, strict=True):
+        found[number] = html.neighbours([(fitted.shown[e.position], str(e.label), e.similarity) for e in own], modality)
+    return list(found.values())
 
 
 def build(demo: Demo) -> gr.Blocks:

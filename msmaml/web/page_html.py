@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import matplotlib
@@ -11,6 +11,8 @@ import soundfile
 from PIL import Image
 
 SHOWN_CHARACTERS = 120
+SHOWN_SECONDS = 10  # of a sound, that its player has
+SHOWN_PIXELS = 192  # of the longer side of a picture
 QUIET = -20  # dB; nothing below is drawn as loud, and silence is black
 CSS = """
 .examples { display: flex; flex-wrap: wrap; gap: 8px; }
@@ -28,15 +30,23 @@ CSS = """
 .message.error { background: #dc262620; border-color: #dc2626; }
 .message.warning { background: #d9770620; border-color: #d97706; }
 .probabilities { border-collapse: collapse; width: 100%; border: 0 !important; }
-.probabilities td, .probabilities th { padding: 6px 18px 6px 6px; border: 0 !important; }
+.probabilities td, .probabilities th { padding: 6px 12px 6px 6px; border: 0 !important; }
 .probabilities td, .probabilities th { vertical-align: top; text-align: left; }
 .probabilities tr { border: 0 !important; border-bottom: 1px solid #8883 !important; }
 .bar { display: flex; align-items: center; gap: 6px; font-size: 13px; margin: 2px 0; }
 .bar .label { width: 90px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.bar .track { flex: 1; background: #8882; border-radius: 3px; height: 14px; }
+.bar > :last-child { white-space: nowrap; min-width: 38px; text-align: right; }
+.bar .track { flex: 1; min-width: 40px; background: #8882; border-radius: 3px; height: 14px; }
 .bar .fill { height: 14px; border-radius: 3px; background: #94a3b8; }
 .bar.best .fill { background: #2563eb; }
 .bar.best { font-weight: 600; }
+.neighbours { display: flex; flex-wrap: wrap; gap: 8px; }
+.neighbour { width: 72px; font-size: 12px; }
+.neighbour.text { width: 100%; min-width: 160px; }
+.neighbour .example { width: 100% !important; }
+.neighbour .name { overflow-wrap: anywhere; opacity: .8; }
+.levels { max-width: 520px; margin-top: 12px; }
+.levels summary { font-size: 13px; margin-bottom: 4px; }
 @media (max-width: 720px) {
   .probabilities, .probabilities tbody, .probabilities tr, .probabilities td { display: block; width: 100%; }
   .probabilities tr.columns { display: none; }
@@ -66,23 +76,30 @@ def in_a_row(examples: Sequence[str]) -> str:
     return f'<div class="examples">{"".join(examples)}</div>'
 
 
-def example(row: np.ndarray | str, modality: str, name: str | None = None, sampling_rate: int = 16_000) -> str:
+def example(
+    row: np.ndarray | str, modality: str, name: str | None = None, sampling_rate: int = 16_000, is_small: bool = False
+) -> str:
     """
-    Shows one input as the model takes it: a player with a spectrogram, a picture, or the beginning of a text.
+    Shows one input as the model takes it: a spectrogram with a player of its first seconds, a picture, or the beginning
+    of a text.
 
     Args:
         row: the raw row of a sound, int16 (samples,), or of a picture, uint8 (3, height, width), or a text.
         modality: of the input.
         name: of the file, which is written below; by default none.
         sampling_rate: of a sound, Hz.
+        is_small: whether it stands beside others: without a player, and half of a text.
     """
     if isinstance(row, str):
-        shown = row if len(row) <= SHOWN_CHARACTERS else row[:SHOWN_CHARACTERS] + " …"
+        most = SHOWN_CHARACTERS // 2 if is_small else SHOWN_CHARACTERS
+        shown = row if len(row) <= most else row[:most] + " …"
         body = f"<blockquote>{escape(shown)}</blockquote>"
     elif modality == "audio":
-        body = _sound(row, sampling_rate)
+        body = _sound(row, sampling_rate, has_player=not is_small)
     else:
-        body = _image_tag(Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0))), "example")
+        picture = Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0)))
+        picture.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+        body = _image_tag(picture, "example")
     return f'<div class="example {escape(modality)}">{body}{_named(name)}</div>'
 
 
@@ -95,13 +112,16 @@ def _named(name: str | None) -> str:
     return f'<div class="name" title="{escape(name)}">{escape(name)}</div>' if name else ""
 
 
-def _sound(row: np.ndarray, sampling_rate: int) -> str:
+def _sound(row: np.ndarray, sampling_rate: int, has_player: bool) -> str:
     heard = np.trim_zeros(row, "b")  # without what the row of a short sound ends in
     samples = heard if heard.size else row
+    drawn = _image_tag(spectrogram(samples, sampling_rate), "spectrogram")
+    if not has_player:
+        return drawn
     wave = io.BytesIO()
-    soundfile.write(wave, samples, sampling_rate, format="WAV", subtype="PCM_16")
+    soundfile.write(wave, samples[: SHOWN_SECONDS * sampling_rate], sampling_rate, format="WAV", subtype="PCM_16")
     player = f'<audio controls src="{_data("audio/wav", wave.getvalue())}"></audio>'
-    return _image_tag(spectrogram(samples, sampling_rate), "spectrogram") + player
+    return drawn + player
 
 
 def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width: int = 180) -> Image.Image:
@@ -173,7 +193,12 @@ def losses(values: Sequence[float], steps: int) -> str:
 
 
 def probabilities(
-    shown: Sequence[str], classes: Sequence[str], adapted: np.ndarray, before: np.ndarray, guesses: Sequence[str]
+    shown: Sequence[str],
+    classes: Sequence[str],
+    adapted: np.ndarray,
+    before: np.ndarray,
+    guesses: Sequence[str],
+    nearest: Sequence[str] | None = None,
 ) -> str:
     """
     Draws a table with one row per query.
@@ -184,23 +209,57 @@ def probabilities(
         adapted: (queries, classes) probabilities of the adapted model; NaN for a query that cannot be read.
         before: (queries, classes) probabilities of the model before adaptation.
         guesses: the predicted class of each query.
+        nearest: the HTML of the examples that are nearest to each query, see [`neighbours`]; by default there is no
+            such column.
     """
-    columns = ("query", "prediction", "adapted model", "before adaptation")
-    rows = [
-        "".join(
-            f'<td{kind} data-column="{column}">{cell}</td>'
-            for column, kind, cell in zip(
-                columns,
-                ("", ' class="guess"', "", ""),
-                (query, f"<b>{escape(str(guess))}</b>", _bars(classes, after), _bars(classes, earlier)),
-                strict=True,
+    columns = ("query", "prediction", "adapted model", "before adaptation", "nearest examples")
+    columns, rows = columns[: 4 if nearest is None else 5], []
+    for number, (query, guess) in enumerate(zip(shown, guesses, strict=True)):
+        bars = (_bars(classes, adapted[number]), _bars(classes, before[number]))
+        cells = (query, f"<b>{escape(str(guess))}</b>", *bars, *([] if nearest is None else [nearest[number]]))
+        kinds = ("", ' class="guess"', "", "", "")
+        rows.append(
+            "".join(
+                f'<td{kind} data-column="{column}">{cell}</td>'
+                for column, kind, cell in zip(columns, kinds, cells, strict=False)
             )
         )
-        for query, guess, after, earlier in zip(shown, guesses, adapted, before, strict=True)
-    ]
     header = "".join(f"<th>{column}</th>" for column in columns)
     queries = "".join(f'<tr class="query">{row}</tr>' for row in rows)
     return f'<table class="probabilities"><tr class="columns">{header}</tr>{queries}</table>'
+
+
+def neighbours(entries: Sequence[tuple[str, str, float]], modality: str) -> str:
+    """
+    Shows the examples that are nearest to a query.
+
+    Args:
+        entries: of each, the nearest first: its HTML (see [`example`]), its class, and its similarity in [-1, 1].
+        modality: of all of them.
+    """
+    if not entries:
+        return "–"
+    shown = "".join(
+        f'<div class="neighbour {escape(modality)}">{drawn}'
+        f'<div class="name">{escape(label)}, {similarity:.2f}</div></div>'
+        for drawn, label, similarity in entries
+    )
+    return f'<div class="neighbours">{shown}</div>'
+
+
+def level_weights(weights: Mapping[str, float]) -> str:
+    """Draws, as bars, how much each level of the encoder counts in a task; together they are 1."""
+    largest = max(weights.values())
+    bars = "".join(
+        f'<div class="bar"><span class="label">{escape(name)}</span>'
+        f'<span class="track"><div class="fill" style="width:{100 * weight / largest:.1f}%"></div></span>'
+        f'<span class="value">{100 * weight:.0f} %</span></div>'
+        for name, weight in weights.items()
+    )
+    return (
+        '<details class="levels" open><summary>Which levels of the encoder tell your classes apart: a higher number '
+        f"is deeper in the network</summary>{bars}</details>"
+    )
 
 
 def _bars(classes: Sequence[str], values: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from modeling_msmaml import MSMAMLProcessor
 from modeling_msmaml.inputs.kinds import listed_suffixes, modality_of_file
@@ -44,12 +45,19 @@ class ReadInputs:
     Attributes:
         inputs: all of them.
         shown: the HTML of each, in the same order.
+        shown_small: the HTML of each without a player, to be shown beside others.
+        rows: of each that can be read, what a classifier takes in place of the file, so that it is decoded once: an
+            int16 waveform of `sampling_rate`, a picture, or a text.
+        sampling_rate: of all waveforms, Hz.
         unreadable: for each that cannot be read, its number and why, by its name.
         notes: what is noticed about the others.
     """
 
     inputs: Sequence[PageInput]
+    sampling_rate: int | None = None
     shown: list[str] = field(default_factory=list)
+    shown_small: list[str] = field(default_factory=list)
+    rows: list[np.ndarray | Image.Image | str] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
     notes: PageNotes = field(default_factory=PageNotes)
 
@@ -57,10 +65,6 @@ class ReadInputs:
     def readable(self) -> list[int]:
         """The numbers of those that can be read."""
         return [number for number in range(len(self.inputs)) if number not in self.unreadable]
-
-    def items(self) -> list[Path | str]:
-        """Returns what a classifier takes: the paths and texts that can be read."""
-        return [self.inputs[number].item for number in self.readable]
 
     def summary(self, what: str, outcome: str) -> str:
         """Returns the HTML of what cannot be read and why, such as "2 of 9 examples ... left out", and of the notes."""
@@ -84,7 +88,7 @@ def read_inputs(
         PageError: an input cannot be read, and `skip_unreadable` is false; the message begins with its field and names
             it.
     """
-    read = ReadInputs(inputs)
+    read = ReadInputs(inputs, processor.feature_extractor.sampling_rate if processor.feature_extractor else None)
     texts, names = [], []
     for number, given in enumerate(inputs):
         read.notes.prefix = f"{given.field}: "
@@ -95,13 +99,18 @@ def read_inputs(
                 raise
             read.unreadable[number] = str(error)
             read.shown.append(html.unreadable_example(given.name))
+            read.shown_small.append("")
             continue
         name = given.name if isinstance(given.item, Path) else None
-        rate = processor.feature_extractor.sampling_rate if processor.feature_extractor is not None else 0
-        read.shown.append(html.example(row, modality, name, rate))
+        read.shown.append(html.example(row, modality, name, read.sampling_rate or 0))
+        read.shown_small.append(html.example(row, modality, None, read.sampling_rate or 0, is_small=True))
         if isinstance(row, str):
+            read.rows.append(row)
             texts.append(row)
             names.append(f"{given.field}: {given.name}")
+        else:  # a picture, since an array of pixels may be taken for something else
+            picture = Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0))) if modality == "image" else row
+            read.rows.append(picture)
     read.notes.prefix = ""
     if texts and processor.tokenizer is not None:  # for the notes
         encode_texts(processor.tokenizer, texts, processor.tokenizer.model_max_length, names, read.notes)

@@ -34,9 +34,12 @@ def assert_whole(episode, split, n_query=None):
 
 
 @settings(max_examples=60)
-@given(ways, counts, st.integers(1, 3), st.sampled_from(["equal", "unequal"]), st.booleans(), st.integers(0, 99))
+@given(
+    *(ways, counts, st.integers(1, 3)),
+    *(st.sampled_from(["equal", "log_equal", "unequal"]), st.booleans(), st.integers(0, 99)),
+)
 def test_shapes_stay_within_their_ranges(n_way, k_shot, n_query, shots, one_source_of_two, seed):
-    if shots == "unequal" and k_shot[0] == k_shot[1]:
+    if shots != "equal" and k_shot[0] == k_shot[1]:
         k_shot = (k_shot[0], k_shot[0] + 1)
     sources = [[f"{c}/{r // 2 if one_source_of_two else r}" for r in range(24)] for c in range(9)]
     split = table(sources)
@@ -47,6 +50,13 @@ def test_shapes_stay_within_their_ranges(n_way, k_shot, n_query, shots, one_sour
         assert n_way[0] <= len(numbers) <= n_way[1]
         assert k_shot[0] <= numbers.min() and numbers.max() <= k_shot[1]
         assert shots == "unequal" or len(set(numbers)) == 1
+
+
+def test_log_equal_draws_few_samples_as_often_as_many():
+    """Of 1 to 15 samples, 1, 2 to 3, 4 to 7 and 8 to 15 are equally likely."""
+    dataset = EpisodeDataset([spread(3, 40)], 3, [1, 15], 1, 800, shots="log_equal")
+    octaves = np.bincount([int(np.log2(len(episode["support_labels"]) // 3)) for episode in dataset])
+    assert len(octaves) == 4 and (abs(octaves - 200) < 60).all()
 
 
 def test_every_shape_of_a_range_occurs():
@@ -171,7 +181,7 @@ def test_unlabelled_samples_are_of_no_other_part_of_the_episode(n_way, k_shot, u
         ({"n_way": [2, 3, 4]}, "an integer or a range of two"),
         ({"n_way": [1, 3]}, "at least 2"),
         ({"k_shot": {"text": 1}}, "no entry for modality image or data set arrays"),
-        ({"shots": "many"}, "choose one of equal, unequal, meta_dataset"),
+        ({"shots": "many"}, "choose one of equal, log_equal, unequal, meta_dataset"),
         ({"shots": "unequal"}, "'unequal' has no effect on arrays with k_shot=1: give a range"),
         ({"shots": "unequal", "k_shot": [2, 2]}, "'unequal' has no effect on arrays with k_shot=2"),
         ({"shots": "meta_dataset"}, "'meta_dataset' has no effect on arrays with k_shot=1: give a range"),

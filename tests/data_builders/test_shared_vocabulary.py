@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from data_builders import load_few_shot, shared_vocabulary, training_texts
@@ -153,10 +155,17 @@ def test_given_tokenizers(name, text_dir, cache_dir, tmp_path):
     other = word_level_tokenizer(["[PAD]", "[UNK]", "w2", "w1"], 50)
     swapped = load_few_shot(name, "test", data_dir=text_dir, cache_dir=cache_dir, tokenizer=other, **length)
     assert np.array_equal(swapped.rows(np.arange(len(rows))) == 2, rows == 3)
-    unpadded = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, unk_token="[UNK]", pad_token="w1")
+    backend = Tokenizer(WordLevel({"w1": 0, "[UNK]": 1, "w2": 2, "[PAD]": 3}, unk_token="[UNK]"))
+    backend.normalizer = tokenizer.backend_tokenizer.normalizer
+    backend.pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+    last = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", model_max_length=50)
+    padded_with_3 = load_few_shot(name, "test", data_dir=text_dir, cache_dir=cache_dir, tokenizer=last, **length)
+    exchanged = {0: 0, 1: 1, 2: 3, 3: 2}  # w1 has the id of [PAD] in rows
+    assert np.array_equal(padded_with_3.rows(np.arange(len(rows))), np.vectorize(exchanged.get)(rows))
+    unpadded = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, unk_token="[UNK]")
     for given, options, message in (
         (tokenizer, {"min_count": 5}, "min_count=5 has no effect beside tokenizer="),
-        (unpadded, {}, "pads with 2, but 0 is padding"),
+        (unpadded, {}, "has no token that pads"),
         (7, {}, "tokenizer is a int"),
     ):
         with pytest.raises(ValueError, match=message):

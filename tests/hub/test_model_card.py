@@ -212,3 +212,34 @@ def test_card_of_the_best_model_has_its_accuracies(tmp_path):
 def test_command_repeats_the_run_without_secrets(argv, arguments, expected, monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert command_line(argv, *arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("started", "world_size", "expected"),
+    [
+        ("run_meta.py", 1, "python run_meta.py a.yaml"),
+        ("/usr/bin/msmaml", 1, "msmaml train a.yaml"),
+        ("/lib/msmaml/__main__.py", 1, "msmaml train a.yaml"),
+        ("/lib/msmaml/__main__.py", 2, "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m msmaml train a.yaml"),
+    ],
+)
+def test_command_is_the_one_that_was_called(started, world_size, expected, monkeypatch):
+    monkeypatch.setattr("sys.argv", [started, "train", "a.yaml"])
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert command_line(["a.yaml"], world_size, "cpu") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/home/me/data", "data"),
+        ("--data_dir=/home/me/data", "--data_dir=data"),
+        ('{"text": "/home/me/text", "audio": "audio/here"}', '{"text": "text", "audio": "audio/here"}'),
+        ("../data", "../data"),
+        ("user/name", "user/name"),
+        ("https://hub.example/a/b", "https://hub.example/a/b"),
+        (str(Path.cwd() / "outputs" / "run"), "outputs/run"),
+    ],
+)
+def test_folders_of_one_machine_are_not_shown(given, shown):
+    assert command_line([given]).split("run_meta.py ")[1].strip("'") == shown

@@ -25,8 +25,9 @@ from modeling_msmaml import (
     MSMAMLModel,
     register_modality,
 )
-from modeling_msmaml.inference import base_model, few_shot_classifier
-from modeling_msmaml.inference.few_shot_classifier import CLASSIFIER_FILE, TASKS_FILE
+from modeling_msmaml.inference import base_model
+from modeling_msmaml.inference.classifier_files import CLASSIFIER_FILE, TASKS_FILE
+from modeling_msmaml.inputs.reading import read
 from modeling_msmaml.model import modalities
 
 from ..own_data import MAKERS, SAMPLING_RATE, WORDS, save_tiny_model, tiny_processor, write_file
@@ -436,6 +437,7 @@ class Waveforms(FewShotClassifier):
 
 # Checks of scikit-learn that ask what an estimator of raw inputs does not promise, and why.
 DO_NOT_APPLY = {
+    "check_estimators_partial_fit_n_features": "classes need not be named before they come, and rows have any length",
     "check_fit_score_takes_y": "the second argument is called labels",
     "check_estimators_dtypes": "int64 is no waveform",
     "check_classifier_data_not_an_array": "the same; a form of input above is no array",
@@ -563,10 +565,12 @@ def test_a_registered_modality_takes_arrays_as_they_are(monkeypatch):
     readings = np.random.default_rng(0).normal(size=(6, 20, 3)) + np.arange(6)[:, None, None] % 2
     classifier = FewShotClassifier(MSMAMLModel(config), modality="motion").fit(readings, [0, 1] * 3)
     assert classifier.predict(readings).shape == (6,)
+    with pytest.raises(ValueError, match="inputs have several shapes, .*: give arrays of one shape"):
+        classifier.predict([readings[0], readings[0][:9]])
 
 
 def test_splits_and_classifier_agree_on_what_a_row_is():
     """A stored row that is given as an array comes out of the processor as it was."""
     rows = FewShotSplit.from_arrays(np.arange(-18, 18, dtype=np.int16)[None] * 1820, [0], modality="audio").rows([0])
-    encoded = few_shot_classifier.read(list(rows), "audio", tiny_processor(), SAMPLING_RATE)
+    encoded = read(list(rows), "audio", tiny_processor(), SAMPLING_RATE)
     np.testing.assert_array_equal(encoded.numpy(), rows)

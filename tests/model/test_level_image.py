@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from modeling_msmaml.model.level_image import view_size
+from modeling_msmaml.model.level_views import view_size
 
 from .level_encoders import raw_rows, tiny
 

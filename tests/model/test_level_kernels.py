@@ -11,33 +11,63 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from modeling_msmaml.model.level_head import (
+    doubly_centred,
+    fitted_head,
+    inverse_of,
+    leave_one_out_regression,
+    ridge_regression,
+)
+from modeling_msmaml.model.level_inner_loop import adapted_factors, adapted_weights
 from modeling_msmaml.model.level_kernels import (
-    HeadSettings,
-    adapted_weights,
-    centred_query,
-    centred_support,
+    centred,
     centring,
     channel_weights,
-    head_logits,
+    class_sums,
     leave_one_out_loss,
     log_shots,
     mean_cosine_between_classes,
-    mixed,
-    ridge_regression,
+    mixed_kernel,
+    mixed_sums,
     with_template,
 )
 
 
-class Kernels(NamedTuple):
-    """Of the support samples, and of queries and support samples."""
+class Channels(NamedTuple):
+    """Unit features of each channel, of support samples and queries."""
 
-    support: torch.Tensor
-    query: torch.Tensor
+    support: list[torch.Tensor]
+    query: list[torch.Tensor]
 
 
-def centred(kernels: Kernels, share: torch.Tensor) -> Kernels:
-    support, query = kernels
-    return Kernels(centred_support(support, share), centred_query(support, query, share))
+def centred_channels(channels: Channels, share: torch.Tensor) -> Channels:
+    found = []
+    for g, support, query in zip(share[:, :, None, None].unbind(dim=1), *channels, strict=True):
+        origin = g * support.mean(dim=1, keepdim=True)
+        found.append((centred(support, origin), centred(query, origin)))
+    support, query = zip(*found, strict=True)
+    return Channels(list(support), list(query))
+
+
+def cosines_of(channels: Channels, labels: torch.Tensor, n_way: int) -> torch.Tensor:
+    return torch.stack([mean_cosine_between_classes(c, labels, n_way) for c in channels.support], dim=1)
+
+
+def with_these_kernels(support: torch.Tensor, query: torch.Tensor) -> Channels:
+    """Features of unit length whose kernels (C, S, S) and (C, Q, S) are given: a query has a dimension of its own."""
+    found = []
+    for own, outer in zip(support, query, strict=True):
+        factor = torch.linalg.cholesky(own)
+        inside = torch.linalg.solve_triangular(factor, outer.T, upper=False).T
+        outside = (1 - inside.square().sum(dim=1)).clamp(min=0).sqrt()
+        rows = torch.nn.functional.pad(factor, (0, 1))
+        found.append((rows[None], torch.cat([inside, outside[:, None]], dim=1)[None]))
+    return Channels(*(list(part) for part in zip(*found, strict=True)))
+
+
+def head_logits(channels: Channels, weights, labels, n_way, log_factors):
+    head = fitted_head(mixed_kernel(channels.support, channels.support, weights), labels, n_way, log_factors)
+    return mixed_kernel(channels.query, channels.support, weights) @ head.coefficients + head.bias[:, None]
 
 
 EPISODES = [f"{name}_{shots}" for name in ("clinc", "esc", "omniglot") for shots in (1, 5)]
@@ -59,8 +89,8 @@ def test_reference_episodes(key, shared_dir):
     told, own, expected = reference(shared_dir / "reference", key)
     n_way, channels, k = own["way"], own["channels"], own["shot"]
     labels = torch.arange(n_way).repeat_interleave(k)[None]
-    kernels = Kernels(expected["support_kernels"][None], expected["query_kernels"][None])
-    cosines = mean_cosine_between_classes(kernels.support, labels)
+    channels_of = with_these_kernels(expected["support_kernels"], expected["query_kernels"])
+    cosines = cosines_of(channels_of, labels, n_way)
     share = centring(cosines, n_way)
     close = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close(share[0], expected["centring"], **close)
@@ -69,103 +99,153 @@ def test_reference_episodes(key, shared_dir):
         template = torch.tensor([name in ("T/h", "T/w") for name in channels]).double() / 2
         weights = with_template(weights, template, cosines[:, channels.index("A4/c")])
     torch.testing.assert_close(weights[0], expected["weights_before"], **close)
-    support, query = centred(kernels, share)
-    weights, _ = adapted_weights(
-        weights, support, labels, n_way, *map(number, told["inner_log_step_and_log_temperature"]), told["inner_steps"]
-    )
+    found = centred_channels(channels_of, share)
+    step_and_temperature = map(number, told["inner_log_step_and_log_temperature"])
+    sums = class_sums(found.support, labels, n_way)
+    weights, _ = adapted_weights(weights, sums, labels, *step_and_temperature, told["inner_steps"])
     torch.testing.assert_close(weights[0], expected["weights_after"], **close)
-    head = HeadSettings(
-        *(number(a + b * math.log(k))[None] for a, b in told["head_log_tau_ridge_lambda (a + b log shot)"])
-    )
-    logits = head_logits(mixed(support, weights), mixed(query, weights), labels, n_way, head)
-    torch.testing.assert_close(logits[0], expected["logits"], **close)
+    factors = number(*(a + b * math.log(k) for a, b in told["head_log_tau_ridge_lambda (a + b log shot)"]))[None]
+    torch.testing.assert_close(head_logits(found, weights, labels, n_way, factors)[0], expected["logits"], **close)
 
 
 def task(seed: int, shots: list[int], n_query: int = 4, channels: int = 3, size: int = 6):
-    """Random features of unit length, their kernels and labels: one task."""
+    """Random features of unit length and labels: one task."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))[None]
     features = torch.randn(1, channels, labels.shape[1] + n_query, size, generator=generator, dtype=torch.float64)
     features[:, :, : labels.shape[1]] += 2 * torch.nn.functional.one_hot(labels, size)[:, None]
     features = torch.nn.functional.normalize(features + 0.5, dim=-1)
     support, query = features.split([labels.shape[1], n_query], dim=2)
-    return features, labels, Kernels(support @ support.transpose(2, 3), query @ support.transpose(2, 3))
+    return labels, Channels(list(support.unbind(dim=1)), list(query.unbind(dim=1)))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=4), st.integers(0, 999))
-def test_kernels_are_those_of_the_features(shots, seed):
-    """Centring on kernels is moving the origin of features; the leave-one-out loss is one of features."""
-    features, labels, kernels = task(seed, shots)
-    n_way = len(shots)
-    share = centring(mean_cosine_between_classes(kernels.support, labels), n_way)
+def test_sums_are_those_of_kernels(shots, seed):
+    """The mean cosine between classes, the sums of a class and the leave-one-out loss, sample by sample."""
+    labels, channels = task(seed, shots)
+    n_way, support = len(shots), channels.support[0]
+    kernel = (support @ support.transpose(1, 2))[0]
+    differ = labels[0][:, None] != labels[0]
+    cosines = cosines_of(channels, labels, n_way)
+    torch.testing.assert_close(cosines[0, 0], kernel[differ].mean())
+    share = centring(cosines, n_way)
     assert ((share >= 0) & (share <= 1)).all()
-    samples = labels.shape[1]
-    moved = features - share[..., None, None] * features[:, :, :samples].mean(dim=2, keepdim=True)
-    moved = torch.nn.functional.normalize(moved, dim=-1)
-    support, query = moved.split([samples, features.shape[2] - samples], dim=2)
-    found = centred(kernels, share)
-    torch.testing.assert_close(found.support, support @ support.transpose(2, 3), atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(found.query, query @ support.transpose(2, 3), atol=1e-6, rtol=1e-6)
+    moved = centred_channels(channels, share)
+    torch.testing.assert_close(moved.support[0].norm(dim=2), torch.ones(1, len(kernel), dtype=torch.float64))
+    sums = class_sums(moved.support, labels, n_way)
+    weights = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64)
+    mixture, mixed = mixed_kernel(moved.support, moved.support, weights)[0], mixed_sums(sums, weights)
+    for c in range(n_way):
+        of_class = mixture[:, labels[0] == c]
+        torch.testing.assert_close(mixed.to_class[0, :, c], of_class.sum(dim=1))
+        torch.testing.assert_close(mixed.within[0, c], of_class[labels[0] == c].sum())
     if max(shots) == 1:
         return
     losses = []
-    for i in range(samples):
-        if shots[labels[0, i]] == 1:
-            continue
-        others = [j for j in range(samples) if j != i]
-        prototypes = torch.stack(
-            [support[0, 0, [j for j in others if labels[0, j] == c]].sum(dim=0) for c in range(n_way)]
-        )
-        cosines = prototypes @ support[0, 0, i] / prototypes.norm(dim=1).clamp(min=1e-2)
+    for i in [i for i in range(len(kernel)) if shots[labels[0, i]] > 1]:
+        others = [[j for j in range(len(kernel)) if j != i and labels[0, j] == c] for c in range(n_way)]
+        lengths = torch.stack([mixture[own][:, own].sum().sqrt() for own in others])
+        cosines = torch.stack([mixture[i, own].sum() for own in others]) / lengths
         losses.append(torch.nn.functional.cross_entropy(3 * cosines, labels[0, i]))
-    found = leave_one_out_loss(found.support[:, 0], labels, n_way, number(3.0))
-    torch.testing.assert_close(found[0], torch.stack(losses).mean())
+    torch.testing.assert_close(leave_one_out_loss(mixed, labels, number(3.0))[0], torch.stack(losses).mean())
 
 
 def test_ridge_regression_is_that_of_features_with_an_intercept():
-    features, labels, kernels = task(0, [3, 2, 4])
-    samples = labels.shape[1]
-    support, query = features[0, 0, :samples], features[0, 0, samples:]
+    labels, channels = task(0, [3, 2, 4])
+    support, query = channels.support[0], channels.query[0]
     members = torch.nn.functional.one_hot(labels, 3).double()
-    mean = support.mean(dim=0)
-    inner = (support - mean).T @ (support - mean) + 0.3 * torch.eye(6, dtype=torch.float64)
-    weights = torch.linalg.solve(inner, (support - mean).T @ (members[0] - members[0].mean(dim=0)))
-    found = ridge_regression(kernels.support[:, 0], kernels.query[:, 0], members, number(0.3)[None])
-    torch.testing.assert_close(found[0], (query - mean) @ weights)
+    mean = support[0].mean(dim=0)
+    inner = (support[0] - mean).T @ (support[0] - mean) + 0.3 * torch.eye(6, dtype=torch.float64)
+    weights = torch.linalg.solve(inner, (support[0] - mean).T @ (members[0] - members[0].mean(dim=0)))
+    found = ridge_regression(support @ support.transpose(1, 2), members, number(0.3)[None, None, None])
+    logits = query @ support.transpose(1, 2) @ found.coefficients + found.bias[:, None]
+    torch.testing.assert_close(logits[0], (query[0] - mean) @ weights)
+
+
+def test_leave_one_out_predictions_of_the_regression_and_their_derivative():
+    """On a fixed origin, leaving a sample out is fitting to the others."""
+    labels, channels = task(4, [3, 2, 4])
+    inner = doubly_centred(channels.support[0] @ channels.support[0].transpose(1, 2))
+    targets = torch.nn.functional.one_hot(labels, 3).double()
+    targets = targets - targets.mean(dim=1, keepdim=True)
+
+    def predicted(log_ridge):
+        ridge = number(log_ridge).exp()[None, None, None]
+        return leave_one_out_regression(inverse_of(inner, ridge), targets, ridge)
+
+    found, slope = predicted(-0.7)
+    for i in range(9):
+        others = [j for j in range(9) if j != i]
+        regular = inner[0, others][:, others] + math.exp(-0.7) * torch.eye(8, dtype=torch.float64)
+        torch.testing.assert_close(found[0, i], inner[0, i, others] @ torch.linalg.solve(regular, targets[0, others]))
+    torch.testing.assert_close(slope, (predicted(-0.7 + 1e-6)[0] - predicted(-0.7 - 1e-6)[0]) / 2e-6)
+
+
+def test_steps_on_the_head_lower_its_leave_one_out_loss():
+    """They are steps of gradient descent on it: by finite differences, and with a learning rate of 0 none."""
+    labels, channels = task(5, [4, 3, 5])
+    kernel = channels.support[0] @ channels.support[0].transpose(1, 2)
+    sums = class_sums(channels.support[:1], labels, 3)
+    sums = mixed_sums(sums, torch.ones(1, 1, dtype=torch.float64))
+    rates, start = number(-3.0, -3.0, -3.0)[None], number(0.5, 0.2, -0.4)[None]
+
+    def loss(factors):
+        cosines = torch.empty(12, 3, dtype=torch.float64)
+        temperature, scale, ridge = factors[0].exp()
+        regression, _ = leave_one_out_regression(
+            inverse_of(doubly_centred(kernel), ridge.view(1, 1, 1)), targets, ridge
+        )
+        for i in range(12):
+            for c in range(3):
+                own = [j for j in range(12) if j != i and labels[0, j] == c]
+                cosines[i, c] = kernel[0, i, own].sum() / kernel[0, own][:, own].sum().sqrt()
+        return torch.nn.functional.cross_entropy(temperature * cosines + scale * regression[0], labels[0])
+
+    targets = torch.nn.functional.one_hot(labels, 3).double()
+    targets = targets - targets.mean(dim=1, keepdim=True)
+    found = adapted_factors(start, kernel, sums, labels, rates, 1)
+    for place in range(3):
+        step = torch.zeros(1, 3, dtype=torch.float64)
+        step[0, place] = 1e-6
+        slope = (loss(start + step) - loss(start - step)) / 2e-6
+        torch.testing.assert_close((start - found)[0, place], math.exp(-3) * slope, rtol=1e-5, atol=1e-9)
+    assert loss(adapted_factors(start, kernel, sums, labels, rates, 20)) < loss(found) < loss(start)
 
 
 def test_second_order_gradients_of_the_whole_learner():
-    _, labels, kernels = task(1, [2, 3, 1])
+    labels, channels = task(1, [2, 3, 1])
 
-    def loss(start, log_step, log_temperature, head):
+    def loss(start, log_step, log_temperature, factors, rates):
         weights = channel_weights(start, start / 3, log_shots(labels, 3).double())
-        share = centring(mean_cosine_between_classes(kernels.support, labels), 3)
-        support, query = centred(kernels, share)
-        weights, losses = adapted_weights(weights, support, labels, 3, log_step, log_temperature, 3)
-        settings = HeadSettings(*head[:, None])
-        logits = head_logits(mixed(support, weights), mixed(query, weights), labels, 3, settings)
+        moved = centred_channels(channels, centring(cosines_of(channels, labels, 3), 3))
+        sums = class_sums(moved.support, labels, 3)
+        weights, losses = adapted_weights(weights, sums, labels, log_step, log_temperature, 3)
+        kernel = mixed_kernel(moved.support, moved.support, weights)
+        factors = adapted_factors(factors[None], kernel, mixed_sums(sums, weights), labels, rates[None], 2)
+        logits = head_logits(moved, weights, labels, 3, factors)
         return torch.nn.functional.cross_entropy(logits[0], torch.tensor([0, 1, 2, 0])) + losses.sum()
 
-    inputs = [number(0.1, -0.2, 0.3), number(-0.5), number(1.0), number(1.0, 0.5, -0.5)]
+    inputs = [number(0.1, -0.2, 0.3), number(-0.5), number(1.0), number(1.0, 0.5, -0.5), number(-2.0, -1.0, -1.5)]
     assert torch.autograd.gradcheck(loss, [tensor.clone().requires_grad_() for tensor in inputs])
 
 
 def test_one_sample_per_class_leaves_the_weights_and_takes_prototypes_alone():
-    _, labels, kernels = task(2, [1, 1, 1])
+    labels, channels = task(2, [1, 1, 1])
     weights = number(0.2, 0.3, 0.5)[None]
-    found, losses = adapted_weights(weights, kernels.support, labels, 3, number(0.0), number(1.0), 4)
+    sums = class_sums(channels.support, labels, 3)
+    found, losses = adapted_weights(weights, sums, labels, number(0.0), number(1.0), 4)
     assert torch.equal(found, weights) and losses.shape == (1, 4)
-    head = HeadSettings(number(2.0)[None], number(9.0)[None], number(0.0)[None])
-    logits = head_logits(mixed(kernels.support, weights), mixed(kernels.query, weights), labels, 3, head)
-    own = mixed(kernels.support, weights).diagonal(dim1=1, dim2=2).sqrt()
-    torch.testing.assert_close(logits, math.exp(2) * mixed(kernels.query, weights) / own[:, None])
+    logits = head_logits(channels, weights, labels, 3, number(2.0, 9.0, 0.0)[None])
+    lengths = mixed_kernel(channels.support, channels.support, weights).diagonal(dim1=1, dim2=2).sqrt()
+    expected = math.exp(2) * mixed_kernel(channels.query, channels.support, weights) / lengths[:, None]
+    torch.testing.assert_close(logits, expected)
 
 
 def test_without_a_graph_the_weights_are_the_same():
-    _, labels, kernels = task(3, [3, 3])
+    labels, channels = task(3, [3, 3])
     weights = number(0.2, 0.3, 0.5)[None]
-    arguments = (weights, kernels.support, labels, 2, number(0.2), number(1.0), 5)
+    arguments = (weights, class_sums(channels.support, labels, 2), labels, number(0.2), number(1.0), 5)
     expected, losses = adapted_weights(*arguments)
     with torch.no_grad():
         found, again = adapted_weights(*arguments)

@@ -194,7 +194,7 @@ def test_options_that_cannot_work_are_refused(folders, options, message):
 
 def test_folders_without_an_encoder_of_the_modality_are_refused(folders, tmp_path):
     for folder, error, message in (
-        (tmp_path, FileNotFoundError, "holds no level encoder: no config.json"),
+        (tmp_path, FileNotFoundError, "is no folder of a level encoder: it has no config.json"),
         (Path(folders["image"]), ValueError, "is an encoder of image"),
     ):
         config = MSMAMLConfig(task_network="levels", modalities=["text"], level_encoders={"text": str(folder)})
@@ -217,3 +217,79 @@ def test_a_task_network_of_ones_own_is_registered():
     torch.testing.assert_close(doubled(batch).logits["image"], 2 * plain(batch).logits["image"])
     with pytest.raises(TypeError, match="must be an instance of a subclass of TaskNetworkKind"):
         register_task_network("wrong", Doubled)
+
+
+def test_statistics_for_training_are_seen_in_turn_and_in_training_alone(folders):
+    model = level_model({"text": folders["text"]})
+    batch, generator = episodes(model), torch.Generator().manual_seed(3)
+    levels = torch.randn(2, 20, model.frontends["text"].total, generator=generator).half()
+    samples = [(rows, torch.arange(20) % number) for rows, number in zip(levels, (4, 5), strict=True)]
+    before = model.eval()(batch).logits["text"]
+    state = model.state_dict()
+    model.fit_for_training({"text": samples})
+    assert torch.equal(model(batch).logits["text"], before)
+    assert model.state_dict().keys() == state.keys()
+    found = []
+    for turn in range(3):
+        model.train().training_turn = turn
+        found.append(model(batch).logits["text"].detach())
+        own = level_model({"text": folders["text"]}).train()
+        own.fit_front_ends({"text": levels[turn % 2]}, groups={"text": samples[turn % 2][1]})
+        torch.testing.assert_close(found[-1], own(batch).logits["text"].detach())
+    assert torch.equal(found[0], found[2]) and not torch.allclose(found[0], found[1])
+
+
+def test_other_kinds_have_no_statistics_for_training():
+    assert not tiny_model().has_statistics_for_training
+    with pytest.raises(ValueError, match="task_network='conv1d' has no statistics for training"):
+        tiny_model().fit_for_training({})
+
+
+def test_level_dropout_changes_training_of_several_shots_alone_and_follows_from_the_tasks(folders):
+    plain, noisy = (level_model(folders, level_dropout=rate) for rate in (0.0, 0.6))
+    noisy.load_state_dict(plain.state_dict())
+    batch, single = episodes(plain, tasks=3), episodes(plain, k_shot=1)
+    for one in (plain, noisy):
+        one.train()
+    first = noisy(batch).logits["text"].detach()
+    assert not torch.allclose(first, plain(batch).logits["text"].detach(), atol=1e-3)
+    last = {"text": {name: tensor[2:] for name, tensor in batch["text"].items()}}
+    torch.testing.assert_close(noisy(last).logits["text"].detach(), first[2:])
+    assert torch.equal(noisy(single).logits["text"], plain(single).logits["text"])
+    assert torch.equal(noisy.eval()(batch).logits["text"], plain.eval()(batch).logits["text"])
+
+
+def test_steps_on_the_head_change_probabilities_and_none_are_taken_without_inner_steps(folders):
+    batch = None
+    logits = {}
+    for name, options in {
+        "both": {},
+        "weights": {"num_head_steps": 0},
+        "none": {"num_inner_steps": 0},
+        "neither": {"num_inner_steps": 0, "num_head_steps": 0},
+    }.items():
+        model = level_model(folders, **options).eval()
+        batch = batch or episodes(model)
+        logits[name] = model(batch).logits["text"]
+    assert not torch.allclose(logits["both"], logits["weights"])
+    assert torch.equal(logits["none"], logits["neither"])
+
+
+@pytest.mark.parametrize("name, value", [("num_head_steps", 3), ("level_dropout", 0.2)])
+def test_options_of_levels_are_refused_elsewhere(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value} has no effect with task_network='conv1d'"):
+        MSMAMLModel(MSMAMLConfig(**{name: value}))
+
+
+def test_two_hundred_classes_of_twenty_samples_take_little_memory(folders):
+    """What grows with the square of the number of samples is there once, not once for each channel."""
+    model = level_model({"text": folders["text"]}).eval()
+    total = model.frontends["text"].total
+    centres = torch.randn(200, total, generator=torch.Generator().manual_seed(4))
+    labels = torch.arange(200).repeat_interleave(6)
+    support = (centres[labels] + 0.3 * torch.randn(1200, total, generator=torch.Generator().manual_seed(5))).half()
+    with torch.no_grad():
+        adapted = model.adapt("text", support[None], labels[None], n_way=200)
+        predicted = model.classify(adapted, centres.half()[None]).argmax(dim=2)
+    assert (predicted[0] == torch.arange(200)).float().mean() > 0.9
+    assert sum(tensor.nbytes for tensor in adapted.parameters.values()) < 1200 * 1200 * 4

@@ -9,11 +9,12 @@ import soundfile
 from PIL import Image
 
 from modeling_msmaml import FewShotClassifier
-from msmaml.web import page_html
+from msmaml.web import page_html, page_inputs
 from msmaml.web.page import Demo
 from msmaml.web.page_inputs import read_inputs
 from msmaml.web.page_limits import PageError, inputs_of_field
 
+from ..level_models import save_level_model
 from ..own_data import SAMPLING_RATE, save_tiny_model, tiny_processor, write_file
 
 SUFFIXES = {"audio": ".wav", "text": ".txt", "image": ".png"}
@@ -128,6 +129,70 @@ def test_names_that_cannot_be_those_of_a_class(demo, given, name, message):
         assert "a class is called" in demo.classify(fitted, "image", True, [*wren, broken], None)
 
 
+# Explanations
+
+
+@pytest.fixture(scope="module")
+def levels_demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("levels")
+    return Demo(str(save_level_model(folder)), folder)
+
+
+@pytest.mark.parametrize("modality", SUFFIXES)
+def test_a_model_on_levels_shows_levels_and_the_nearest_examples(levels_demo, given, modality):
+    crow, wren, broken = given(modality)
+    message, fitted = adapted(levels_demo, modality, True, [crow[0], broken, crow[1]], wren)
+    assert "Adapted to 4 examples" in message and "loss went from" in message
+    shown = levels_demo.classify(fitted, modality, True, [wren[1], broken], None)
+    first, second = re.findall('data-column="nearest examples">(.*?)</td>', shown)
+    assert first.count('class="neighbour ') == 3 and re.search(r"wren, (1.00|0.9\d)", first) and "<audio" not in first
+    assert second == "–"
+    classifier = fitted.adapted
+    bars = re.findall('<span class="label">([^<]*)</span>', shown.split("<details")[1])
+    assert bars == list(classifier.level_weights_)
+
+
+def test_with_one_example_a_class_there_is_no_curve(levels_demo, given):
+    crow, wren, _ = given("image")
+    *_, (message, curve, fitted) = levels_demo.adapt("image", 2, False, ("crow", crow[:1], "", "wren", wren[:1], ""))
+    assert "no step is taken" in message and curve == ""
+    assert "<table" in levels_demo.classify(fitted, "image", False, crow, None)
+
+
+def test_another_model_shows_neither(demo, given):
+    crow, wren, _ = given("image")
+    _, fitted = adapted(demo, "image", False, crow, wren)
+    shown = demo.classify(fitted, "image", False, crow, None)
+    assert "<table" in shown and "nearest" not in shown and "<details" not in shown
+
+
+@pytest.mark.parametrize("modality", SUFFIXES)
+def test_files_are_decoded_once_a_step(levels_demo, given, monkeypatch, modality):
+    read, row, given_to = [], page_inputs._read_row, []
+    monkeypatch.setattr(page_inputs, "_read_row", lambda item, *others: read.append(item) or row(item, *others))
+    for name in ("fit", "predict_proba"):
+        own = getattr(FewShotClassifier, name)
+        recorded = lambda self, items, *others, own=own: given_to.extend(items) or own(self, items, *others)  # noqa: E731
+        monkeypatch.setattr(FewShotClassifier, name, recorded)
+    crow, wren, _ = given(modality)
+    _, fitted = adapted(levels_demo, modality, False, crow, wren)
+    levels_demo.classify(fitted, modality, False, crow, None)
+    assert read == [Path(path) for path in (*crow, *wren, *crow)]
+    assert len(given_to) == 2 * len(read) and not any(isinstance(item, Path) for item in given_to)
+
+
+def test_an_example_task_of_sentences_for_a_model_that_knows_a_language(levels_demo):
+    task = levels_demo.example_task("text")
+    assert len(task.names) == 3 and {len(own) for own in task.examples} == {5} and len(task.queries) == 6
+
+
+def test_what_is_shown_of_long_inputs_is_small():
+    sound = np.random.default_rng(0).integers(-9999, 9999, 16_000 * 100).astype(np.int16)
+    assert len(page_html.example(sound, "audio")) < 600_000
+    picture = np.random.default_rng(0).integers(0, 256, (3, 512, 900), dtype=np.uint8)
+    assert len(page_html.example(picture, "image")) < 120_000
+
+
 # Limits
 
 
@@ -172,7 +237,7 @@ def test_what_is_beyond_a_limit_cannot_be_read(tmp_path, case):
     with pytest.raises(PageError, match=message):
         read_inputs(inputs, modality, tiny_processor(), skip_unreadable=False)
     read = read_inputs(inputs, modality, tiny_processor(), skip_unreadable=True)
-    assert re.search(message, read.unreadable[0]) and read.items() == [] and str(tmp_path) not in read.unreadable[0]
+    assert re.search(message, read.unreadable[0]) and read.rows == [] and str(tmp_path) not in read.unreadable[0]
 
 
 def test_too_many_inputs_are_an_error_with_the_box_too(demo, given):
@@ -185,7 +250,7 @@ def test_content_decides_and_a_header_that_does_not_know_its_length_is_no_limit(
     files = [unknown_length(tmp_path / "stream.au"), tone(tmp_path / "a.wav", 0.1, 9_000).rename(tmp_path / "a.m4a")]
     inputs = inputs_of_field("audio", [str(file) for file in files], None, "own")
     read = read_inputs(inputs, "audio", tiny_processor(), skip_unreadable=False)
-    assert read.items() == files and all("<audio" in shown for shown in read.shown)
+    assert len(read.rows) == 2 and all("<audio" in shown for shown in read.shown)
 
 
 # Names and notes
@@ -200,7 +265,10 @@ def test_texts_come_from_files_and_from_the_lines_of_the_box(tmp_path):
         ("word2\u2028word3 \ud83d", "line 3"),
     ]
     read = read_inputs(inputs, "text", tiny_processor(), skip_unreadable=True)
-    assert read.items() == [path, "word1"] and "own: the text in line 3 has half of a character" in read.unreadable[2]
+    assert (
+        read.rows == ["word1 word2", "word1"]
+        and "own: the text in line 3 has half of a character" in read.unreadable[2]
+    )
 
 
 def test_files_of_one_name_are_told_apart(tmp_path):
