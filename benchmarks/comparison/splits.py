@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import xxhash
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_split, load_few_shot
 from data_builders.storage.rows import ArrayRows
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
-from msmaml.runs.run_model import groups_of_levels, has_processor, rows_to_fit_to
+from msmaml.runs.run_model import groups_of_levels, rows_to_fit_to
 
 from .cells import DATA_SETS, Cell, DataSet
 
@@ -45,10 +45,8 @@ class Material:
         )
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the model's text encoder."""
-        if has_processor(self.path):
-            return MSMAMLProcessor.from_pretrained(self.path).tokenizer
-        return AutoTokenizer.from_pretrained(self.model.config.level_encoders["text"]["folder"])
+        """Returns the tokenizer of the model's text encoder."""
+        return tokenizer_of(self.path)
 
     def _levels(self, name: str, split: str) -> FewShotSplit:
         """A split whose rows are flat vectors of levels, float16, in memory."""
@@ -69,13 +67,12 @@ class Material:
 
     def last_level(self, modality: str) -> slice:
         """Where the encoder's own embedding stands in the flat vectors."""
-        recorded = self.model.config.level_encoders[modality]
-        first = 0
-        for name, size in recorded["level_sizes"].items():
-            if name == recorded["last_level"]:
+        own, first = self.model.task_network.levels[modality], 0
+        for name, size in own.sizes.items():
+            if name == own.last:
                 return slice(first, first + size)
             first += size
-        raise ValueError(f"the encoder of {modality} has no level {recorded['last_level']!r}")
+        raise ValueError(f"the encoder of {modality} has no level {own.last!r}")
 
     def texts(self, ids: np.ndarray) -> list[str]:
         """
@@ -85,6 +82,19 @@ class Material:
             ValueError: a text is not read as it was stored.
         """
         return texts_of(self.tokenizer(), ids)
+
+
+def tokenizer_of(path: str) -> PreTrainedTokenizerBase:
+    """
+    Returns the tokenizer that was saved with a model.
+
+    Raises:
+        ValueError: there is none.
+    """
+    tokenizer = MSMAMLProcessor.from_pretrained(path).tokenizer
+    if tokenizer is None:
+        raise ValueError(f"{path} has no tokenizer, with which texts are read")
+    return tokenizer
 
 
 def texts_of(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[str]:
