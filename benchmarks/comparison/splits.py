@@ -49,21 +49,32 @@ class Material:
         return tokenizer_of(self.path)
 
     def _levels(self, name: str, split: str) -> FewShotSplit:
-        """A split whose rows are flat vectors of levels, float16, in memory."""
+        """
+        Returns a split whose rows are flat vectors of levels, float16, in memory: all of a test split, of others at
+        most 3,000, to which statistics are fitted.
+        """
         title = next(title for title, own in DATA_SETS.items() if own.name == name)
-        stored = encode_split(self.raw(title, split), self.model.frontends[DATA_SETS[title].modality], self.cache_dir)
+        raw = self.raw(title, split)
+        numbers = rows_to_fit_to(raw)
+        if split != "test" and len(numbers) < len(raw):
+            raw = dataclasses.replace(
+                raw,
+                labels=raw.labels[numbers],
+                source_ids=raw.source_ids[numbers],
+                _row_numbers=raw._row_numbers[numbers],
+            )
+        stored = encode_split(raw, self.model.frontends[DATA_SETS[title].modality], self.cache_dir)
         return in_memory(stored, stored.rows(np.arange(len(stored))))
 
     def of(self, data_set: DataSet) -> FewShotSplit:
-        """The test split of a data set, of levels."""
+        """Returns the test split of a data set, of levels."""
         return self.levels(data_set.name, "test")
 
     def training(self, data_set: DataSet) -> tuple[Tensor, Tensor]:
-        """Levels of at most 3,000 training rows that statistics are fitted to, and the class or document of each."""
+        """Returns levels of training rows that statistics are fitted to, and the class or document of each, as a number."""
         split = self.levels(data_set.fitted_on or data_set.name, "train")
-        numbers = rows_to_fit_to(split)
-        groups = np.unique(groups_of_levels(split)[numbers], return_inverse=True)[1]
-        return torch.from_numpy(split.rows(numbers)).float(), torch.from_numpy(groups)
+        groups = np.unique(groups_of_levels(split), return_inverse=True)[1]
+        return torch.from_numpy(split.rows(np.arange(len(split)))).float(), torch.from_numpy(groups)
 
     def last_level(self, modality: str) -> slice:
         """Where the encoder's own embedding stands in the flat vectors."""

@@ -131,6 +131,11 @@ def measure(model: MSMAMLModel, name: str, tokenizer: Any, data_dir: str | None,
     return found
 
 
+def stored_results() -> list[dict[str, Any]]:
+    """Returns what has been measured, which may be nothing."""
+    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+
+
 def against(own: dict[str, Any], method: str) -> tuple[float, float]:
     """Returns the mean difference of our accuracies and a method's, and the half-width of its interval over draws."""
     pairs = zip(own["accuracies"][OURS], own["accuracies"][method], strict=True)

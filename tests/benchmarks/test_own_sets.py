@@ -63,7 +63,7 @@ def test_draws_share_no_sample_and_methods_are_compared_draw_by_draw(tmp_path, m
         "logistic regression on HOG": [0.4, 0.4],
     }
     assert runner.best_other(own) == other and runner.against(own, other)[0] == pytest.approx(0.2)
-    monkeypatch.setattr(tables, "RESULTS", tmp_path / "own.json")
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "own.json")
     assert "Nothing" in tables.own_sets_tables()
     (tmp_path / "own.json").write_text(json.dumps([own, {**own, "k_shot": 5}]))
     assert "| toy | 3 | 70.0 / 70.0 | 50.0 / 50.0 | 40.0 / 40.0 | +20.0 ± " in tables.own_sets_tables()
