@@ -38,7 +38,7 @@ DATA_SETS = {
         DataSet("clinc150", "clinc150", "text"),
         DataSet("esc50", "esc50", "audio", has_ten=True),
         DataSet("cifar100", "cifar100", "image"),
-        DataSet("omniglot", "omniglot", "image", {"image_size": 96}),
+        DataSet("omniglot", "omniglot", "image", {"image_size": 105}),
         DataSet("fsdd", "fsdd", "audio", source_disjoint=False, fitted_on="esc50", has_ten=True),
         DataSet("fsdd, other speakers", "fsdd", "audio", fitted_on="esc50", has_ten=True),
     )
