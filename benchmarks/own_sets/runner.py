@@ -22,15 +22,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from data_builders import load_few_shot
-from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
+from modeling_msmaml import MSMAMLModel
 from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.training.metrics import mean_and_ci95
-from msmaml.runs.run_model import has_processor
 
 from ..comparison.baselines import STRENGTHS, logistic_regression, unit
+from ..comparison.splits import tokenizer_of
 from ..pages import command_line
 from . import features, media
 
@@ -96,9 +95,9 @@ def by_standardised(support: Tensor, labels: np.ndarray, query: Tensor) -> np.nd
 
 def methods_of(model: MSMAMLModel, modality: str, rows: np.ndarray) -> dict[str, tuple[Tensor, Predict]]:
     """Returns the features of all samples and the classifier of each method."""
-    levels, recorded = encoded(model, modality, rows), model.config.level_encoders[modality]
-    parts = levels.split(list(recorded["level_sizes"].values()), dim=1)
-    last = dict(zip(recorded["level_sizes"], parts, strict=True))[recorded["last_level"]]
+    levels, layout = encoded(model, modality, rows), model.task_network.levels[modality]
+    parts = levels.split(list(layout.sizes.values()), dim=1)
+    last = dict(zip(layout.sizes, parts, strict=True))[layout.last]
     found: dict[str, tuple[Tensor, Predict]] = {OURS: (levels, partial(by_model, model, modality))}
     for strength in STRENGTHS:
         found[f"{REGRESSION}, C = {strength}"] = last, partial(by_regression, strength=strength, scaled=True)
@@ -132,6 +131,11 @@ def measure(model: MSMAMLModel, name: str, tokenizer: Any, data_dir: str | None,
     return found
 
 
+def stored_results() -> list[dict[str, Any]]:
+    """Returns what has been measured, which may be nothing."""
+    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+
+
 def against(own: dict[str, Any], method: str) -> tuple[float, float]:
     """Returns the mean difference of our accuracies and a method's, and the half-width of its interval over draws."""
     pairs = zip(own["accuracies"][OURS], own["accuracies"][method], strict=True)
@@ -152,10 +156,7 @@ def main(argv: list[str] | None = None) -> None:
     own = parser.parse_args(argv)
     torch.set_num_threads(own.threads)
     model = MSMAMLModel.from_pretrained(own.model).eval()
-    if has_processor(own.model):
-        tokenizer = MSMAMLProcessor.from_pretrained(own.model).tokenizer
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(model.config.level_encoders["text"]["folder"])
+    tokenizer = tokenizer_of(own.model)
     results = []
     for name in own.sets:
         if name == SPOKEN and own.data_dir is None:

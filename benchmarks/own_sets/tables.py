@@ -1,19 +1,17 @@
 """The tables of our own small sets, for docs/results.md."""
 
-import json
 from typing import Any
 
 import numpy as np
 
 from ..pages import table
-from .runner import OURS, REGRESSION, RESULTS, SIMPLE, against, best_other
+from .runner import OURS, REGRESSION, SIMPLE, against, best_other, stored_results
 
 
 def own_sets_tables() -> str:
     """Markdown: a row for each set, 1 and 5 shots."""
-    if not RESULTS.is_file():
+    if not (stored := stored_results()):
         return "Nothing has been measured yet."
-    stored: list[dict[str, Any]] = json.loads(RESULTS.read_text())
     by_set: dict[str, list[dict[str, Any]]] = {}
     for own in stored:
         by_set.setdefault(own["set"], []).append(own)
