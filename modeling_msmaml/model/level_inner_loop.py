@@ -5,8 +5,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .level_head import doubly_centred, inverse_of, leave_one_out_regression
-from .level_kernels import ClassSums, has_company, leave_one_out_cosines, leave_one_out_loss, mixed_sums
+from .level_head import centred_targets, doubly_centred, inverse_of, leave_one_out_regression
+from .level_kernels import (
+    ClassSums,
+    has_company,
+    leave_one_out_cosines,
+    leave_one_out_loss,
+    mixed_sums,
+    sample_weights,
+    shares_in_loss,
+)
 
 _LEAST_WEIGHT = 1e-5  # of a channel, for its logarithm
 _LEAST_LENGTH = 1e-2  # of the sum of a class's other samples
@@ -69,7 +77,7 @@ def adapted_factors(
     calibrated on the task.
 
     Both parts of the head have their leave-one-out predictions in closed form, and so is the derivative of the
-    regression's with respect to lambda: with G = (K + lambda I)^-1, dG = -G G dlambda.
+    regression's with respect to lambda, see `leave_one_out_regression`.
 
     Args:
         log_factors: what the task starts from.
@@ -77,16 +85,15 @@ def adapted_factors(
         log_rates: the logarithm of each factor's step size. No derivative counts as larger than 2 in a step.
     """
     members = F.one_hot(labels, sums.within.shape[1]).to(kernel.dtype)
-    counted = has_company(labels, sums.within.shape[1]).to(kernel.dtype)
-    counted = counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
+    shares = shares_in_loss(labels, sums.within.shape[1], kernel.dtype)[..., None]
     cosines = leave_one_out_cosines(sums, labels, _LEAST_LENGTH)
-    inner = doubly_centred(kernel)
-    targets = members - members.mean(dim=1, keepdim=True)
+    weights = sample_weights(labels, sums.within.shape[1], kernel.dtype)
+    inner, targets = doubly_centred(kernel, weights), centred_targets(members, weights)
     for _ in range(num_steps):
         temperature, scale, ridge = log_factors.exp()[:, :, None, None].unbind(dim=1)
-        regression, by_log_ridge = leave_one_out_regression(inverse_of(inner, ridge), targets, ridge)
+        regression, by_log_ridge = leave_one_out_regression(inverse_of(inner, ridge, weights), targets, ridge, weights)
         logits = temperature * cosines + scale * regression
-        residual = (logits.softmax(dim=2) - members) * counted[..., None]
+        residual = (logits.softmax(dim=2) - members) * shares
         parts = (temperature * cosines, scale * regression, scale * by_log_ridge)
         gradient = torch.stack([(residual * part).sum(dim=(1, 2)) for part in parts], dim=1)
         gradient = gradient.detach() if first_order else gradient

@@ -112,7 +112,8 @@ def mixed_kernel(
 
 def leave_one_out_cosines(sums: ClassSums, labels: Int[Tensor, "T S"], least: float) -> Float[Tensor, "T S N"]:
     """
-    The cosines of each support sample and the prototype of each class, made of the class's samples other than itself.
+    The cosines of each support sample and the prototype of each class, made of the class's samples other than itself,
+    times `shot_corrections`.
 
     Args:
         least: below which a prototype's length does not count as smaller.
@@ -120,7 +121,31 @@ def leave_one_out_cosines(sums: ClassSums, labels: Int[Tensor, "T S"], least: fl
     members = F.one_hot(labels, sums.within.shape[1]).to(sums.within.dtype)
     diagonal = sums.diagonal[..., None]
     squares = sums.within[:, None] - members * (2 * sums.to_class - diagonal)
-    return (sums.to_class - members * diagonal) / squares.clamp(min=least**2).sqrt()
+    cosines = (sums.to_class - members * diagonal) / squares.clamp(min=least**2).sqrt()
+    traces = (members * diagonal).sum(dim=1)
+    return cosines * shot_corrections(sums.within, traces, members.sum(dim=1))[:, None]
+
+
+def shot_corrections(
+    within: Float[Tensor, "T N"], traces: Float[Tensor, "T N"], counts: Float[Tensor, "T N"]
+) -> Float[Tensor, "T N"]:
+    """
+    What the cosine to a class's prototype is multiplied with, so that a class with many samples has no advantage over
+    one with few: a query is nearer to the mean of many samples, which averages out what they do not share.
+
+    The mean of n samples of unit length with mean cosine r has the squared length (1 + (n - 1) r) / n. The correction
+    is the ratio of that length and the one that it would have with the mean number of samples of the task's classes; r
+    of a class with one sample is that of all others. Where all classes have equally many samples, it is 1.
+
+    Args:
+        within, traces: of the kernel of the samples of each class, the sums of all its elements and of its diagonal.
+        counts: the number of samples of each class.
+    """
+    pairs = counts * (counts - 1)
+    of_all = (within - traces).sum(dim=1, keepdim=True) / pairs.sum(dim=1, keepdim=True).clamp(min=1)
+    shared = torch.where(pairs > 0, (within - traces) / pairs.clamp(min=1), of_all).clamp(0, 1)
+    counts, typical = counts.clamp(min=1), counts.mean(dim=1, keepdim=True).clamp(min=1)
+    return ((1 + (counts - 1) * shared) / counts / ((1 + (typical - 1) * shared) / typical)).sqrt()
 
 
 def leave_one_out_loss(
@@ -128,12 +153,24 @@ def leave_one_out_loss(
 ) -> Float[Tensor, " T"]:
     """
     The mean cross-entropy of support samples that are compared with the prototypes of all other support samples: the
-    logits are the temperature times `leave_one_out_cosines`. Samples that are alone in their class do not count.
+    logits are the temperature times `leave_one_out_cosines`. Every class counts alike, and samples that are alone in
+    their class do not count.
     """
     logits = temperature * leave_one_out_cosines(sums, labels, _LEAST_LENGTH)
     losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-    counted = has_company(labels, sums.within.shape[1]).to(losses.dtype)
-    return (losses * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+    return (losses * shares_in_loss(labels, sums.within.shape[1], losses.dtype)).sum(dim=1)
+
+
+def shares_in_loss(labels: Int[Tensor, "T S"], n_way: int, dtype: torch.dtype) -> Float[Tensor, "T S"]:
+    """The share of each sample in a leave-one-out loss; those of a task sum to 1, or 0 if no sample has company."""
+    counted = has_company(labels, n_way) * sample_weights(labels, n_way, dtype)
+    return counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def sample_weights(labels: Int[Tensor, "T S"], n_way: int, dtype: torch.dtype) -> Float[Tensor, "T S"]:
+    """Weights of support samples with which every class counts alike; their mean is 1."""
+    counts = F.one_hot(labels, n_way).sum(dim=1).to(dtype)
+    return labels.shape[1] / n_way / counts.gather(1, labels)
 
 
 def log_shots(labels: Int[Tensor, "T S"], n_way: int) -> Float[Tensor, " T"]:

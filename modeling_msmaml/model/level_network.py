@@ -25,6 +25,7 @@ from .level_kernels import (
     mean_cosine_between_classes,
     mixed_kernel,
     mixed_sums,
+    sample_weights,
     with_template,
 )
 from .level_statistics import LevelStatistics, channel_names, kinds_of
@@ -170,7 +171,8 @@ class LevelNetwork(nn.Module):
         """
         cosines = torch.stack([mean_cosine_between_classes(channel, labels, n_way) for channel in support], dim=1)
         shares = centring(cosines, n_way)[:, :, None, None].unbind(dim=1)
-        origins = [share * channel.mean(dim=1, keepdim=True) for share, channel in zip(shares, support, strict=True)]
+        of_mean = (sample_weights(labels, n_way, cosines.dtype) / labels.shape[1])[:, None]
+        origins = [share * (of_mean @ channel) for share, channel in zip(shares, support, strict=True)]
         support = [centred(channel, origin) for channel, origin in zip(support, origins, strict=True)]
         shots = log_shots(labels, n_way).to(cosines)
         before, head = self._weights_before(modality, cosines, shots), self.head

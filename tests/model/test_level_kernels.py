@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from modeling_msmaml.model.level_head import (
+    centred_targets,
     doubly_centred,
     fitted_head,
     inverse_of,
@@ -29,6 +30,8 @@ from modeling_msmaml.model.level_kernels import (
     mean_cosine_between_classes,
     mixed_kernel,
     mixed_sums,
+    sample_weights,
+    shot_corrections,
     with_template,
 )
 
@@ -140,70 +143,76 @@ def test_sums_are_those_of_kernels(shots, seed):
         of_class = mixture[:, labels[0] == c]
         torch.testing.assert_close(mixed.to_class[0, :, c], of_class.sum(dim=1))
         torch.testing.assert_close(mixed.within[0, c], of_class[labels[0] == c].sum())
-    if max(shots) == 1:
-        return
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 4), st.integers(2, 4), st.integers(0, 999))
+def test_leave_one_out_loss_is_that_of_every_sample_against_all_others(n_way, k_shot, seed):
+    labels, channels = task(seed, [k_shot] * n_way)
+    weights = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64)
+    mixture = mixed_kernel(channels.support, channels.support, weights)[0]
+    mixed = mixed_sums(class_sums(channels.support, labels, n_way), weights)
     losses = []
-    for i in [i for i in range(len(kernel)) if shots[labels[0, i]] > 1]:
-        others = [[j for j in range(len(kernel)) if j != i and labels[0, j] == c] for c in range(n_way)]
+    for i in range(n_way * k_shot):
+        others = [[j for j in range(n_way * k_shot) if j != i and labels[0, j] == c] for c in range(n_way)]
         lengths = torch.stack([mixture[own][:, own].sum().sqrt() for own in others])
         cosines = torch.stack([mixture[i, own].sum() for own in others]) / lengths
         losses.append(torch.nn.functional.cross_entropy(3 * cosines, labels[0, i]))
     torch.testing.assert_close(leave_one_out_loss(mixed, labels, number(3.0))[0], torch.stack(losses).mean())
 
 
-def test_ridge_regression_is_that_of_features_with_an_intercept():
+def test_ridge_regression_is_that_of_weighted_features_with_an_intercept():
     labels, channels = task(0, [3, 2, 4])
     support, query = channels.support[0], channels.query[0]
-    members = torch.nn.functional.one_hot(labels, 3).double()
-    mean = support[0].mean(dim=0)
-    inner = (support[0] - mean).T @ (support[0] - mean) + 0.3 * torch.eye(6, dtype=torch.float64)
-    weights = torch.linalg.solve(inner, (support[0] - mean).T @ (members[0] - members[0].mean(dim=0)))
-    found = ridge_regression(support @ support.transpose(1, 2), members, number(0.3)[None, None, None])
+    members, weights = torch.nn.functional.one_hot(labels, 3).double(), sample_weights(labels, 3, torch.float64)
+    x, w = support[0], weights[0][:, None]
+    mean, targets = (w * x).mean(dim=0), members[0] - (w * members[0]).mean(dim=0)
+    inner = (w * (x - mean)).T @ (x - mean) + 0.3 * torch.eye(6, dtype=torch.float64)
+    slope = torch.linalg.solve(inner, (w * (x - mean)).T @ targets)
+    found = ridge_regression(support @ support.transpose(1, 2), members, number(0.3)[None, None, None], weights)
     logits = query @ support.transpose(1, 2) @ found.coefficients + found.bias[:, None]
-    torch.testing.assert_close(logits[0], (query[0] - mean) @ weights)
+    torch.testing.assert_close(logits[0], (query[0] - mean) @ slope)
 
 
 def test_leave_one_out_predictions_of_the_regression_and_their_derivative():
     """On a fixed origin, leaving a sample out is fitting to the others."""
     labels, channels = task(4, [3, 2, 4])
-    inner = doubly_centred(channels.support[0] @ channels.support[0].transpose(1, 2))
-    targets = torch.nn.functional.one_hot(labels, 3).double()
-    targets = targets - targets.mean(dim=1, keepdim=True)
+    weights = sample_weights(labels, 3, torch.float64)
+    inner = doubly_centred(channels.support[0] @ channels.support[0].transpose(1, 2), weights)
+    targets = centred_targets(torch.nn.functional.one_hot(labels, 3).double(), weights)
 
     def predicted(log_ridge):
         ridge = number(log_ridge).exp()[None, None, None]
-        return leave_one_out_regression(inverse_of(inner, ridge), targets, ridge)
+        return leave_one_out_regression(inverse_of(inner, ridge, weights), targets, ridge, weights)
 
     found, slope = predicted(-0.7)
     for i in range(9):
         others = [j for j in range(9) if j != i]
-        regular = inner[0, others][:, others] + math.exp(-0.7) * torch.eye(8, dtype=torch.float64)
+        regular = inner[0, others][:, others] + math.exp(-0.7) * torch.diag(1 / weights[0, others])
         torch.testing.assert_close(found[0, i], inner[0, i, others] @ torch.linalg.solve(regular, targets[0, others]))
     torch.testing.assert_close(slope, (predicted(-0.7 + 1e-6)[0] - predicted(-0.7 - 1e-6)[0]) / 2e-6)
 
 
-def test_steps_on_the_head_lower_its_leave_one_out_loss():
-    """They are steps of gradient descent on it: by finite differences, and with a learning rate of 0 none."""
-    labels, channels = task(5, [4, 3, 5])
+def test_steps_on_the_head_are_those_of_gradient_descent_on_its_leave_one_out_loss():
+    labels, channels = task(5, [4, 4, 4])
+    weights = torch.ones(1, 12, dtype=torch.float64)
     kernel = channels.support[0] @ channels.support[0].transpose(1, 2)
     sums = class_sums(channels.support[:1], labels, 3)
     sums = mixed_sums(sums, torch.ones(1, 1, dtype=torch.float64))
     rates, start = number(-3.0, -3.0, -3.0)[None], number(0.5, 0.2, -0.4)[None]
+    targets = centred_targets(torch.nn.functional.one_hot(labels, 3).double(), weights)
 
     def loss(factors):
         cosines = torch.empty(12, 3, dtype=torch.float64)
         temperature, scale, ridge = factors[0].exp()
-        regression, _ = leave_one_out_regression(
-            inverse_of(doubly_centred(kernel), ridge.view(1, 1, 1)), targets, ridge
-        )
+        inverse = inverse_of(doubly_centred(kernel, weights), ridge.view(1, 1, 1), weights)
+        regression, _ = leave_one_out_regression(inverse, targets, ridge, weights)
         for i in range(12):
             for c in range(3):
                 own = [j for j in range(12) if j != i and labels[0, j] == c]
                 cosines[i, c] = kernel[0, i, own].sum() / kernel[0, own][:, own].sum().sqrt()
         return torch.nn.functional.cross_entropy(temperature * cosines + scale * regression[0], labels[0])
 
-    targets = torch.nn.functional.one_hot(labels, 3).double()
-    targets = targets - targets.mean(dim=1, keepdim=True)
     found = adapted_factors(start, kernel, sums, labels, rates, 1)
     for place in range(3):
         step = torch.zeros(1, 3, dtype=torch.float64)
@@ -211,6 +220,33 @@ def test_steps_on_the_head_lower_its_leave_one_out_loss():
         slope = (loss(start + step) - loss(start - step)) / 2e-6
         torch.testing.assert_close((start - found)[0, place], math.exp(-3) * slope, rtol=1e-5, atol=1e-9)
     assert loss(adapted_factors(start, kernel, sums, labels, rates, 20)) < loss(found) < loss(start)
+
+
+def test_a_class_with_many_samples_has_no_advantage():
+    """Of two classes with the same centre, queries of that centre are as near to one as to the other."""
+    generator = torch.Generator().manual_seed(6)
+    share = 0.0
+    for _ in range(20):
+        centre = torch.nn.functional.normalize(torch.randn(40, generator=generator, dtype=torch.float64), dim=0)
+        samples = 3.0 * centre + torch.randn(90, 40, generator=generator, dtype=torch.float64) / 2
+        samples = torch.nn.functional.normalize(samples, dim=1)
+        support, query = samples[None, :22], samples[None, 22:]
+        labels = torch.tensor([[0, 0] + [1] * 20])
+        logits = head_logits(
+            *(Channels([support], [query]), torch.ones(1, 1, dtype=torch.float64), labels, 2),
+            number(2.0, -9.0, 0.0)[None],
+        )
+        share += float((logits.argmax(dim=2) == 0).double().mean()) / 20
+    assert 0.3 < share < 0.7
+
+
+def test_corrections_are_one_for_equal_shots_and_weights_make_classes_count_alike():
+    labels, channels = task(7, [3, 3])
+    sums = mixed_sums(class_sums(channels.support[:1], labels, 2), torch.ones(1, 1, dtype=torch.float64))
+    found = shot_corrections(sums.within, torch.full((1, 2), 3.0).double(), torch.full((1, 2), 3.0).double())
+    assert torch.equal(found, torch.ones(1, 2, dtype=torch.float64))
+    unequal = torch.tensor([[0, 1, 1, 1]])
+    assert sample_weights(unequal, 2, torch.float64).tolist() == [[2.0, *[pytest.approx(2 / 3)] * 3]]
 
 
 def test_second_order_gradients_of_the_whole_learner():
