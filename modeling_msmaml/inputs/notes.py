@@ -57,6 +57,12 @@ class Notes:
         """Notes `what`, a sentence that fits any input of its kind, about the input called `name`."""
         self._names.setdefault(what, []).append(f"{self.prefix}{name}")
 
+    def take(self, other: "Notes", prefix: str, instead: str) -> None:
+        """Adds what another one has noted, with `instead` in the place of a prefix of its names."""
+        for what, names in other._names.items():
+            for name in names:
+                self.add(what, f"{instead}{name.removeprefix(prefix)}" if name.startswith(prefix) else name)
+
     @property
     def count(self) -> int:
         """How often something was noted."""
