@@ -1,16 +1,16 @@
-"""Probabilities of any number of inputs, as they are computed, while worker processes read what comes next."""
+"""Probabilities of any number of inputs, as they are computed, while threads read what comes next."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from transformers import ProcessorMixin
 
 from ..inputs.notes import Notes, UnreadableInput
 from ..inputs.reading import rows_one_by_one, stacked
@@ -18,7 +18,7 @@ from ..model.level_frontend import LevelFrontend
 from .encoded_inputs import READ_AHEAD_BYTES, encoded_batches
 from .few_shot_classifier import FewShotClassifier
 
-_READ_AT_ONCE = 8  # by a worker, before it hands the rows over; few, since a row of a long sound has 19 MB
+_AHEAD = 4  # queries for each thread; few, since a row of a long sound has 19 MB
 
 
 class Query(NamedTuple):
@@ -50,35 +50,40 @@ class _Read(NamedTuple):
     notes: Notes
 
 
-class _Reading(IterableDataset):
-    """Reads queries; of several workers, each reads every n-th lot, so that the loader has them in their order."""
+class _Reader:
+    """Reads a query; several threads may share it, except for texts, since a tokenizer serves one at a time."""
 
-    def __init__(self, queries: Iterable[Query], modality: str, processor: ProcessorMixin | None, is_text: bool):
-        self.queries = queries
-        self.modality = modality
-        self.processor = processor
-        self.is_text = is_text
+    def __init__(self, classifier: FewShotClassifier):
+        self.modality = classifier.modality_
+        self.processor = classifier._processor
+        self.is_text = classifier.modality == "text"
 
-    def __iter__(self) -> Iterator[list[_Read]]:
-        worker, queries = get_worker_info(), iter(self.queries)
-        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for lot in itertools.count():
-            queries_of_lot = list(itertools.islice(queries, _READ_AT_ONCE))
-            if not queries_of_lot:
-                return
-            if lot % count == number:
-                yield [self._read(query) for query in queries_of_lot]
-
-    def _read(self, query: Query) -> _Read:
+    def __call__(self, query: Query) -> _Read:
         own, told, start = Notes(), Notes(), "inputs[0]: "
         instead = "" if str(query.item) == query.name else f"{query.name}: "
         try:
             rows = list(rows_one_by_one([query.item], self.modality, self.processor, own, named_as_text=self.is_text))
         except (ValueError, OSError) as error:
-            message = str(error).removeprefix(start)
-            return _Read(query.name, None, f"{instead}{message}", told)
+            return _Read(query.name, None, f"{instead}{str(error).removeprefix(start)}", told)
         told.take(own, start, instead)
         return _Read(query.name, rows[0], None, told)
+
+
+def _read_ahead(read: Callable[[Query], _Read], queries: Iterable[Query], threads: int) -> Iterator[_Read]:
+    """Yields what is read of queries, in their order; threads read a few of them ahead."""
+    if threads == 0:
+        yield from map(read, queries)
+        return
+    pool, pending = ThreadPoolExecutor(threads), deque[Future[_Read]]()
+    try:
+        for query in queries:
+            pending.append(pool.submit(read, query))
+            if len(pending) == _AHEAD * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def stream_predictions(
@@ -92,36 +97,32 @@ def stream_predictions(
     Args:
         classifier: it is fitted. With `skip_unreadable`, queries that cannot be read have an error in place of
             probabilities.
-        queries: files or texts; they are gone through once, and once more by each worker.
-        workers: processes that read; with 0 they are read between two batches.
+        queries: files or texts, which are gone through once.
+        workers: threads that read ahead; with 0 queries are read between two batches. Texts take one at most.
 
     Raises:
         UnreadableInput: a query cannot be read, and `skip_unreadable` is off. What comes before it has been yielded.
     """
-    modality, is_text, notes = classifier.modality_, classifier.modality == "text", Notes()
-    reading = _Reading(queries, modality, classifier._processor, is_text)
-    loader = DataLoader(reading, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    threads = min(workers, 1) if classifier.modality_ == "text" else workers
+    notes = Notes()
     waiting: list[_Read] = []
     size = 0
-    for read in itertools.chain.from_iterable(loader):
-        if read.error is not None and not classifier.skip_unreadable:
-            if waiting:
+    # Threads that change the filters of warnings for a moment, as the reader of pictures does, may leave them changed.
+    with warnings.catch_warnings():
+        for read in _read_ahead(_Reader(classifier), queries, threads):
+            if read.error is not None and not classifier.skip_unreadable:
+                if waiting:
+                    yield _predictions(classifier, waiting)
+                raise UnreadableInput(read.error)
+            notes.take(read.notes, "", "")
+            waiting.append(read)
+            size += 0 if read.row is None else read.row.nbytes
+            if len(waiting) >= classifier.batch_size or size >= READ_AHEAD_BYTES:
                 yield _predictions(classifier, waiting)
-            notes.warn()
-            raise UnreadableInput(read.error)
-        notes.take(read.notes, "", "")
-        waiting.append(read)
-        size += 0 if read.row is None else read.row.nbytes
-        if len(waiting) >= classifier.batch_size or size >= READ_AHEAD_BYTES:
+                waiting, size = [], 0
+        if waiting:
             yield _predictions(classifier, waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield _predictions(classifier, waiting)
     notes.warn()
-
-
-def _as_it_is(reads: list[_Read]) -> list[_Read]:
-    return reads
 
 
 def _predictions(classifier: FewShotClassifier, reads: list[_Read]) -> list[Prediction]:

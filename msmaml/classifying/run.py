@@ -27,7 +27,6 @@ from .processes import Processes
 from .queries import Queries
 from .results_file import ResultsFile, errors_in, merge, names_in, part_of, parts_of
 
-MANY = 256  # queries, from which on other processes read them
 _MOST_WORKERS = 8
 
 
@@ -154,7 +153,7 @@ def _classify(
     """Writes the result of each query, names those that cannot be read, and returns how many these are."""
     workers = arguments.workers
     if workers is None:
-        workers = 0 if len(queries) < MANY else min(_MOST_WORKERS, max(1, _processors() // processes.count))
+        workers = min(_MOST_WORKERS, max(1, _processors() // processes.count))
     unread = 0
     hidden = None if arguments.progress is None else not arguments.progress  # None: where stderr is no terminal
     bar = tqdm(total=len(queries), unit=" files", disable=hidden if processes.is_first else True)

@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         "--workers",
         type=_workers,
         metavar="N",
-        help="processes that read files; by default one per processor, up to 8, or none for less than 256 queries",
+        help="threads that read files ahead; by default one per processor, up to 8",
     )
     add("--device", help="where the model runs, such as cpu or cuda; by default a GPU where there is one")
     add(
