@@ -33,6 +33,7 @@ INSTALL_REQUIRES = [
     "pyarrow>=21.0",  # rows as datasets stores them
     "xxhash>=3.4",  # checksums of caches, which datasets needs too
     "filelock>=3.12",  # two processes build a cache once; datasets needs it too
+    "tqdm>=4.66",  # progress of `msmaml classify`, which the Hub's client needs too
     "fsspec[http]>=2023.1",  # downloads that resume, over aiohttp
 ]
 
@@ -49,9 +50,11 @@ EXTRAS_REQUIRE = {
         "trackio>=0.43",
         "gradio>=6.0",  # the page, see web
         "playwright>=1.50",  # drives a real browser through it
+        "shtab>=1.7",  # shell completion, see completion
     ],
     "bench": ["higher>=0.2.1", "torchopt>=0.7.3", "optree", "graphviz"],  # peers in benchmarks/
     "web": ["gradio>=6.0"],  # msmaml web
+    "completion": ["shtab>=1.7"],  # msmaml completion
     "demo": ["tensorboard>=2.18"],
 }
 
