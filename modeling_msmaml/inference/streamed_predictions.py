@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -59,14 +60,19 @@ class _Reader:
         self.is_text = classifier.modality == "text"
 
     def __call__(self, query: Query) -> _Read:
-        own, told, start = Notes(), Notes(), "inputs[0]: "
-        instead = "" if str(query.item) == query.name else f"{query.name}: "
+        own, told = Notes(), Notes()
         try:
             rows = list(rows_one_by_one([query.item], self.modality, self.processor, own, named_as_text=self.is_text))
         except (ValueError, OSError) as error:
-            return _Read(query.name, None, f"{instead}{str(error).removeprefix(start)}", told)
-        told.take(own, start, instead)
+            return _Read(query.name, None, _renamed(str(error), query), told)
+        told.take(own, lambda name: _renamed(name, query))
         return _Read(query.name, rows[0], None, told)
+
+
+def _renamed(text: str, query: Query) -> str:
+    """What is said of the only one of some inputs, by the name of the query; where it is a file, its path is said."""
+    said = text.removeprefix("inputs[0]")
+    return said.removeprefix(": ") if isinstance(query.item, os.PathLike) else f"{query.name}{said}"
 
 
 def _read_ahead(read: Callable[[Query], _Read], queries: Iterable[Query], threads: int) -> Iterator[_Read]:
@@ -114,7 +120,7 @@ def stream_predictions(
                 if waiting:
                     yield _predictions(classifier, waiting)
                 raise UnreadableInput(read.error)
-            notes.take(read.notes, "", "")
+            notes.take(read.notes)
             waiting.append(read)
             size += 0 if read.row is None else read.row.nbytes
             if len(waiting) >= classifier.batch_size or size >= READ_AHEAD_BYTES:

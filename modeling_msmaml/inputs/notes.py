@@ -57,11 +57,11 @@ class Notes:
         """Notes `what`, a sentence that fits any input of its kind, about the input called `name`."""
         self._names.setdefault(what, []).append(f"{self.prefix}{name}")
 
-    def take(self, other: "Notes", prefix: str, instead: str) -> None:
-        """Adds what another one has noted, with `instead` in the place of a prefix of its names."""
+    def take(self, other: "Notes", renamed: Callable[[str], str] = str) -> None:
+        """Adds what another one has noted, with its names as `renamed` gives them."""
         for what, names in other._names.items():
             for name in names:
-                self.add(what, f"{instead}{name.removeprefix(prefix)}" if name.startswith(prefix) else name)
+                self.add(what, renamed(name))
 
     @property
     def count(self) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from .formats import Format
 
@@ -26,12 +27,18 @@ class ResultsFile:
     Args:
         path: the file, which is made if need be.
         format: of its lines.
+
+    Raises:
+        ValueError: another process is writing to it.
     """
 
     def __init__(self, path: Path, format: Format):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
+        if not _locks(self._file):
+            self._file.close()
+            raise ValueError(f"--output {path}: another process is writing to it; wait for its end")
         if (end := _end_of_lines(path)) < path.stat().st_size:
             self._file.truncate(end)
         if self._file.seek(0, os.SEEK_END) == 0:
@@ -45,6 +52,21 @@ class ResultsFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _locks(file: BinaryIO) -> bool:
+    """Locks an open file, until it is closed or its process ends, if no other does; Windows has no such lock."""
+    if importlib.util.find_spec("fcntl") is None:
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def part_of(output: Path, number: int) -> Path:

@@ -7,6 +7,7 @@ quotes, or such a table without labels.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ exit status:
   0  everything was classified
   1  everything was classified except queries that --skip-errors passed over
   2  it was stopped by an error; results that were there by then are written
+  130  it was interrupted by Ctrl+C; the same
 """
 
 
@@ -152,6 +154,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()
     try:
         return 1 if run(arguments) else 0
+    except KeyboardInterrupt:
+        print("classify: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who read the results has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the exit
+        return 2
     except (ValueError, OSError) as error:
         message = f"classify: {printable(str(error))}"
         print(message, file=sys.stderr)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import commands
+
 EPILOG = """
 examples:
   msmaml completion bash > ~/.local/share/bash-completion/completions/msmaml
@@ -44,8 +46,6 @@ def whole_parser(file: Any) -> argparse.ArgumentParser:
     Args:
         file: what marks an option as a path.
     """
-    from ..__main__ import commands
-
     whole = argparse.ArgumentParser("msmaml")
     whole.add_argument("--version", action="store_true", help="print the version")
     own = whole.add_subparsers()

@@ -26,6 +26,7 @@ def test_package_and_help_load_nothing_and_take_no_time():
         ("import msmaml", 0.3),
         ("from msmaml.__main__ import main; main(['--help'])", 0.5),
         ("from msmaml.__main__ import main; main(['--version'])", 0.5),
+        ("from msmaml.__main__ import main\ntry: main(['classify', '--help'])\nexcept SystemExit: pass", 0.5),
     ):
         code = f"""
 import json, sys, time

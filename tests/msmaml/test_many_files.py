@@ -15,7 +15,9 @@ import pytest
 
 from modeling_msmaml import FewShotClassifier
 from modeling_msmaml.inputs.kinds import KINDS
+from msmaml.classifying.formats import Csv
 from msmaml.classifying.queries import Queries
+from msmaml.classifying.results_file import ResultsFile
 from msmaml.commands import classify
 
 from ..own_data import MAKERS, save_tiny_model, write_file
@@ -217,6 +219,17 @@ def test_a_run_goes_on_wherever_its_output_was_cut(suffix, model, birds, tmp_pat
         again = rows_of(output) if suffix == "csv" else [json.loads(line) for line in output.read_text().splitlines()]
         assert [row["file"] for row in again] == [query.name for query in Queries([str(folder)], "image")], kept
         assert output.read_bytes()[:kept] == whole[:kept]
+
+
+def test_two_runs_do_not_write_to_one_output(model, birds, tmp_path):
+    output = tmp_path / "results.csv"
+    words = ["--model", model, "--support", birds[0], "--query", birds[1], "--output", output]
+    called(*words)
+    other = ResultsFile(output, Csv(list(CLASSES)))
+    with pytest.raises(SystemExit, match="results.csv: another process is writing to it"):
+        called(*words)
+    other.close()
+    assert called(*words) == 0
 
 
 def other_model(words, tmp_path):
