@@ -48,7 +48,7 @@ class WheelEnvironment:
         for package in required(requirements, extras).values():
             for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
                 if not (site / name).exists():
-                    (site / name).symlink_to(package.locate_file(name))
+                    (site / name).symlink_to(str(package.locate_file(name)))
         pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install"]
         install = [*pip, "--quiet", "--no-deps", "--no-index", "--no-compile", wheel]
         done = subprocess.run(install, capture_output=True, text=True, timeout=200)

@@ -28,9 +28,10 @@ def how_to_get_a_model() -> str:
     )
 
 
-def shipped_or_given(place: str) -> str:
+def shipped_or_given(place: str | os.PathLike) -> str | os.PathLike:
     """The folder of the shipped model for its [`NAME`], wherever one works; any other place as it is."""
-    return str(SHIPPED) if os.path.normpath(place) == os.path.normpath(NAME) and not os.path.exists(place) else place
+    is_shipped = os.path.normpath(place) == os.path.normpath(NAME) and not os.path.exists(place)
+    return str(SHIPPED) if is_shipped else place
 
 
 def default_model() -> str:
@@ -55,6 +56,7 @@ def stored_model(path: str, num_inner_steps: int | None, device: str) -> tuple[M
     Raises:
         `FileNotFoundError`: there is no such model; the message says how to come by one.
     """
+    path = os.fspath(shipped_or_given(path))
     return _loaded(path, _stamp(path), num_inner_steps, device)
 
 

@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from modeling_msmaml import FewShotClassifier
 from modeling_msmaml.inference import base_model
 from msmaml.runs.run_arguments import parse_arguments
 
@@ -27,5 +28,6 @@ def test_the_shipped_model_is_known_by_its_name_everywhere(tmp_path, monkeypatch
         assert base_model.shipped_or_given(name) == str(base_model.SHIPPED)
     for other in ("someone/msmaml-base", "msmaml-base", str(tmp_path)):
         assert base_model.shipped_or_given(other) == other
+    assert FewShotClassifier.from_pretrained("pretrained/msmaml-base").model == str(base_model.SHIPPED)
     (tmp_path / "pretrained" / "msmaml-base").mkdir(parents=True)
     assert base_model.shipped_or_given("pretrained/msmaml-base") == "pretrained/msmaml-base"
