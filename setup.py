@@ -22,6 +22,7 @@ INSTALL_REQUIRES = [
     "soundfile>=0.13",  # decodes wav, flac, ogg and mp3; torchaudio's own decoder needs FFmpeg
     "tokenizers>=0.22",  # of texts
     "jaxtyping>=0.3",  # shapes in the annotations
+    "packaging>=24.0",  # names the extra that brings a missing module
     "numpy>=2.0",
     "pillow>=10.0",  # decodes pictures
 ]
