@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .hub.learning_curves import plot_learning_curves
     from .hub.model_card import CardContent, write_model_card
     from .hub.run_report import ModelCardCallback, RunReport
+    from .inference.base_model import default_model
     from .inference.few_shot_classifier import FewShotClassifier
     from .training.metrics import FewShotAccuracy
     from .training.trainer import MetaTrainer
@@ -42,6 +43,7 @@ _PLACES = {
     "MetaTrainingArguments": "training.training_args",
     "ModelCardCallback": "hub.run_report",
     "RunReport": "hub.run_report",
+    "default_model": "inference.base_model",
     "plot_learning_curves": "hub.learning_curves",
     "write_model_card": "hub.model_card",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "ModelCardCallback",
     "RunReport",
     "TaskNetworkKind",
+    "default_model",
     "find_level_encoder",
     "level_encoder_from_pretrained",
     "plot_learning_curves",
@@ -93,7 +96,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .extras import with_extra
+
+        raise with_extra(error) from error
 
 
 def __dir__() -> list[str]:
