@@ -25,6 +25,7 @@ INSTALL_REQUIRES = [
     "packaging>=24.0",  # names the extra that brings a missing module
     "numpy>=2.0",
     "pillow>=10.0",  # decodes pictures
+    "tqdm>=4.66",  # progress of `msmaml classify`, which the Hub's client needs too
 ]
 
 EXTRAS_REQUIRE = {
@@ -69,7 +70,9 @@ EXTRAS_REQUIRE = {
         "tensorboard>=2.18",  # logging of runs
         "trackio>=0.43",  # logging of runs
         "playwright>=1.50",  # drives a real browser through the page
+        "shtab>=1.7",  # shell completion, see completion
     ],
+    "completion": ["shtab>=1.7"],  # msmaml completion
 }
 
 PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")

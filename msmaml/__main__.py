@@ -1,20 +1,11 @@
 """The command `msmaml` finds the sub-command and imports nothing else."""
 
-import ast
 import difflib
 import importlib
 import sys
-from pathlib import Path
 
 from . import __version__
-
-COMMANDS = Path(__file__).with_name("commands")
-
-
-def commands() -> dict[str, str]:
-    """Returns the name of each sub-command, which is a file in `commands/`, and the first line of its docstring."""
-    files = sorted(file for file in COMMANDS.glob("*.py") if file.stem != "__init__")
-    return {file.stem: (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0] for file in files}
+from .commands import commands
 
 
 def usage() -> str:

@@ -21,6 +21,7 @@ SLOW_FIXTURES = {
 SLOW = {
     "it starts other processes": (
         "test_a_folder_is_pushed_with_its_card_and_without_checkpoints",
+        "test_a_killed_run_goes_on",
         "test_a_name_loads_what_it_needs",
         "test_auto_classes_load_with_the_package",
         "test_auto_classes_load_without_the_package",
@@ -32,6 +33,7 @@ SLOW = {
         "test_other_modalities_are_not_read",
         "test_package_and_help_load_nothing_and_take_no_time",
         "test_pipeline_and_auto_classes_are_known_at_once",
+        "test_processes_share_the_queries",
         "test_published_repository_loads_over_http",
         "test_the_largest_pictures_take_less_than_half_a_gigabyte",
         "test_run_that_early_stopping_ended_does_not_go_on",

@@ -1,9 +1,11 @@
 """What the README and docs/ show is what runs."""
 
 import ast
+import csv
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from modeling_msmaml import (
 from modeling_msmaml.model.level_encoder import BUILT_IN
 from modeling_msmaml.model.level_pretrained import KNOWN
 from modeling_msmaml.model.options import options_of
+from msmaml.__main__ import main as run_msmaml
 from msmaml.commands import classify
 from msmaml.runs.data_arguments import DataArguments
 from msmaml.runs.run_arguments import parse_arguments
@@ -197,6 +200,37 @@ def test_commands_of_the_quickstart_run(own_files, capsys):
         assert words[:2] == ["msmaml", "classify"]
         classify.main(words[2:])
     assert capsys.readouterr().out.count("unknown/1.wav") == 3
+
+
+@pytest.mark.filterwarnings("ignore:the model's vocabulary lacks")
+def test_commands_of_their_page_run(own_files, capsys):
+    """Each with the exit status that the page says: one recording cannot be read."""
+    (own_files / "unknown.wav").rename(own_files / "unknown.keep")
+    for folder in ("unknown", "recordings/2026"):
+        (own_files / folder).mkdir(parents=True)
+        shutil.copy(own_files / "unknown.keep", own_files / folder / "1.wav")
+    (own_files / "recordings" / "2026" / "2.wav").write_bytes(b"no sound")
+    page = REPOSITORY / "docs" / "command.md"
+    for name, table in zip(("topics.csv", "letters.csv"), blocks(page, "csv"), strict=True):
+        (own_files / name).write_text(table)
+    statuses = []
+    for line in "".join(blocks(page, "bash")).replace("unknown/*.wav", "unknown/1.wav").splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[0] == "msmaml", line
+        if ">" in words:  # into a file, by the shell
+            words = words[: words.index(">")]
+        statuses.append((words[1], run_msmaml(words[1:])))
+    assert [status for _, status in statuses] == [int("--skip-errors" in line) for line in page_commands(page)]
+    assert {name for name, _ in statuses} == {"classify", "evaluate", "info", "completion"}
+    with (own_files / "birds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["recordings/2026/1.wav", "recordings/2026/2.wav"]
+    assert list(rows[0]) == re.search(r"has the columns `(.*?)`\.", page.read_text())[1].split("`, `")
+    assert (own_files / "confusion.png").is_file()
+
+
+def page_commands(page: Path) -> list[str]:
+    return "".join(blocks(page, "bash")).splitlines()
 
 
 def test_the_page_of_options_is_what_the_dataclasses_declare():

@@ -147,6 +147,23 @@ def describe(
     )
 
 
+def option_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line; `prog` is the name of the command."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Published checkpoints -> folders that from_pretrained of transformers reads.",
+        epilog="examples:\n  msmaml convert published/ converted/\n  msmaml convert published/ converted/ --all\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="REPO_OR_DIR", help="repository or folder of the published layout")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --all it gets one folder per run")
+    parser.add_argument("--all", action="store_true", help="convert every run, at its last iteration")
+    parser.add_argument("--run", help="the run to convert; default: the three-modality 5-way 1-shot one")
+    parser.add_argument("--iteration", type=int, help="the iteration to convert; default: the last")
+    parser.add_argument("--tokenizer", help="tokenizer of the text modality, to be saved with the processor")
+    return parser
+
+
 def main(argv: list[str] | None = None, prog: str = "python -m modeling_msmaml.hub.convert_published") -> list[Path]:
     """
     Runs the command line.
@@ -158,16 +175,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m modeling_msmaml.h
     Returns:
         The folders that were written.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Published checkpoints -> folders that from_pretrained of transformers reads.",
-    )
-    parser.add_argument("source", metavar="REPO_OR_DIR", help="repository or folder of the published layout")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --all it gets one folder per run")
-    parser.add_argument("--all", action="store_true", help="convert every run, at its last iteration")
-    parser.add_argument("--run", help="the run to convert; default: the three-modality 5-way 1-shot one")
-    parser.add_argument("--iteration", type=int, help="the iteration to convert; default: the last")
-    parser.add_argument("--tokenizer", help="tokenizer of the text modality, to be saved with the processor")
+    parser = option_parser(prog)
     options = parser.parse_args(argv)
     if options.all and (options.run is not None or options.iteration is not None):
         parser.error("--all converts every run at its last iteration: leave out --run and --iteration")

@@ -5,16 +5,18 @@ Lists files: those of a folder with one sub-folder per class, or with a `metadat
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from .fingerprints import files_fingerprint, text_hash
 from .folder_walk import Entry, Walk, is_ignored, walk
+from .input_tables import TABLE_SUFFIXES, is_table, table_rows
 from .kinds import KINDS, listed_suffixes, modality_of_file
 from .label_values import clean, printable, refuse_absent, refuse_look_alikes, source_of
 from .labelled_inputs import SPLIT_OF_NAME, LabelledInputs, few
@@ -199,8 +201,29 @@ def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], 
         `FileNotFoundError`: there is no such folder.
         `ValueError`: there is no sub-folder, the folder has splits, or see [`labelled_files`].
     """
+    items, labels, _ = labelled_support(folder, modality)
+    return cast(list[Path], items), labels
+
+
+def labelled_support(place: Path, modality: str | None = None) -> tuple[list[Path | str], list[str], list[str]]:
+    """
+    Lists the labelled examples of a folder as [`support_set`] does, or those of a table, see [`table_rows`].
+
+    Returns:
+        The files or texts, the class of each, and the recording or document that each comes from.
+
+    Raises:
+        As [`support_set`] and [`table_rows`].
+    """
+    if place.is_file() and is_table(place):
+        rows = list(table_rows(place, is_labelled=True))
+        return [row.item for row in rows], [str(row.label) for row in rows], [row.source for row in rows]
+    folder = place
     if not folder.is_dir():
-        raise FileNotFoundError(f"--support {folder} is no folder; it should have one sub-folder per class")
+        raise FileNotFoundError(
+            f"--support {folder} is no folder; it should have one sub-folder per class, or be a table "
+            f"({', '.join(TABLE_SUFFIXES)})"
+        )
     root = folder.expanduser().absolute()
     if not tables_of(root) and not any(p.is_dir() and not is_ignored(p.name) for p in root.iterdir()):
         raise ValueError(f"--support {folder} has no sub-folders: put the examples of each class into one")
@@ -209,7 +232,7 @@ def support_set(folder: Path, modality: str | None = None) -> tuple[list[Path], 
         raise ValueError(
             f"--support {folder} has the splits {', '.join(sorted(splits))}: name the folder of one of them"
         )
-    return [root / file.name for file in chosen], [file.label for file in chosen]
+    return [root / file.name for file in chosen], [file.label for file in chosen], [file.source for file in chosen]
 
 
 def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
@@ -217,25 +240,32 @@ def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
     Lists the files that are to be classified.
 
     Args:
-        queries: names of files, and of folders, which stand for all of their files.
+        queries: names of files, and of folders, which stand for all of their files, and patterns such as
+            `recordings/**/*.wav`, which stand for what they match. A file that is named twice is listed once.
         modality: the modality of the files in folders; `None` for any.
 
     Raises:
-        `FileNotFoundError`: there is no such file, or a folder has no files of the modality.
+        `FileNotFoundError`: there is no such file, or a folder or pattern has no files of the modality.
 
     Warns:
         UserWarning: files of a folder are left out, since they are of another kind, or pipes and the like.
     """
-    files = []
+    files: dict[Path, None] = {}
     for name in queries:
         if not name.strip():
             raise FileNotFoundError(f"--query {name!r} names no file; the current folder is called .")
         query, left_out = Path(name), []
         found = [query] if query.is_file() else []
-        if query.is_dir():
-            within = walk(query)
-            found = [query / entry.name for entry in within.files if _is_wanted(entry.name, modality)]
-            left_out = within.others + [e.name for e in within.files if not _is_wanted(e.name, modality)]
+        if not query.exists() and glob.has_magic(name):
+            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        else:
+            matches = [query] if query.is_dir() else []
+        for match in matches:
+            within = walk(match) if match.is_dir() else Walk([Entry(match.name, os.path.realpath(match))])
+            folder = match if match.is_dir() else match.parent
+            wanted = [entry.name for entry in within.files if _is_wanted(entry.name, modality)]
+            found += [folder / own for own in wanted]
+            left_out += within.others + sorted({entry.name for entry in within.files} - {*wanted})
         if left_out and found:
             kinds = listed_suffixes(modality)
             warnings.warn(
@@ -248,5 +278,5 @@ def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
             raise FileNotFoundError(
                 f"--query {query}: no such file, or no {modality or 'sound, text or picture'} in it"
             )
-        files += found
-    return files
+        files.update(dict.fromkeys(found))
+    return list(files)

@@ -57,6 +57,12 @@ class Notes:
         """Notes `what`, a sentence that fits any input of its kind, about the input called `name`."""
         self._names.setdefault(what, []).append(f"{self.prefix}{name}")
 
+    def take(self, other: "Notes", renamed: Callable[[str], str] = str) -> None:
+        """Adds what another one has noted, with its names as `renamed` gives them."""
+        for what, names in other._names.items():
+            for name in names:
+                self.add(what, renamed(name))
+
     @property
     def count(self) -> int:
         """How often something was noted."""

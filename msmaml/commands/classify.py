@@ -1,42 +1,44 @@
 """
-Classify files from a few labelled examples, which are given as one sub-folder per class.
+Classify files from a few labelled examples.
 
-    msmaml classify --support birds/ --query unknown/*.wav [--json]
-
-The files are sounds, texts (.txt) or pictures. The folder of --support is read as that of load_few_shot("folder"), with
-or without a metadata.csv; a folder as a query stands for all its files of this kind, and others are named in a warning.
---save keeps the adapted classifier, which then needs no --support: msmaml classify --model SAVED --query FILES
+The examples are a folder with one sub-folder per class, with or without a metadata.csv, or a table (.csv, .tsv, .jsonl)
+with the columns file_name or text, and label. Queries are sounds, texts (.txt) or pictures: files, folders, patterns in
+quotes, or such a table without labels.
 """
 
 import argparse
-import json
+import os
 import sys
 from pathlib import Path
 
-import numpy as np
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
-from transformers.utils import logging
+MODALITIES = ("audio", "text", "image")
+FORMAT_OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+EPILOG = """
+examples:
+  msmaml classify --support birds/ --query unknown/*.wav
+  msmaml classify --support birds/ --query "recordings/**/*.wav" --output birds.csv --skip-errors
+  msmaml classify --support topics.csv --query letters.csv --format jsonl
+  msmaml classify --support birds/ --save-classifier crow_or_wren
+  msmaml classify --classifier crow_or_wren --query unknown/
+  accelerate launch -m msmaml classify --support birds/ --query recordings/ --output birds.csv
 
-from modeling_msmaml.inference.few_shot_classifier import FewShotClassifier
-from modeling_msmaml.inputs.kinds import KINDS
-from modeling_msmaml.inputs.label_values import printable
-from modeling_msmaml.inputs.labelled_files import query_files, support_set
+A run with --output that was stopped goes on where it was when it is started again. Under `accelerate launch`, the
+processes share the queries.
+
+exit status:
+  0  everything was classified
+  1  everything was classified except queries that --skip-errors passed over
+  2  it was stopped by an error; results that were there by then are written
+  130  it was interrupted by Ctrl+C; the same
+"""
 
 
-def table(files: list[Path], predicted: list[str], probabilities: list[dict[str, float]]) -> str:
-    """Returns a table with one row per file: its class, and the probability of every class."""
-    rows = [["file", "class", *probabilities[0]]]
-    rows += [
-        [printable(str(file)), guess, *(f"{value:.3f}" for value in row.values())]
-        for file, guess, row in zip(files, predicted, probabilities, strict=True)
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        names = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        lines.append("  ".join(names + [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]))
-    return "\n".join(lines)
+class Stopped(SystemExit):
+    """The end of the process with status 2, when the message is on stderr."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.code = 2
 
 
 def _folder(name: str) -> Path:
@@ -45,91 +47,120 @@ def _folder(name: str) -> Path:
     return Path(name)
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the command line, by default that of the process."""
+def _file(name: str) -> Path:
+    if not name.strip():
+        raise argparse.ArgumentTypeError(f"{name!r} names no file")
+    return Path(name)
+
+
+def _workers(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} must be an integer of at least 0")
+    return int(value)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="msmaml classify",
         description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model",
-        help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the model that comes with the code",
+    add = parser.add_argument
+    add("--support", type=_folder, help="folder with one sub-folder of examples per class, or a table of them")
+    add("--query", nargs="+", default=[], help="files to classify, folders, patterns, or tables of them")
+    add("--model", help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the one that comes along")
+    add("--classifier", help="folder or Hub repository of an adapted classifier, which needs no --support")
+    add(
+        "--save-classifier",
+        "--save_classifier",
+        "--save",
+        type=_folder,
+        metavar="DIR",
+        help="folder in which to save the adapted classifier",
     )
-    parser.add_argument("--support", type=_folder, help="folder with one sub-folder of examples per class")
-    parser.add_argument("--query", nargs="+", default=[], help="files to classify, or folders of them")
-    parser.add_argument(
-        "--modality", choices=tuple(KINDS), help="modality to take where the folders hold files of several kinds"
+    add("--format", choices=("table", "csv", "jsonl"), help="by default a table, or what the name of --output says")
+    add("--json", action="store_true", help="the same as --format jsonl")
+    add(
+        "--output",
+        type=_file,
+        metavar="FILE",
+        help="file for the results, .csv or .jsonl, to which they are written as they are computed",
     )
-    parser.add_argument(
-        "--reject_below", type=float, help="probability in [0, 1]; a file is 'unsure' if no class reaches it"
+    add("--overwrite", action="store_true", help="start --output anew, whatever it holds")
+    add("--modality", choices=MODALITIES, help="modality to take where the folders hold files of several kinds")
+    add(
+        "--reject-below",
+        "--reject_below",
+        type=float,
+        metavar="PROBABILITY",
+        help="in [0, 1]; a file is 'unsure' if no class reaches it",
     )
-    parser.add_argument(
-        "--skip_errors",
+    add(
         "--skip-errors",
+        "--skip_errors",
         action="store_true",
-        help="pass over files that cannot be read, with one warning that names them; queries are then 'unreadable'",
+        help="pass over files that cannot be read, and name them on stderr; queries are then 'unreadable'",
     )
-    parser.add_argument("--save", type=_folder, help="folder in which to save the adapted classifier")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object per file and line instead of a table"
+    add(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="threads that read files ahead; by default one per processor, up to 8",
     )
-    arguments = parser.parse_args(argv)
-    if not arguments.query and arguments.save is None:
-        parser.error("nothing to do: give --query files, or --save a folder")
+    add("--device", help="where the model runs, such as cpu or cuda; by default a GPU where there is one")
+    add(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="whether to show a progress bar on stderr; by default where that is a terminal",
+    )
+    return parser
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parses the command line, by default that of the process."""
+    own = parser()
+    arguments = own.parse_args(argv)
+    if not arguments.query and arguments.save_classifier is None:
+        own.error("nothing to do: give --query files, or --save-classifier a folder")
+    if arguments.classifier is not None and (arguments.support is not None or arguments.model is not None):
+        own.error("--classifier is adapted already: leave out --support and --model, or give it as --model")
+    if arguments.json:
+        if arguments.format not in (None, "jsonl"):
+            own.error(f"--json and --format {arguments.format}: give one of them")
+        arguments.format = "jsonl"
+    if (arguments.output is not None or arguments.overwrite) and not arguments.query:
+        own.error("--output and --overwrite are for results: give --query files")
+    if arguments.overwrite and arguments.output is None:
+        own.error("--overwrite is for --output")
+    if arguments.output is not None:
+        arguments.format = arguments.format or FORMAT_OF_SUFFIX.get(arguments.output.suffix.lower())
+        if arguments.format not in ("csv", "jsonl"):
+            own.error(f"--output {arguments.output}: call it .csv or .jsonl, or give --format csv or jsonl")
     return arguments
 
 
-def run(arguments: argparse.Namespace) -> str:
-    """Returns what the command prints.
-
-    Raises:
-        ValueError, OSError: an option or a file cannot be used.
-    """
-    given = {"skip_unreadable": True} if arguments.skip_errors else {}
-    if arguments.reject_below is not None:
-        given["reject_below"] = arguments.reject_below
-    classifier = FewShotClassifier.from_pretrained(arguments.model, **given)
-    if arguments.support is not None:
-        classifier.set_params(modality=arguments.modality).fit(*support_set(arguments.support, arguments.modality))
-    else:
-        try:
-            check_is_fitted(classifier, "adapted_")
-        except NotFittedError:
-            raise ValueError(
-                f"{classifier.model} is no adapted classifier: give --support, a folder with one sub-folder per class"
-            ) from None
-        if arguments.modality not in (None, classifier.modality_):
-            raise ValueError(
-                f"--modality {arguments.modality}: this classifier is one of {classifier.modality_}; leave the option "
-                "out"
-            )
-    if arguments.save is not None:
-        classifier.save_pretrained(arguments.save)
-    if not arguments.query:
-        return ""
-    files = query_files(arguments.query, classifier.modality_)
-    names = [str(label) for label in classifier.classes_]
-    found = classifier.predict_proba(files)
-    unread = np.asarray(np.isnan(found).any(axis=1)).tolist()
-    predicted = [str(label) for label in classifier.decide(found)]
-    probabilities = [dict(zip(names, row, strict=True)) for row in found.tolist()]
-    if not arguments.json:
-        return table(files, predicted, probabilities)
-    return "\n".join(
-        json.dumps({"file": printable(str(file)), "class": guess, "probabilities": None if is_unread else row})
-        for file, guess, row, is_unread in zip(files, predicted, probabilities, unread, strict=True)
-    )
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Prints the classes of the queries."""
+def main(argv: list[str] | None = None) -> int:
+    """Writes the classes of the queries, and returns the exit status."""
     arguments = parse_arguments(argv)
+    from transformers.utils import logging
+
+    from modeling_msmaml.inputs.label_values import printable
+
+    from ..classifying.run import run
+
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        output = run(arguments)
+        return 1 if run(arguments) else 0
+    except KeyboardInterrupt:
+        print("classify: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who read the results has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the exit
+        return 2
     except (ValueError, OSError) as error:
-        sys.exit(f"classify: {printable(str(error))}")
-    if output:
-        print(output)
+        message = f"classify: {printable(str(error))}"
+        print(message, file=sys.stderr)
+        raise Stopped(message) from None

@@ -6,6 +6,9 @@ msmaml convert FOLDER_OR_REPOSITORY OUT [--all] [--run RUN] [--iteration N] [--t
 import sys
 
 from modeling_msmaml.hub import convert_published
+from modeling_msmaml.hub.convert_published import option_parser as parser
+
+__all__ = ["main", "parser"]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,7 +1,5 @@
 """Upload a folder with a model or a fitted classifier to the Hub.
 
-    msmaml push outputs/quickstart USER/NAME [--private]
-
 The folder is the output_dir of `msmaml train`, or one to which `save_pretrained` wrote. Checkpoints of training are
 left out. The token is that of `hf auth login`, or of the environment variable HF_TOKEN.
 """
@@ -10,27 +8,35 @@ import argparse
 import sys
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+EPILOG = """
+examples:
+  msmaml push outputs/quickstart USER/NAME
+  msmaml push crow_or_wren USER/NAME --private
+"""
 
-from modeling_msmaml.training.checkpoints import UNFINISHED
 
-
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """Parses the command line."""
-    parser = argparse.ArgumentParser("msmaml push", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        "msmaml push", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="folder with config.json and model.safetensors")
     parser.add_argument("repository", help="USER/NAME; the repository is created if it does not exist")
     parser.add_argument("--private", action="store_true", default=None, help="make the repository private if it is new")
     parser.add_argument("--commit_message", default="Upload model", help="message of the commit")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Prints the address of the repository."""
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
     if not (arguments.folder / "config.json").is_file():
         sys.exit(f"push: {arguments.folder} holds no config.json: name the folder of a saved model")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from modeling_msmaml.training.checkpoints import UNFINISHED
+
     try:
         hub = HfApi()
         repository = hub.create_repo(arguments.repository, private=arguments.private, exist_ok=True).repo_id

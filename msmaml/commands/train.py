@@ -14,7 +14,10 @@ import transformers
 
 from ..runs.leave_one_out import run_leave_one_out
 from ..runs.run import check_what_to_do, run
+from ..runs.run_arguments import option_parser as parser
 from ..runs.run_arguments import parse_arguments
+
+__all__ = ["main", "parser"]
 
 
 def main(argv: list[str] | None = None, command: str = "train") -> dict:

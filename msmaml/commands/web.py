@@ -5,6 +5,10 @@ msmaml web [--model FOLDER_OR_REPOSITORY] [--port 7860]
 
 import sys
 
+from ..web.page_options import option_parser as parser
+
+__all__ = ["main", "parser"]
+
 
 def main(argv: list[str] | None = None) -> None:
     """Serves the page until it is interrupted."""

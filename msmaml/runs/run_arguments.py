@@ -94,6 +94,16 @@ class ModelArguments(_config_options()):
         return values
 
 
+def option_parser(command: str = "train") -> HfArgumentParser:
+    """The parser of all options of a run, which a command of this name shows."""
+    return HfArgumentParser(
+        (ModelArguments, DataArguments, MetaTrainingArguments),
+        prog=f"msmaml {command}",
+        description=__doc__,
+        epilog=f"example:  msmaml {command} configs/quickstart.yaml --num_test_episodes 100",
+    )
+
+
 def parse_arguments(
     argv: list[str], command: str = "train"
 ) -> tuple[ModelArguments, DataArguments, MetaTrainingArguments]:
@@ -107,9 +117,7 @@ def parse_arguments(
     Raises:
         `SystemExit`: an option that does not exist, or cannot have its value; the message says why.
     """
-    parser = HfArgumentParser(
-        (ModelArguments, DataArguments, MetaTrainingArguments), prog=f"msmaml {command}", description=__doc__
-    )
+    parser = option_parser(command)
     try:
         if argv and not argv[0].startswith("-"):
             parser.set_defaults(**read_yaml(find_config(argv[0]), {action.dest for action in parser._actions}))

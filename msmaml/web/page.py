@@ -6,7 +6,6 @@ Serve a web page on which the model learns to tell apart your own sounds, texts 
 `demo/` makes the page the program of a Hugging Face Space.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -30,6 +29,7 @@ from . import page_html as html
 from .example_tasks import ExampleTask, draw_task
 from .page_inputs import SKIP_HELP, SKIP_LABEL, ReadInputs, read_inputs
 from .page_limits import MAX_CLASSES, MAX_MEGABYTES, PageError, PageInput, inputs_of_field, limits_in_words
+from .page_options import option_parser
 
 NEIGHBOURS = 3  # examples that are shown beside a query
 SECONDS_PER_STEP = 0.15  # between the points of the curve, so that a visitor sees it fall
@@ -314,14 +314,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         argv: the command line; by default that of the process.
         prog: the name of the command in usage and error messages; by default that of its file.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model",
-        help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the model that comes with the code",
-    )
-    parser.add_argument("--port", type=int, help="port of the page; by default the first free one from 7860 on")
+    parser = option_parser(prog)
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="msmaml_demo_") as folder:
         try:

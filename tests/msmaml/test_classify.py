@@ -118,7 +118,7 @@ def test_what_there_is_to_do_must_be_said(model_dir, tmp_path, capsys):
 def test_a_query_of_another_kind_is_refused(model_dir, folders):
     modality, support, query = folders
     other = write_file("audio" if modality == "text" else "text", query, 0, 0)
-    with pytest.raises(SystemExit, match=rf"classify: inputs\[0\].*{other.name}"):
+    with pytest.raises(SystemExit, match=rf"classify: .*{other.name}"):
         classify.main(["--model", model_dir, "--support", str(support), "--query", str(other)])
 
 

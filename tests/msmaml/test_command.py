@@ -1,5 +1,7 @@
 """The command `msmaml` and the package of this name, of which each loads no more than it needs."""
 
+import re
+import subprocess
 import sys
 
 import pytest
@@ -12,6 +14,7 @@ from msmaml.commands import evaluate, push, train, web
 
 from ..fake_hub import FakeHub
 from ..hub.test_hub import client
+from ..level_models import save_level_model
 from ..own_data import save_tiny_model
 from ..test_imports import in_new_process
 
@@ -23,6 +26,7 @@ def test_package_and_help_load_nothing_and_take_no_time():
         ("import msmaml", 0.3),
         ("from msmaml.__main__ import main; main(['--help'])", 0.5),
         ("from msmaml.__main__ import main; main(['--version'])", 0.5),
+        ("from msmaml.__main__ import main\ntry: main(['classify', '--help'])\nexcept SystemExit: pass", 0.5),
     ):
         code = f"""
 import json, sys, time
@@ -71,7 +75,8 @@ def test_every_command_explains_itself(name, capsys):
     with pytest.raises(SystemExit) as status:
         main([name, "--help"])
     assert status.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: msmaml {name} ")
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: msmaml {name} ") and f"msmaml {name} " in printed.rpartition("example")[2]
 
 
 def test_evaluating_is_training_without_training(monkeypatch):
@@ -109,6 +114,44 @@ def test_info_shows_versions_device_and_model(monkeypatch, capsys):
     facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert facts["msmaml"] == msmaml.__version__ and facts["model"] == "someone/model"
     assert {"torch", "transformers", "device"} <= set(facts)
+
+
+def test_info_shows_encoders_and_licences(tmp_path, capsys):
+    folder = save_level_model(tmp_path)
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# A card\n")
+    assert main(["info", "--model", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^licence +cc-by-4.0$", printed, re.MULTILINE)
+    for modality in ("audio", "text", "image"):
+        assert re.search(rf"^{modality} encoder +\S.*, unknown$", printed, re.MULTILINE)
+    with pytest.raises(SystemExit, match="info: model=.*nowhere.* is neither a folder nor"):
+        main(["info", "--model", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_shell_completes_commands_and_options(shell, tmp_path, capsys):
+    assert main(["completion", shell]) == 0
+    script = tmp_path / "msmaml"
+    script.write_text(capsys.readouterr().out)
+    if shell == "zsh":
+        assert script.read_text().startswith("#compdef msmaml") and "--skip-errors" in script.read_text()
+        return
+    for typed, expected in (
+        ("cla", "classify"),
+        ("classify --skip-e", "--skip-errors"),
+        ("train --max_st", "--max_steps"),
+    ):
+        words = typed.split()
+        code = f"source {script}; COMP_WORDS=(msmaml {typed}); COMP_CWORD={len(words)}"
+        code += f"; _shtab_msmaml msmaml {words[-1]}; echo ${{COMPREPLY[@]}}"
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=30)
+        assert done.stdout.split() == [expected], done.stderr
+
+
+def test_completion_without_its_library_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    with pytest.raises(SystemExit, match=r"completion: it needs shtab: pip install 'msmaml\[completion\]'"):
+        main(["completion", "bash"])
 
 
 def test_a_folder_without_a_model_is_not_pushed(tmp_path):

@@ -1,0 +1,1 @@
+"""What `msmaml classify` and `msmaml evaluate --support` do."""
