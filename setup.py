@@ -9,57 +9,76 @@ from setuptools import find_packages, setup
 # before 2.14 was not run.
 # There is no upper bound on torch; but its binary must fit torchaudio's and torchvision's: constraints.txt holds a set
 # that does, with which all tests run.
+#
+# What classification needs. What only training, the web page or benchmarks need is in an extra below.
 INSTALL_REQUIRES = [
     "transformers>=5.4",  # configs are dataclasses
-    "datasets>=4.0",
-    "accelerate>=1.6",  # transformers 5.0 cannot be imported with 1.1
-    "evaluate>=0.4.5",
     "torch>=2.9",
-    "torchaudio>=2.9",
-    "timm>=1.0.20",
-    "huggingface-hub>=1.5",
+    "torchaudio>=2.9",  # resampling and spectrograms
+    "timm>=1.0.20",  # the encoder of pictures
+    "huggingface-hub>=1.5",  # models on the Hub
     "scikit-learn>=1.6",  # conventions of FewShotClassifier: clone, cross_val_score, pipelines
     "scipy>=1.11",  # intervals of cross-validation; scikit-learn needs it too
     "safetensors>=0.4.3",  # adapted classifiers on disk
     "soundfile>=0.13",  # decodes wav, flac, ogg and mp3; torchaudio's own decoder needs FFmpeg
-    "gensim>=4.4",  # word vectors of the training documents
-    "tokenizers>=0.22",  # the word-level tokenizer of the text modality
+    "tokenizers>=0.22",  # of texts
     "jaxtyping>=0.3",  # shapes in the annotations
-    "matplotlib>=3.9",  # learning curves of every run
-    "jinja2>=3.1",  # model card
-    "pyyaml>=6.0",  # configs
+    "packaging>=24.0",  # names the extra that brings a missing module
     "numpy>=2.0",
-    "pandas>=2.2",  # tables with labels and sources
     "pillow>=10.0",  # decodes pictures
-    "pyarrow>=21.0",  # rows as datasets stores them
-    "xxhash>=3.4",  # checksums of caches, which datasets needs too
-    "filelock>=3.12",  # two processes build a cache once; datasets needs it too
     "tqdm>=4.66",  # progress of `msmaml classify`, which the Hub's client needs too
-    "fsspec[http]>=2023.1",  # downloads that resume, over aiohttp
 ]
 
 EXTRAS_REQUIRE = {
+    "train": [
+        "datasets>=4.0",  # data sets, built once into Arrow files
+        "accelerate>=1.6",  # Trainer; transformers 5.0 cannot be imported with 1.1
+        "evaluate>=0.4.5",  # the metric
+        "gensim>=4.4",  # word vectors of the training documents
+        "matplotlib>=3.9",  # learning curves of every run
+        "jinja2>=3.1",  # model card
+        "pyyaml>=6.0",  # configs
+        "pandas>=2.2",  # tables with labels and sources
+        "pyarrow>=21.0",  # rows as datasets stores them
+        "xxhash>=3.4",  # checksums of caches, which datasets needs too
+        "filelock>=3.12",  # two processes build a cache once; datasets needs it too
+        "fsspec[http]>=2023.1",  # downloads that resume, over aiohttp
+    ],
+    "web": [
+        "gradio>=6.0",  # the page
+        "matplotlib>=3.9",  # its colours of spectrograms
+    ],
+    "bench": [
+        "msmaml[train]",
+        "higher>=0.2.1",  # a peer in benchmarks/
+        "torchopt>=0.7.3",  # another
+        "optree",  # torchopt needs it
+        "graphviz",  # torchopt imports it
+    ],
+    "demo": [
+        "msmaml[train]",
+        "tensorboard>=2.18",  # configs/quickstart.yaml logs for it
+    ],
     "test": [
+        "msmaml[train,web]",
         "pytest>=8",
-        "pytest-timeout>=2.3",
+        "pytest-timeout>=2.3",  # ends a test that hangs
         "pytest-xdist>=3.6",  # two processes in `make fast`
-        "hypothesis>=6.100",
-        "ruff>=0.9",
+        "hypothesis>=6.100",  # inputs that no one thought of
+        "ruff>=0.9",  # style
         "import-linter>=2.5",  # who may import whom, see pyproject.toml
         "pyright[nodejs]>=1.1.400",  # types; the extra is Node.js as a wheel
-        "tensorboard>=2.18",
-        "trackio>=0.43",
-        "gradio>=6.0",  # the page, see web
-        "playwright>=1.50",  # drives a real browser through it
+        "tensorboard>=2.18",  # logging of runs
+        "trackio>=0.43",  # logging of runs
+        "playwright>=1.50",  # drives a real browser through the page
         "shtab>=1.7",  # shell completion, see completion
     ],
-    "bench": ["higher>=0.2.1", "torchopt>=0.7.3", "optree", "graphviz"],  # peers in benchmarks/
-    "web": ["gradio>=6.0"],  # msmaml web
     "completion": ["shtab>=1.7"],  # msmaml completion
-    "demo": ["tensorboard>=2.18"],
 }
 
 PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
+# Folders of the repository that an installation needs, and where they lie in it: beside the code that looks for them.
+DATA = {"modeling_msmaml.pretrained": "pretrained", "msmaml.configs": "configs"}
 VERSION = re.search(r'__version__ = "(.*)"', Path(__file__).with_name("msmaml").joinpath("__init__.py").read_text())[1]
 
 setup(
@@ -68,13 +87,37 @@ setup(
     description="MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem",
     long_description=Path(__file__).with_name("README.md").read_text(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0 AND CC-BY-4.0",  # of the code, and of an encoder in pretrained/, see NOTICE
     python_requires=">=3.11",
-    packages=find_packages(include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")]),
+    author="The MS-MAML authors",
+    keywords=["few-shot learning", "meta-learning", "MAML", "multimodal", "audio", "text", "images"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Multimedia :: Graphics",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Text Processing",
+        "Typing :: Typed",
+    ],
+    project_urls={
+        "MAML": "https://arxiv.org/abs/1703.03400",
+        "MMAML": "https://arxiv.org/abs/1910.13616",
+        "MS-MAML as published": "https://github.com/ermu2001/MSMAML",
+    },
+    packages=[*find_packages(include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")]), *DATA],
+    package_dir=DATA,
     package_data={
         **{name: ["py.typed"] for name in PACKAGES},
         "modeling_msmaml.hub": ["*.md"],
         "data_builders.splits": ["*.json"],
+        "modeling_msmaml.pretrained": ["**/*"],
+        "msmaml.configs": ["*.yaml"],
     },
     entry_points={"console_scripts": ["msmaml = msmaml.__main__:main"]},
     install_requires=INSTALL_REQUIRES,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .hub.model_card import CardContent, write_model_card
     from .hub.run_report import ModelCardCallback, RunReport
     from .inference.cross_validation import CrossValidation, cross_validate
+    from .inference.base_model import default_model
     from .inference.few_shot_classifier import FewShotClassifier
     from .training.metrics import FewShotAccuracy
     from .training.trainer import MetaTrainer
@@ -45,6 +46,7 @@ _PLACES = {
     "ModelCardCallback": "hub.run_report",
     "RunReport": "hub.run_report",
     "cross_validate": "inference.cross_validation",
+    "default_model": "inference.base_model",
     "plot_learning_curves": "hub.learning_curves",
     "write_model_card": "hub.model_card",
 }
@@ -81,6 +83,7 @@ __all__ = [
     "RunReport",
     "TaskNetworkKind",
     "cross_validate",
+    "default_model",
     "find_level_encoder",
     "level_encoder_from_pretrained",
     "plot_learning_curves",
@@ -98,7 +101,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .extras import with_extra
+
+        raise with_extra(error) from error
 
 
 def __dir__() -> list[str]:

@@ -40,7 +40,14 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         print(f"msmaml: there is no command {name!r}{hint}\n\n{usage()}", file=sys.stderr)
         return 2
-    status = importlib.import_module(f".commands.{name}", __package__).main(rest)
+    try:
+        status = importlib.import_module(f".commands.{name}", __package__).main(rest)
+    except ModuleNotFoundError as error:
+        from modeling_msmaml.extras import extra_with, with_extra
+
+        if extra_with(error.name) is None:
+            raise
+        sys.exit(f"{name}: {with_extra(error)}")
     return status if isinstance(status, int) else 0
 
 

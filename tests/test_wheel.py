@@ -1,19 +1,25 @@
-"""The wheel, installed where neither the repository nor an editable install is on the path."""
+"""The wheel is enough: it is installed without the repository, and what is run starts in an empty folder, offline."""
 
-import os
+import json
+import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
 
-from .own_data import save_tiny_model, write_file
+from .own_data import write_file
+from .wheel_environment import WheelEnvironment, required
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
+DATA = {"pretrained": "modeling_msmaml/pretrained", "configs": "msmaml/configs"}
+MOST_BYTES = 100_000_000  # what PyPI takes
+# What a person who only classifies need not install.
+NOT_FOR_CLASSIFICATION = {"accelerate", "datasets", "evaluate", "gensim", "gradio", "matplotlib", "tensorboard"}
 
 
 @pytest.fixture(scope="module")
@@ -21,32 +27,32 @@ def wheel(tmp_path_factory):
     """Built from a copy, so that nothing that a build leaves behind lies in the repository."""
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in PACKAGES:
+    for name in (*PACKAGES, *DATA):
         shutil.copytree(REPOSITORY / name, folder / "source" / name, ignore=ignored)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(REPOSITORY / name, folder / "source")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source"]
     built = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert built.returncode == 0, built.stderr[-2000:]
+    shutil.rmtree(folder / "source")
     return next(folder.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
-def run(wheel, tmp_path_factory):
-    """Runs Python in an empty folder with the wheel and the dependencies, without site's editable installs."""
-    target = tmp_path_factory.mktemp("installed")
+def metadata(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(target)
-    path = os.pathsep.join([str(target), sysconfig.get_paths()["purelib"]])
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return message_from_string(archive.read(name).decode())
 
-    def run_python(folder: Path, *words: object) -> str:
-        environment = {**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "true"}
-        command = [sys.executable, "-S", *map(str, words)]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
 
-    return run_python
+@pytest.fixture(scope="module")
+def for_classification(wheel, metadata, tmp_path_factory):
+    return WheelEnvironment(tmp_path_factory.mktemp("plain"), wheel, metadata.get_all("Requires-Dist"))
+
+
+@pytest.fixture(scope="module")
+def for_training(wheel, metadata, tmp_path_factory):
+    return WheelEnvironment(tmp_path_factory.mktemp("train"), wheel, metadata.get_all("Requires-Dist"), ["train"])
 
 
 def test_what_is_in_the_wheel(wheel):
@@ -57,21 +63,81 @@ def test_what_is_in_the_wheel(wheel):
     for package in PACKAGES:
         own = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / package).rglob("*.py")}
         assert own <= names and f"{package}/py.typed" in names
+    for folder, place in DATA.items():
+        files = [path for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
+        assert files and {f"{place}/{path.relative_to(REPOSITORY / folder).as_posix()}" for path in files} <= names
     assert {"data_builders/splits/esc50.json", "modeling_msmaml/hub/model_card_template.md"} <= names
-    assert not any(name.startswith(("tests", "benchmarks", "run_meta")) for name in names)
+    assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names if ".dist-info/licenses/" in name}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
+    assert wheel.stat().st_size < MOST_BYTES
 
 
-def test_the_wheel_alone_trains_and_classifies(run, tmp_path):
-    assert str(REPOSITORY) not in run(tmp_path, "-c", "import msmaml; print(msmaml.__file__)")
-    assert run(tmp_path, "-m", "msmaml", "--version").startswith("msmaml ")
-    shutil.copy(REPOSITORY / "configs" / "quickstart.yaml", tmp_path / "quick.yaml")
+def test_what_an_index_shows(metadata):
+    for field in (
+        "Author",
+        "Classifier",
+        "Keywords",
+        "License-Expression",
+        "Project-URL",
+        "Requires-Python",
+        "Summary",
+    ):
+        assert metadata[field], field
+    assert set(metadata.get_all("Provides-Extra")) >= {"bench", "test", "train", "web"}
+    requirements = metadata.get_all("Requires-Dist")
+    alone = required(requirements)
+    assert "torch" in alone and not NOT_FOR_CLASSIFICATION & alone.keys()
+    assert {"datasets", "gensim", "matplotlib"} <= required(requirements, ["train"]).keys()
+    assert {"gradio", "matplotlib"} <= required(requirements, ["web"]).keys()
+
+
+def test_the_first_example_of_the_readme_runs(for_classification, tmp_path):
+    page = (REPOSITORY / "README.md").read_text()
+    code = re.search(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    printed = re.search(r"^This prints `(.*)`\.$", page, re.MULTILINE)
+    assert code is not None and printed is not None
+    assert for_classification.run(tmp_path, "python", "-c", code[1]).strip() == printed[1]
+    assert list(tmp_path.iterdir()) == [], "nothing is fetched or cached"
+
+
+@pytest.mark.parametrize("kind", ["audio", "text", "image"])
+def test_the_command_classifies_files(kind, for_classification, tmp_path):
+    for number, name in enumerate(("one", "two")):
+        write_file(kind, tmp_path / "examples" / name, number, 0)
+    query = write_file(kind, tmp_path, 0, 1)
+    output = for_classification.run(
+        tmp_path, "msmaml", "classify", "--support", "examples", "--query", query.name, "--json"
+    )
+    assert json.loads(output)["file"] == query.name and json.loads(output)["class"] in ("one", "two")
+
+
+def test_what_the_installation_says_of_itself(for_classification, metadata, tmp_path):
+    version = metadata["Version"]
+    assert for_classification.run(tmp_path, "msmaml", "--version").strip() == f"msmaml {version}"
+    shown = for_classification.run(
+        tmp_path, "python", "-c", "import msmaml; print(msmaml.__version__, msmaml.__file__)"
+    )
+    assert shown.startswith(version) and str(for_classification.folder) in shown
+    model = re.search(r"^model +(\S+)", for_classification.run(tmp_path, "msmaml", "info"), re.MULTILINE)
+    assert model is not None
+    assert model[1].startswith(str(for_classification.folder)) and model[1].endswith("pretrained/msmaml-base")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("msmaml", "train", "quickstart"), r"train: .*: pip install 'msmaml\[train\]'"),
+        (("msmaml", "web"), r"web: the page needs gradio: pip install 'msmaml\[web\]'"),
+        (("python", "-c", "from msmaml import load_few_shot"), r"needs \w+, .*: pip install 'msmaml\[train\]'"),
+    ],
+    ids=["train", "web", "Python"],
+)
+def test_what_an_extra_brings_names_the_extra(command, message, for_classification, tmp_path):
+    assert re.search(message, for_classification.run(tmp_path, *command, status=1))
+
+
+def test_configs_are_known_by_name(for_training, tmp_path):
     options = {"max_steps": 1, "num_test_episodes": 2, "num_inner_steps": 1, "output_dir": "out", "use_cpu": "true"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    table = run(tmp_path, "-m", "msmaml", "train", "quick.yaml", *words, "--cache_dir", tmp_path / "cache")
+    table = for_training.run(tmp_path, "msmaml", "train", "quickstart", *words, "--cache_dir", tmp_path / "cache")
     assert "image" in table and (tmp_path / "out" / "model.safetensors").is_file()
-    model = save_tiny_model(tmp_path / "tiny")
-    for kind, bird in enumerate(("crow", "wren")):
-        write_file("audio", tmp_path / "birds" / bird, kind, 0)
-    query = write_file("audio", tmp_path, 0, 1)
-    output = run(tmp_path, "-m", "msmaml", "classify", "--model", model, "--support", "birds", "--query", query)
-    assert query.name in output

@@ -3,7 +3,8 @@ The comparison of docs/results.md: this project's model on levels beside what an
 and the from-scratch model of version 0.1, all on the same episodes of eight sets.
 
     python -m benchmarks.comparison.runner --model FOLDER --data_dir DATA [--without esc50=FOLDER ...]
-        [--from_scratch FOLDER] [--methods NAME ...] [--sets NAME ...] [--episodes 400] [--threads 2] [--missing]
+        [--from_scratch FOLDER] [--methods NAME ...] [--sets NAME ...] [--n_way 5 ...] [--k_shot 1 ...]
+        [--episodes 400] [--threads 2] [--missing]
     python -m benchmarks.comparison.report  # writes the tables from the JSON files
 
 Levels of each split are computed once and kept in `cache_dir`. `--missing` measures only what has no result yet, or one
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--from_scratch", metavar="FOLDER", help="a model on raw rows, such as that of version 0.1")
     parser.add_argument("--methods", nargs="+", help="names of the methods; by default all")
     parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--n_way", nargs="+", type=int, default=[5, 10, 20])
+    parser.add_argument("--k_shot", nargs="+", type=int, default=[1, 5, 15, 20])
     parser.add_argument("--missing", action="store_true", help="leave what has been measured as it is")
     own = parser.parse_args(argv)
     torch.set_num_threads(own.threads)
@@ -52,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
             number = method.episodes(own.episodes)
             old = stored.get(cell.key)
             is_done = old is not None and old["episodes"] >= number and old["seed"] == own.seed
-            if cell.data_set not in own.sets or not method.applies(cell) or (own.missing and is_done):
+            is_asked = cell.data_set in own.sets and cell.n_way in own.n_way and cell.k_shot in own.k_shot
+            if not is_asked or not method.applies(cell) or (own.missing and is_done):
                 continue
             start, data_set = time.perf_counter(), DATA_SETS[cell.data_set]
             answers = method.answers(cell, material, number, own.seed)

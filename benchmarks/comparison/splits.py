@@ -71,7 +71,7 @@ class Material:
         return self.levels(data_set.name, "test")
 
     def training(self, data_set: DataSet) -> tuple[Tensor, Tensor]:
-        """Returns levels of the rows that statistics are fitted to, and numbers of their classes or documents."""
+        """Returns levels of training rows that statistics are fitted to, and numbers of their classes or documents."""
         split = self.levels(data_set.fitted_on or data_set.name, "train")
         groups = np.unique(groups_of_levels(split), return_inverse=True)[1]
         return torch.from_numpy(split.rows(np.arange(len(split)))).float(), torch.from_numpy(groups)

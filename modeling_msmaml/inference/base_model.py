@@ -14,24 +14,24 @@ from ..inputs.processing_msmaml import MSMAMLProcessor
 from ..model.modeling_msmaml import MSMAMLModel
 
 VARIABLE = "MSMAML_MODEL"
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHIPPED = REPOSITORY / "pretrained" / "msmaml-base"
-# The installed package has neither configs nor the model of the repository.
-_IN_A_CHECKOUT = "`accelerate launch run_meta.py configs/quickstart.yaml`"
-_INSTALLED = (
-    "`msmaml train --datasets synthetic:audio synthetic:text synthetic:image --n_query 15 --max_steps 200 --do_train "
-    "true --output_dir outputs/quickstart`"
-)
+NAME = "pretrained/msmaml-base"  # of the shipped model, as configs and documents write it
+# A wheel holds the folder `pretrained` in this package (setup.py), a repository beside it.
+_PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED = (_PACKAGE if (_PACKAGE / NAME).is_dir() else _PACKAGE.parent) / NAME
 
 
 def how_to_get_a_model() -> str:
-    """What somebody without a model can do, in a checkout of the repository or with the installed package alone."""
-    in_a_checkout = (REPOSITORY / "run_meta.py").is_file()
-    shipped = "" if in_a_checkout else "name the folder pretrained/msmaml-base of a checkout of the repository, or "
+    """What somebody without a model can do."""
     return (
-        f"{shipped}train one with {_IN_A_CHECKOUT if in_a_checkout else _INSTALLED}, which takes minutes and needs no "
-        f"data, and name it: its folder is outputs/quickstart, as an argument or as {VARIABLE}=outputs/quickstart"
+        "train one with `msmaml train quickstart`, which takes minutes and needs no data, and name it: its folder is "
+        f"outputs/quickstart, as an argument or as {VARIABLE}=outputs/quickstart"
     )
+
+
+def shipped_or_given(place: str | os.PathLike) -> str | os.PathLike:
+    """The folder of the shipped model for its [`NAME`], wherever one works; any other place as it is."""
+    is_shipped = os.path.normpath(place) == os.path.normpath(NAME) and not os.path.exists(place)
+    return str(SHIPPED) if is_shipped else place
 
 
 def default_model() -> str:
@@ -56,6 +56,7 @@ def stored_model(path: str, num_inner_steps: int | None, device: str) -> tuple[M
     Raises:
         `FileNotFoundError`: there is no such model; the message says how to come by one.
     """
+    path = os.fspath(shipped_or_given(path))
     return _loaded(path, _stamp(path), num_inner_steps, device)
 
 

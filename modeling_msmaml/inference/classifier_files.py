@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import HfApi
 from sklearn.utils.validation import check_is_fitted
 
-from .base_model import as_trained, default_model, require_model, saved_file
+from .base_model import as_trained, default_model, require_model, saved_file, shipped_or_given
 from .class_labels import label_array, label_from_json, label_to_json
 from .explanations import Examples
 from .saved_tasks import load_examples, load_tasks, save_examples, save_tasks
@@ -46,7 +46,7 @@ class StoredClassifier:
         Raises:
             `FileNotFoundError`: there is no model; the message says how to come by one.
         """
-        path_or_repo = default_model() if path_or_repo is None else path_or_repo
+        path_or_repo = default_model() if path_or_repo is None else shipped_or_given(path_or_repo)
         require_model(os.fspath(path_or_repo))
         saved = saved_file(path_or_repo, CLASSIFIER_FILE)
         if saved is None:

@@ -39,7 +39,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
     Adapts a meta-trained model to a few labelled examples of any classes, and classifies with it.
 
     ```python
-    classifier = FewShotClassifier.from_pretrained("pretrained/msmaml-base")
+    classifier = FewShotClassifier.from_pretrained()
     classifier.fit(["wren1.wav", "wren2.wav", "crow1.wav"], ["wren", "wren", "crow"])
     classifier.predict(["unknown.wav"])
     ```

@@ -32,7 +32,7 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
     Classifies sounds, texts or pictures after a few labelled examples.
 
     ```python
-    classify = pipeline("few-shot-classification", model="pretrained/msmaml-base")
+    classify = pipeline("few-shot-classification", model=default_model())
     classify(["unknown.wav"], examples=["wren1.wav", "crow1.wav"], labels=["wren", "crow"])
     # [[{"label": "wren", "score": 0.9}, {"label": "crow", "score": 0.1}]]
     ```

@@ -4,6 +4,7 @@
     msmaml train CONFIG.yaml [--any_option value ...]
 
 The YAML file may give any of the options; those of the command line take precedence. `--help` lists all of them.
+CONFIG.yaml may also be one that comes with the code, by its name: msmaml train base
 """
 
 import logging

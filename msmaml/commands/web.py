@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         from ..web import page
     except ModuleNotFoundError as error:
-        if error.name != "gradio":
+        if error.name not in ("gradio", "matplotlib"):
             raise
-        sys.exit("web: the page needs gradio: pip install 'msmaml[web]'")
+        sys.exit(f"web: the page needs {error.name}: pip install 'msmaml[web]'")
     page.main(sys.argv[1:] if argv is None else argv, prog="msmaml web")

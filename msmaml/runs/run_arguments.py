@@ -11,10 +11,15 @@ import yaml
 from transformers import HfArgumentParser
 
 from modeling_msmaml import MetaTrainingArguments, MSMAMLConfig
+from modeling_msmaml.inference.base_model import shipped_or_given
 from modeling_msmaml.model.configuration_msmaml import WHITENINGS
 from modeling_msmaml.model.options import option, options_of, parse_json, types_of
 
 from .data_arguments import DataArguments
+
+# A wheel holds the folder `configs` in this package (setup.py), a repository beside it.
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONFIGS = (_PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent) / "configs"
 
 # The options of `MSMAMLConfig` that a command line gives as JSON, each with an example.
 _EXAMPLES = {
@@ -64,6 +69,9 @@ class ModelArguments(_config_options()):
     )
 
     def __post_init__(self) -> None:
+        for name in ("model_name_or_path", "level_encoders"):
+            if isinstance(place := getattr(self, name), str):
+                setattr(self, name, shipped_or_given(place))
         for name, example in _EXAMPLES.items():
             words = WHITENINGS if name == "descriptor_whitening" else ()
             expected = f"neither one of {', '.join(words)} nor JSON" if words else "not JSON"
@@ -100,7 +108,7 @@ def parse_arguments(
     argv: list[str], command: str = "train"
 ) -> tuple[ModelArguments, DataArguments, MetaTrainingArguments]:
     """
-    A YAML file, if the first argument names one, then command-line options on top of it.
+    A YAML file, if the first argument names one (see `find_config`), then command-line options on top of it.
 
     Args:
         argv: what follows the command.
@@ -112,7 +120,7 @@ def parse_arguments(
     parser = option_parser(command)
     try:
         if argv and not argv[0].startswith("-"):
-            parser.set_defaults(**read_yaml(Path(argv[0]), {action.dest for action in parser._actions}))
+            parser.set_defaults(**read_yaml(find_config(argv[0]), {action.dest for action in parser._actions}))
             argv = argv[1:]
         arguments, data, args = parser.parse_args_into_dataclasses(args=argv)
         return cast(ModelArguments, arguments), cast(DataArguments, data), cast(MetaTrainingArguments, args)
@@ -120,16 +128,33 @@ def parse_arguments(
         raise SystemExit(f"{command}: {error}") from error
 
 
+def find_config(name: str) -> Path:
+    """
+    The YAML file of a run: a file, or else one that comes with the code, `base` and `configs/base.yaml` alike.
+
+    Raises:
+        `FileNotFoundError`: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in CONFIGS.glob("*.yaml")}
+    is_shipped = path.parent in (Path("."), Path("configs")) and path.suffix in ("", ".yaml")
+    if is_shipped and path.stem in shipped:
+        return shipped[path.stem]
+    close = difflib.get_close_matches(path.stem, shipped, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    names = ", ".join(sorted(shipped)) or "none"
+    raise FileNotFoundError(f"there is no config file {name}{hint}; those that come with the code are: {names}")
+
+
 def read_yaml(path: Path, known: set[str]) -> dict[str, Any]:
     """
     The options in a YAML file.
 
     Raises:
-        `FileNotFoundError`: no such file.
         `ValueError`: no options, one that is not `known`, or one without a value.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no config file {path}")
     options = yaml.safe_load(path.read_text()) or {}
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold 'option: value' lines")

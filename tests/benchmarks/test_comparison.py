@@ -124,7 +124,8 @@ def test_runner_stores_what_is_missing_only(material, tmp_path, monkeypatch):
     monkeypatch.setattr(runner.MSMAMLModel, "from_pretrained", lambda folder: material.model)
     monkeypatch.setattr(results.read, "__defaults__", (tmp_path,))
     monkeypatch.setattr(results.write, "__defaults__", (tmp_path,))
-    options = ["--model", "toy", "--sets", "toy", "--threads", "1", "--methods", "levels", "centroid_raw"]
+    options = ["--model", "toy", "--sets", "toy", "--threads", "1", "--n_way", "3", "--k_shot", "2"]
+    options += ["--methods", "levels", "centroid_raw"]
     monkeypatch.setattr(runner, "DATA_SETS", DATA_SETS)
     runner.main([*options, "--episodes", "2"])
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["centroid_raw.json", "levels.json"]

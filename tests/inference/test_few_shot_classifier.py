@@ -533,7 +533,7 @@ def test_model_where_none_is_named(model_dir, tmp_path, monkeypatch):
     monkeypatch.delenv("MSMAML_MODEL", raising=False)
     monkeypatch.setattr(base_model, "SHIPPED", tmp_path)
     for attempt in (FewShotClassifier.from_pretrained, lambda: FewShotClassifier().fit(["a", "b"], [0, 1])):
-        with pytest.raises(FileNotFoundError, match="accelerate launch run_meta.py configs/quickstart.yaml"):
+        with pytest.raises(FileNotFoundError, match="msmaml train quickstart"):
             attempt()
     monkeypatch.setenv("MSMAML_MODEL", model_dir)
     assert FewShotClassifier.from_pretrained().model == model_dir
@@ -544,7 +544,7 @@ def test_model_where_none_is_named(model_dir, tmp_path, monkeypatch):
 
 def test_a_folder_without_a_model_says_what_to_run(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match=f"{path}.*accelerate launch run_meta.py configs/quickstart.yaml"):
+        with pytest.raises(FileNotFoundError, match=f"{path}.*msmaml train quickstart"):
             FewShotClassifier.from_pretrained(path)
 
 

@@ -3,15 +3,19 @@
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from transformers import HfArgumentParser
 
 from modeling_msmaml import MetaTrainingArguments, MSMAMLConfig
+from modeling_msmaml.inference.base_model import SHIPPED
 from modeling_msmaml.model.options import options_of
 from msmaml.runs.data_arguments import DataArguments
-from msmaml.runs.run_arguments import ModelArguments, parse_arguments
+from msmaml.runs.run_arguments import ModelArguments, find_config, parse_arguments
 from msmaml.runs.run_model import READ_BY, check_effect
+
+from ..conftest import REPOSITORY
 
 OPTIONS = {field.name: field for field in options_of(MSMAMLConfig)}
 # Values that are no defaults, as text of a command line.
@@ -193,3 +197,34 @@ def test_auxiliary_classes_are_those_of_the_data(tmp_path):
 def test_a_wrong_argument_of_a_run_is_named(tmp_path, argv, message):
     with pytest.raises(SystemExit, match=message):
         parse_arguments([*argv, "--output_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "is_found"),
+    [
+        *((name, True) for name in ("base", "base.yaml", "configs/base.yaml", "configs/base", "./base")),
+        *((name, False) for name in ("bases", "runs/base.yaml", "base.json", "configs", "")),
+    ],
+)
+def test_configs_that_come_with_the_code_are_known_by_name(name, is_found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if is_found:
+        assert find_config(name).samefile(REPOSITORY / "configs" / "base.yaml")
+        return
+    with pytest.raises(FileNotFoundError, match=r"(?s)there is no config file .*: audio, .*quickstart") as raised:
+        find_config(name)
+    assert ("did you mean 'base'?" in str(raised.value)) == (name in ("bases", "runs/base.yaml", "base.json"))
+
+
+def test_a_config_of_ones_own_goes_before_that_of_the_same_name(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "base.yaml").write_text("seed: 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert find_config("configs/base.yaml") == Path("configs/base.yaml")
+    assert find_config("base").samefile(REPOSITORY / "configs" / "base.yaml")
+
+
+def test_options_name_the_shipped_model_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, *_ = parse_arguments(["base", "--model_name_or_path", "pretrained/msmaml-base"])
+    assert arguments.model_name_or_path == arguments.level_encoders == str(SHIPPED)

@@ -362,4 +362,4 @@ def test_without_a_model_the_page_says_what_to_run(tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(REPOSITORY / "demo" / "app.py"), run_name="__main__")
     assert ended.value.code == 1
-    assert re.search(r"demo/app.py: .*accelerate launch run_meta.py", capsys.readouterr().err)
+    assert re.search(r"demo/app.py: .*msmaml train quickstart", capsys.readouterr().err)
