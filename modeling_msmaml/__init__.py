@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .hub.learning_curves import plot_learning_curves
     from .hub.model_card import CardContent, write_model_card
     from .hub.run_report import ModelCardCallback, RunReport
-    from .inference.cross_validation import CrossValidation, cross_validate
     from .inference.base_model import default_model
+    from .inference.cross_validation import CrossValidation, cross_validate
     from .inference.few_shot_classifier import FewShotClassifier
     from .training.metrics import FewShotAccuracy
     from .training.trainer import MetaTrainer

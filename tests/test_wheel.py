@@ -128,9 +128,10 @@ def test_what_the_installation_says_of_itself(for_classification, metadata, tmp_
     [
         (("msmaml", "train", "quickstart"), r"train: .*: pip install 'msmaml\[train\]'"),
         (("msmaml", "web"), r"web: the page needs gradio: pip install 'msmaml\[web\]'"),
+        (("msmaml", "completion", "bash"), r"completion: it needs shtab: pip install 'msmaml\[completion\]'"),
         (("python", "-c", "from msmaml import load_few_shot"), r"needs \w+, .*: pip install 'msmaml\[train\]'"),
     ],
-    ids=["train", "web", "Python"],
+    ids=["train", "web", "completion", "Python"],
 )
 def test_what_an_extra_brings_names_the_extra(command, message, for_classification, tmp_path):
     assert re.search(message, for_classification.run(tmp_path, *command, status=1))

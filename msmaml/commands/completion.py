@@ -46,15 +46,23 @@ def whole_parser(file: Any) -> argparse.ArgumentParser:
     Args:
         file: what marks an option as a path.
     """
+    from modeling_msmaml.extras import extra_with
+
     whole = argparse.ArgumentParser("msmaml")
     whole.add_argument("--version", action="store_true", help="print the version")
     own = whole.add_subparsers()
     for name, does in commands().items():
-        given = importlib.import_module(f"{__package__}.{name}").parser()
+        does = does.replace("%", "%%")  # which argparse would take for a format
+        try:
+            given = importlib.import_module(f"{__package__}.{name}").parser()
+        except ModuleNotFoundError as error:  # of an extra: the command is completed, and says itself what it lacks
+            if extra_with(error.name) is None:
+                raise
+            own.add_parser(name, help=does)
+            continue
         for action in given._actions:
             is_path = action.type is Path or action.dest in (*_PLACES, "output", "save_classifier")
             if is_path and not action.choices:
                 action.complete = file
-        # One line, and no `%`, which argparse would take for a format.
-        own.add_parser(name, help=does.replace("%", "%%"), parents=[given], add_help=False)
+        own.add_parser(name, help=does, parents=[given], add_help=False)
     return whole
