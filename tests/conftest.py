@@ -41,6 +41,7 @@ SLOW = {
         "test_two_processes_train_the_default_architecture_like_one",
         "test_with_checkpointing_memory_does_not_grow_with_the_number_of_inner_steps",
         "test_what_goes_wrong_is_stopped_and_named",
+        "test_who_reads_the_results_may_stop",
         "test_without_a_model_the_page_says_what_to_run",
     ),
     "it trains for a while": (

@@ -156,6 +156,23 @@ def test_it_runs_as_a_module(tmp_path, monkeypatch):
         runpy.run_module("msmaml", run_name="__main__", alter_sys=True)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "results.txt"], "call it .csv or .jsonl"),
+        (["--output", "results.csv", "--format", "table"], "call it .csv or .jsonl"),
+        (["--json", "--format", "csv"], "--json and --format csv"),
+        (["--overwrite"], "--overwrite is for --output"),
+        (["--classifier", "x", "--support", "y"], "--classifier is adapted already"),
+        (["--workers", "-1"], "must be an integer of at least 0"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(words, message, capsys):
+    with pytest.raises(SystemExit) as status:
+        classify.main(["--query", "a.png", *words])
+    assert status.value.code == 2 and message in capsys.readouterr().err
+
+
 # The pipeline
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from modeling_msmaml import FewShotClassifier
+from modeling_msmaml.inference.streamed_predictions import stream_predictions
 from modeling_msmaml.inputs.kinds import KINDS
+from msmaml.classifying import run
 from msmaml.classifying.formats import Csv
 from msmaml.classifying.queries import Queries
 from msmaml.classifying.results_file import ResultsFile
@@ -160,6 +162,18 @@ def test_names_that_break_lines_are_one_line(model, birds, tmp_path):
     assert len(names) == len(set(names)) == 13 and str(folder / 'a\\nb, "c".png') in names
 
 
+def test_a_saved_classifier_gives_the_same_results(model, birds, tmp_path, capsys):
+    saved = tmp_path / "saved"
+    words = ["--query", birds[1], "--json"]
+    assert called("--model", model, "--support", birds[0], "--save-classifier", saved, *words) == 0
+    first = capsys.readouterr().out
+    assert called("--classifier", saved, *words) == 0
+    assert capsys.readouterr().out == first
+    output = tmp_path / "results.jsonl"
+    assert called("--classifier", saved, *words, "--output", output) == 0
+    assert output.read_text() == first
+
+
 # Files that cannot be read
 
 
@@ -281,6 +295,30 @@ def test_a_moved_support_folder_is_the_same(model, birds, tmp_path):
     assert called("--model", model, *words) == 0
 
 
+def test_an_interrupted_run_keeps_what_it_has(model, birds, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "results.csv"
+    words = ["--model", model, "--support", birds[0], "--query", birds[1], "--output", output]
+
+    def interrupted(classifier, queries, workers):
+        yield next(stream_predictions(classifier, list(queries)[:5], workers))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "stream_predictions", interrupted)
+        assert called(*words) == 130
+    assert capsys.readouterr().err == "classify: interrupted\n" and len(rows_of(output)) == 5
+    assert called(*words) == 0 and len(rows_of(output)) == 12
+
+
+def test_who_reads_the_results_may_stop(model, birds):
+    words = ["--model", str(model), "--support", str(birds[0]), "--query", str(birds[1])]
+    command = [sys.executable, "-m", "msmaml", "classify", *words]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(timeout=100) == 2
+
+
 def slow_queries(folder: Path, number: int) -> None:
     """Pictures whose decoding takes milliseconds."""
     folder.mkdir()
@@ -346,35 +384,3 @@ def test_processes_need_one_output(model, birds, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit, match="2 processes share the queries: give --output"):
         called("--model", model, "--support", birds[0], "--query", birds[1])
-
-
-# Options
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--output", "results.txt"], "call it .csv or .jsonl"),
-        (["--output", "results.csv", "--format", "table"], "call it .csv or .jsonl"),
-        (["--json", "--format", "csv"], "--json and --format csv"),
-        (["--overwrite"], "--overwrite is for --output"),
-        (["--classifier", "x", "--support", "y"], "--classifier is adapted already"),
-        (["--workers", "-1"], "must be an integer of at least 0"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(words, message, capsys):
-    with pytest.raises(SystemExit) as status:
-        classify.main(["--query", "a.png", *words])
-    assert status.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_a_saved_classifier_gives_the_same_results(model, birds, tmp_path, capsys):
-    saved = tmp_path / "saved"
-    words = ["--query", birds[1], "--json"]
-    assert called("--model", model, "--support", birds[0], "--save-classifier", saved, *words) == 0
-    first = capsys.readouterr().out
-    assert called("--classifier", saved, *words) == 0
-    assert capsys.readouterr().out == first
-    output = tmp_path / "results.jsonl"
-    assert called("--classifier", saved, *words, "--output", output) == 0
-    assert output.read_text() == first
