@@ -18,6 +18,7 @@ INSTALL_REQUIRES = [
     "timm>=1.0.20",  # the encoder of pictures
     "huggingface-hub>=1.5",  # models on the Hub
     "scikit-learn>=1.6",  # conventions of FewShotClassifier: clone, cross_val_score, pipelines
+    "scipy>=1.11",  # intervals of cross-validation; scikit-learn needs it too
     "safetensors>=0.4.3",  # adapted classifiers on disk
     "soundfile>=0.13",  # decodes wav, flac, ogg and mp3; torchaudio's own decoder needs FFmpeg
     "tokenizers>=0.22",  # of texts

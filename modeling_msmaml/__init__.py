@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .hub.learning_curves import plot_learning_curves
     from .hub.model_card import CardContent, write_model_card
     from .hub.run_report import ModelCardCallback, RunReport
+    from .inference.cross_validation import CrossValidation, cross_validate
     from .inference.base_model import default_model
     from .inference.few_shot_classifier import FewShotClassifier
     from .training.metrics import FewShotAccuracy
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "CardContent": "hub.model_card",
+    "CrossValidation": "inference.cross_validation",
     "FewShotAccuracy": "training.metrics",
     "FewShotClassifier": "inference.few_shot_classifier",
     "MetaTrainer": "training.trainer",
     "MetaTrainingArguments": "training.training_args",
     "ModelCardCallback": "hub.run_report",
     "RunReport": "hub.run_report",
+    "cross_validate": "inference.cross_validation",
     "default_model": "inference.base_model",
     "plot_learning_curves": "hub.learning_curves",
     "write_model_card": "hub.model_card",
@@ -60,6 +63,7 @@ MSMAMLProcessor.register_for_auto_class("AutoProcessor")
 __all__ = [
     "AdaptedTasks",
     "CardContent",
+    "CrossValidation",
     "FewShotAccuracy",
     "FewShotClassificationPipeline",
     "FewShotClassifier",
@@ -78,6 +82,7 @@ __all__ = [
     "ModelCardCallback",
     "RunReport",
     "TaskNetworkKind",
+    "cross_validate",
     "default_model",
     "find_level_encoder",
     "level_encoder_from_pretrained",

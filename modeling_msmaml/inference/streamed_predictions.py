@@ -57,12 +57,11 @@ class _Reader:
     def __init__(self, classifier: FewShotClassifier):
         self.modality = classifier.modality_
         self.processor = classifier._processor
-        self.is_text = classifier.modality == "text"
 
     def __call__(self, query: Query) -> _Read:
-        own, told = Notes(), Notes()
+        own, told, is_text = Notes(), Notes(), isinstance(query.item, str)
         try:
-            rows = list(rows_one_by_one([query.item], self.modality, self.processor, own, named_as_text=self.is_text))
+            rows = list(rows_one_by_one([query.item], self.modality, self.processor, own, named_as_text=is_text))
         except (ValueError, OSError) as error:
             return _Read(query.name, None, _renamed(str(error), query), told)
         told.take(own, lambda name: _renamed(name, query))

@@ -65,6 +65,13 @@ def test_what_is_noticed_is_said_once_by_names(models, tmp_path):
         list(stream_predictions(classifier, queries))
 
 
+def test_a_string_is_a_text_even_if_it_is_written_like_a_path(models, tmp_path):
+    classifier = fitted(models["levels"], "text", tmp_path)
+    with pytest.warns(UserWarning, match="letters.csv, line 2"):
+        ((found,),) = stream_predictions(classifier, [Query("letters.csv, line 2", "word1.wav")])
+    assert found.error is None
+
+
 def test_few_queries_are_read_ahead(models, tmp_path):
     """Of a stream that never ends, what is asked for comes, and not many more queries are taken."""
     classifier = fitted(models["from scratch"], "image", tmp_path, batch_size=4)
