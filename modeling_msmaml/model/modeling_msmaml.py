@@ -343,8 +343,7 @@ class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
         self, samples: Mapping[str, Sequence[tuple[Shaped[Tensor, "samples ..."], Int[Tensor, " samples"]]]]
     ) -> None:
         """
-        Fits statistics that training episodes see in place of those of `fit_front_ends`, one after the other from
-        meta-step to meta-step. They are not saved.
+        Fits statistics that training episodes see, in turn, in place of those of `fit_front_ends`. They are not saved.
 
         Args:
             samples: modality -> one or more pairs of raw inputs and a number for the source or the class of each, all
