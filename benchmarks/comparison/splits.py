@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_split, load_few_shot
-from data_builders.storage.rows import ArrayRows
 from modeling_msmaml import MSMAMLModel, MSMAMLProcessor
 from msmaml.runs.run_model import groups_of_levels, rows_to_fit_to
 
@@ -126,9 +125,9 @@ def texts_of(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[str]:
 
 def in_memory(split: FewShotSplit, rows: np.ndarray) -> FewShotSplit:
     """The same split with other rows, which are in memory."""
-    return dataclasses.replace(
-        split, row_shape=tuple(rows.shape[1:]), _data=ArrayRows(rows), _row_numbers=np.arange(len(rows))
-    )
+    names = ("modality", "split", "name", "protocol", "class_names")
+    kept = {name: getattr(split, name) for name in names}
+    return FewShotSplit.from_arrays(rows, split.labels, split.source_ids, **kept)
 
 
 def episodes_of(cell: Cell, split: FewShotSplit, number: int, seed: int) -> EpisodeDataset:

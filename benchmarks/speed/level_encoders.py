@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from data_builders.storage.vocabulary import word_level_tokenizer
 from modeling_msmaml import level_encoder_from_pretrained
 from modeling_msmaml.inputs.read_text import encode_texts
 from modeling_msmaml.model.level_encoder import build_level_encoder
@@ -37,7 +37,12 @@ BATCH = 32
 
 def text_model(folder: Path) -> PreTrainedTokenizerFast:
     """A BERT of the size of MiniLM, in a folder, and its tokenizer."""
-    tokenizer = word_level_tokenizer(["[PAD]", "[UNK]", *(f"w{number}" for number in range(WORDS))], 256)
+    words = ["[PAD]", "[UNK]", *(f"w{number}" for number in range(WORDS))]
+    core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", model_max_length=256
+    )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     size: dict[str, Any] = {

@@ -466,7 +466,7 @@ def test_unknown_class_in_a_split():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "esc10"}, "name='esc10'.*esc50, brown, cifar100, .*synthetic, .*hub"),
+        ({"name": "esc11"}, "name='esc11'.*esc50, brown, cifar100, .*synthetic, .*hub"),
         ({"name": "synthetic", "split": "dev"}, "split='dev'.*train, validation, test"),
         ({"name": "synthetic", "protocol": "random"}, "protocol='random'.*class_disjoint, sample_disjoint, original"),
         ({"name": "synthetic", "protocol": "original"}, "protocol='original' is not available.*class_disjoint"),

@@ -19,7 +19,7 @@ from modeling_msmaml.model.modality_image import (
 )
 from modeling_msmaml.model.modality_text import DEVIATION_FLOOR, WeightedWordsFrontend, occurrences
 from modeling_msmaml.model.norms import batch_statistics, mixed_statistics
-from modeling_msmaml.model.samples import _mixed, drop_channels, task_seeds
+from modeling_msmaml.model.samples import drop_channels, mixed_bits, task_seeds
 from modeling_msmaml.training.callbacks import step_weights
 from modeling_msmaml.training.trainer import MetaTrainer
 from modeling_msmaml.training.training_args import MetaTrainingArguments
@@ -219,7 +219,7 @@ def test_samples_that_differ_in_some_bytes_of_their_numbers_alone_have_seeds_of_
 def test_mixed_numbers_are_those_of_murmur_hash():
     # fmix32 in C, of 0, 1, 2 and 2^32 - 1.
     numbers = torch.tensor([0, 1, 2, 2**32 - 1])
-    assert _mixed(numbers).tolist() == [0, 0x514E28B7, 0x30F4C306, 0x81F16F39]
+    assert mixed_bits(numbers).tolist() == [0, 0x514E28B7, 0x30F4C306, 0x81F16F39]
 
 
 @pytest.mark.parametrize("norm", ["group", "task"])
