@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from modeling_msmaml import FewShotClassifier, MSMAMLModel, MSMAMLProcessor
+from modeling_msmaml.inference.encoded_inputs import MEMORY
 
 from ..own_sets import media
 from ..own_sets.runner import TEXTS
@@ -93,6 +94,7 @@ def measure(path: str, model: MSMAMLModel, inputs: Inputs, rounds: int) -> list[
         (support if seen[label] <= K_SHOT else query).append(number)
 
     def fit_and_predict() -> None:
+        MEMORY.clear()  # levels of inputs that came in an earlier round
         classifier.fit([inputs.given[n] for n in support], [inputs.labels[n] for n in support])
         classifier.predict([inputs.given[n] for n in query])
 
