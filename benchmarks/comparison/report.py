@@ -206,18 +206,20 @@ def conditions(found: Found) -> str:
         return ", ".join(map(str, sorted({own[name] for own in stored})))
 
     commits = ", ".join(sorted({str(own["commit"])[:8] for own in stored}))
-    scratch = sorted({own["episodes"] for own in found.all.get("from_scratch", {}).values()})
-    fewer = f" (from scratch {', '.join(map(str, scratch))})" if scratch else ""
-    fit = sorted({own["episodes"] for own in found.all.get("setfit", {}).values()})
-    fewer += f" (SetFit {', '.join(map(str, fit))})" if fit else ""
+    numbers = [own["episodes"] for own in stored]
+    most, least = max(numbers), min(numbers)
+    fewer = [f"{least} in some"] if least < most else []
+    for method, title in (("from_scratch", "from scratch"), ("setfit", "SetFit")):
+        if own_numbers := sorted({own["episodes"] for own in found.all.get(method, {}).values()}):
+            fewer.append(f"{' or '.join(map(str, own_numbers))} {title}")
+    limits = f" ({', '.join(fewer)})" if fewer else ""
     return (
         f"Protocol {values('protocol')}: no test class was seen in training. Support and query come from different "
         "documents (brown), recordings (esc50) and, where the row says so, speakers. 15 queries a class; esc50 has 5 "
-        f"at 1 shot and 3 at 5, omniglot 5 at 15. {values('episodes')} episodes a cell{fewer}, the same for all "
+        f"at 1 shot and 3 at 5, omniglot 5 at 15. {most} episodes a cell{limits}, the same for all "
         f"methods (seed {values('seed')}); inductive; mean, and ± the 95 % interval over episodes, paired for "
         f"differences; commit {commits}. Test classes of all sets were looked at in 5-way episodes while the method "
-        "was developed; "
-        "cells with more classes were not."
+        "was developed; cells with more classes were not."
     )
 
 

@@ -6,19 +6,16 @@ apart. No person, place or work is in them, and they are free of any licence.
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import datasets
 import numpy as np
 
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
 from modeling_msmaml.model.options import at_least, checked
 
-from ..storage.builder import FewShotBuilder, row_features
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
+from .generated import GeneratedBuilder, GeneratedConfig
 from .procedural_scenes import SceneFamily
 from .procedural_sounds import SAMPLING_RATE, SoundEventFamily
 
@@ -33,51 +30,24 @@ MODALITIES = ("audio", "image")
 
 
 @dataclass
-class ProceduralConfig(datasets.BuilderConfig):
-    """Says which family is built, the seed of all its classes and samples, and the side of its pictures in pixels."""
+class ProceduralConfig(GeneratedConfig):
+    """Says also the side of pictures in pixels."""
 
-    modality: str = "image"
-    seed: int = 0
     image_size: int = 96
 
 
-class Procedural(FewShotBuilder):
-    """Builds the rows of one family, one class after the other. Every sample is its own source."""
+class Procedural(GeneratedBuilder):
+    """Made-up sounds and pictures, drawn from a seed: varied enough to fit the statistics of encoders to."""
 
     BUILDER_CONFIG_CLASS = ProceduralConfig
     config: ProceduralConfig
 
-    def _info(self) -> datasets.DatasetInfo:
-        self.modality = self.config.modality
-        number, rng = sum(CLASSES.values()), self._rng(0)
+    prefix, classes, samples_per_class, modalities = "procedural", CLASSES, SAMPLES_PER_CLASS, MODALITIES
+
+    def make_family(self, rng: np.random.Generator, n_classes: int) -> SceneFamily | SoundEventFamily:
         if self.modality == "image":
-            self.family: SceneFamily | SoundEventFamily = SceneFamily(rng, number, self.config.image_size)
-        else:
-            self.family = SoundEventFamily(rng, number, round(SAMPLING_RATE * DURATION))
-        self.row_shape = self.family.row_shape
-        features = row_features(self.modality, int(np.prod(self.row_shape)), _class_names())
-        return datasets.DatasetInfo(description=(__doc__ or "").partition("\n")[0], features=features)
-
-    def _rng(self, *purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.config.seed, MODALITIES.index(self.modality), *purpose])
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
-        for class_id, class_name in enumerate(_class_names()):
-            rng = self._rng(1, class_id)
-            for number in range(SAMPLES_PER_CLASS):
-                row = self.flat(self.family.sample(rng, class_id))
-                key = class_id * SAMPLES_PER_CLASS + number
-                yield key, {self.modality: row, "label": class_name, "source_id": str(key)}
-
-    def protocols(self) -> dict[str, dict[str, dict]]:
-        """Returns the only protocol, in which the classes are numbered from train over validation to test."""
-        names = iter(_class_names())
-        splits = {split: {"classes": list(itertools.islice(names, size))} for split, size in CLASSES.items()}
-        return {"class_disjoint": splits}
-
-
-def _class_names() -> list[str]:
-    return [f"procedural_{class_id:03d}" for class_id in range(sum(CLASSES.values()))]
+            return SceneFamily(rng, n_classes, self.config.image_size)
+        return SoundEventFamily(rng, n_classes, round(SAMPLING_RATE * DURATION))
 
 
 def load(

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import datasets
 import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int32, UInt8
 
@@ -25,8 +23,8 @@ from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSM
 from modeling_msmaml.model.options import at_least, checked
 
 from ..storage import vocabulary
-from ..storage.builder import FewShotBuilder, row_features
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
+from .generated import GeneratedBuilder
 
 OPTION_IN_NAME = "modality"
 OPTIONS = ("modality", "seed")
@@ -178,48 +176,13 @@ class ImageFamily:
 FAMILIES = {family.modality: family for family in (SoundFamily, TokenFamily, ImageFamily)}
 
 
-@dataclass
-class SyntheticConfig(datasets.BuilderConfig):
-    """Says which family is built, and the seed of all its classes and samples."""
+class Synthetic(GeneratedBuilder):
+    """Three families of synthetic tasks: sounds, token sequences and images, made from a seed without any download."""
 
-    modality: str = "audio"
-    seed: int = 0
+    prefix, classes, samples_per_class, modalities = "synthetic", CLASSES, SAMPLES_PER_CLASS, tuple(FAMILIES)
 
-
-class Synthetic(FewShotBuilder):
-    """Builds the rows of one family, one class after the other. Every sample is its own source."""
-
-    BUILDER_CONFIG_CLASS = SyntheticConfig
-    config: SyntheticConfig
-
-    def _info(self) -> datasets.DatasetInfo:
-        self.modality = self.config.modality
-        self.family = FAMILIES[self.modality](self._rng(0), sum(CLASSES.values()))
-        self.row_shape = self.family.row_shape
-        features = row_features(self.modality, int(np.prod(self.row_shape)), _class_names())
-        return datasets.DatasetInfo(description=(__doc__ or "").partition("\n")[0], features=features)
-
-    def _rng(self, *purpose: int) -> np.random.Generator:
-        family = list(FAMILIES).index(self.modality)
-        return np.random.default_rng([self.config.seed, family, *purpose])
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
-        for class_id, class_name in enumerate(_class_names()):
-            rng = self._rng(1, class_id)
-            for number in range(SAMPLES_PER_CLASS):
-                row = self.flat(self.family.sample(rng, class_id))
-                key = class_id * SAMPLES_PER_CLASS + number
-                yield key, {self.modality: row, "label": class_name, "source_id": str(key)}
-
-    def protocols(self) -> dict[str, dict[str, dict]]:
-        """Returns the only protocol, in which the classes are numbered from train over validation to test."""
-        names = iter(_class_names())
-        splits = {split: {"classes": list(itertools.islice(names, size))} for split, size in CLASSES.items()}
-        return {"class_disjoint": splits}
-
-
-def _class_names() -> list[str]:
-    return [f"synthetic_{class_id:03d}" for class_id in range(sum(CLASSES.values()))]
+    def make_family(self, rng: np.random.Generator, n_classes: int) -> SoundFamily | TokenFamily | ImageFamily:
+        return FAMILIES[self.modality](rng, n_classes)
 
 
 def load(

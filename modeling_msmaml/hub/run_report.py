@@ -10,6 +10,7 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..model.level_sources import ENCODERS, put_link
+from ..model.task_networks import task_network_kind
 from ..training.trainer import MetaTrainer
 from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities, write_model_card
 from .provenance import commit, without_folders
@@ -81,10 +82,7 @@ class RunReport:
             **self._of_training(),
             **{name: getattr(args, name) for name in SHAPES_OF_TRAINING if args.do_train and getattr(args, name)},
             "eval_seed": self.data.eval_seed,
-            "conditioning": config.conditioning,
-            "num_inner_steps": config.num_inner_steps,
-            "inner_lr": config.inner_lr,
-            "first_order": config.first_order,
+            **{name: getattr(config, name) for name in task_network_kind(config.task_network).reported},
             "transductive": config.norm_statistics == "transductive",
             "commit": self.commit,
             **({"warnings": self.warnings} if self.warnings else {}),

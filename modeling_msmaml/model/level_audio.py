@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from .level_encoder import LevelEncoder, segment_means
+from .level_encoder import WaveformEncoder, segment_means
 from .level_mel import (
     BANDS,
     HOP,
@@ -24,8 +24,6 @@ from .level_mel import (
     resampled,
     sounding_bands,
 )
-from .modalities import ScaleIntegers
-from .options import at_least, checked
 
 BLOCK, BLOCK_HOP = 100, 50  # frames that the network reads at once, and from one such block to the next
 POOLING = (2, 2, 2, 1)  # of each convolutional block, in time and frequency
@@ -61,7 +59,7 @@ def _normalised_convolution(inputs: Tensor, convolution: nn.Conv2d, norm: Any) -
     return F.conv2d(inputs, weight, norm.bias - norm.running_mean * scale, padding=1)
 
 
-class SoundEffectLevels(LevelEncoder):
+class SoundEffectLevels(WaveformEncoder):
     """
     Maps waveforms (batch, samples), int16 or floats in [-1, 1], to levels. Zeros at the end are padding.
 
@@ -90,37 +88,26 @@ class SoundEffectLevels(LevelEncoder):
         levels: names of the levels to return, see `LevelEncoder.set_levels`.
     """
 
-    modality = "audio"
-    sample_dims = 1
-
     def __init__(
         self,
         sampling_rate: int = 16_000,
         channels: Sequence[int] = (64, 128, 256, 512),
         levels: Sequence[str] | None = None,
     ):
-        super().__init__()
-        self.sampling_rate = checked("sampling_rate", sampling_rate, at_least(1000))
+        super().__init__(sampling_rate)
         if len(channels) != len(POOLING):
             raise ValueError(f"channels={list(channels)} must be {len(POOLING)} numbers, one for each block")
         widths = zip((1, *channels[:-1]), channels, POOLING, strict=True)
         self.blocks = nn.ModuleList(ConvolutionalBlock(*width) for width in widths)
-        self.scale = ScaleIntegers()
         self.bands = sounding_bands(sampling_rate, TEMPLATE[1])
         one, two, three, four = channels
         sizes = {"A1m": 3 * one, "A2m": 3 * two, "A2f": FREQUENCY_CELLS * two, "A3m": 3 * three, "A4": four}
         sizes |= {"A4m": 3 * four, "A4f": FREQUENCY_CELLS * four, "A4s": four, "A4fs": FREQUENCY_CELLS * four}
         self.set_levels({**sizes, "S": 3 * self.bands, "T": TEMPLATE[0] * TEMPLATE[1]}, "A4", levels)
 
-    def check(self, raw: Shaped[Tensor, "batch samples"]) -> None:
-        if not raw.shape[1]:
-            raise ValueError("a waveform must have at least one sample")
-
     def encode(self, raw: Shaped[Tensor, "batch samples"]) -> dict[str, Float[Tensor, "batch size"]]:
         waves = self.scale(raw, torch.float32)
-        places = torch.arange(1, waves.shape[1] + 1, device=waves.device)
-        samples = ((waves != 0) * places).amax(dim=1)  # up to the padding
-        samples = (samples * SAMPLING_RATE + self.sampling_rate - 1) // self.sampling_rate
+        samples = self.lengths(waves, SAMPLING_RATE)
         waves = resampled(at_peak_1(waves), self.sampling_rate)
         waves = waves * (torch.arange(waves.shape[1], device=waves.device) < samples[:, None])  # rings after the end
         lengths = number_of_frames(samples)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, ClapAudioModelWithProjection
 
-from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, build_level_encoder, sha256_of
+from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, build_level_encoder, read_json, sha256_of
 from .level_text import longest_input
 
 # Weights that some models lack: of a head that is left out, and of what takes the place of masked sound in training.
@@ -230,22 +230,6 @@ def _load(name: str, target: nn.Module, weights: dict[str, torch.Tensor]) -> Non
         target.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the weights of {name} do not fit its model: {error}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """
-    Reads an object from a file.
-
-    Raises:
-        `ValueError`: it holds something else.
-    """
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} must hold an object")
-    return found
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {

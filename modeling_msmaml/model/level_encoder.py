@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .execution import autocast
+from .modalities import ScaleIntegers
+from .options import at_least, checked
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "encoder.safetensors"
 LARGEST = torch.finfo(torch.float16).max
@@ -147,6 +149,34 @@ class LevelEncoder(nn.Module):
         return next(self.parameters()).dtype
 
 
+class WaveformEncoder(LevelEncoder):
+    """
+    Base class of level encoders of waveforms (batch, samples), int16 or floats in [-1, 1], with zeros at the end as
+    padding.
+
+    Args:
+        sampling_rate: of the waveforms, in Hz.
+    """
+
+    modality = "audio"
+    sample_dims = 1
+
+    def __init__(self, sampling_rate: int):
+        super().__init__()
+        self.sampling_rate = checked("sampling_rate", sampling_rate, at_least(1000))
+        self.scale = ScaleIntegers()
+
+    def check(self, raw: Shaped[Tensor, "batch samples"]) -> None:
+        if not raw.shape[1]:
+            raise ValueError("a waveform must have at least one sample")
+
+    def lengths(self, waves: Float[Tensor, "batch samples"], rate: int) -> Int[Tensor, " batch"]:
+        """The samples of each waveform up to its padding, as many as they are at another sampling rate, in Hz."""
+        places = torch.arange(1, waves.shape[1] + 1, device=waves.device)
+        samples = ((waves != 0) * places).amax(dim=1)
+        return (samples * rate + self.sampling_rate - 1) // self.sampling_rate
+
+
 # The encoders that come with the model: the module and the class of each. A module imports this one, and is imported
 # when a description names its encoder.
 BUILT_IN = {
@@ -239,12 +269,7 @@ def read_level_encoder(folder: str | Path, **changes: Any) -> LevelEncoder:
     paths = [folder / CONFIG_FILE, folder / WEIGHTS_FILE]
     if missing := [path.name for path in paths if not path.is_file()]:
         raise FileNotFoundError(f"{folder} is no folder of a level encoder: it has no {' and no '.join(missing)}")
-    try:
-        description = json.loads(paths[0].read_text())
-    except ValueError as error:
-        raise ValueError(f"{paths[0]} is not valid JSON: {error}") from error
-    if not isinstance(description, dict):
-        raise ValueError(f'{paths[0]} must hold an object such as {{"encoder": "timm"}}')
+    description = read_json(paths[0])
     encoder = build_level_encoder({**description, **changes})
     if (expected := description.get("sha256")) and (found := sha256_of(paths[1])) != expected:
         raise ValueError(
@@ -252,6 +277,22 @@ def read_level_encoder(folder: str | Path, **changes: Any) -> LevelEncoder:
         )
     read_weights_into(encoder, paths[1])
     return encoder
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Reads an object from a JSON file, such as the description of an encoder.
+
+    Raises:
+        `ValueError`: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f'{path} must hold an object, such as {{"encoder": "timm"}}')
+    return found
 
 
 def read_weights_into(encoder: LevelEncoder, path: Path) -> None:

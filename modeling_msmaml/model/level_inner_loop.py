@@ -17,7 +17,6 @@ from .level_kernels import (
 )
 
 _LEAST_WEIGHT = 1e-5  # of a channel, for its logarithm
-_LEAST_LENGTH = 1e-2  # of the sum of a class's other samples
 _LARGEST_DERIVATIVE = 2.0  # of the loss with respect to the logarithm of a factor, in a step
 
 
@@ -72,9 +71,9 @@ def adapted_factors(
     first_order: bool = False,
 ) -> Float[Tensor, "T 3"]:
     """
-    Takes steps of gradient descent on the logarithms of the head's factors (see `Head`), against the leave-one-out loss
-    of the head itself: so the head sharpens with the number of samples and their separation, and its probabilities are
-    calibrated on the task.
+    Takes steps of gradient descent on the logarithms of the head's factors (see `fitted_head`), against the
+    leave-one-out loss of the head itself: so the head sharpens with the number of samples and their separation, and its
+    probabilities are calibrated on the task.
 
     Both parts of the head have their leave-one-out predictions in closed form, and so is the derivative of the
     regression's with respect to lambda, see `leave_one_out_regression`.
@@ -86,7 +85,7 @@ def adapted_factors(
     """
     members = F.one_hot(labels, sums.within.shape[1]).to(kernel.dtype)
     shares = shares_in_loss(labels, sums.within.shape[1], kernel.dtype)[..., None]
-    cosines = leave_one_out_cosines(sums, labels, _LEAST_LENGTH)
+    cosines = leave_one_out_cosines(sums, labels)
     weights = sample_weights(labels, sums.within.shape[1], kernel.dtype)
     inner, targets = doubly_centred(kernel, weights), centred_targets(members, weights)
     for _ in range(num_steps):

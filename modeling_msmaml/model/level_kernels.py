@@ -110,18 +110,15 @@ def mixed_kernel(
     return sum(parts, start=torch.zeros((), dtype=weights.dtype, device=weights.device))
 
 
-def leave_one_out_cosines(sums: ClassSums, labels: Int[Tensor, "T S"], least: float) -> Float[Tensor, "T S N"]:
+def leave_one_out_cosines(sums: ClassSums, labels: Int[Tensor, "T S"]) -> Float[Tensor, "T S N"]:
     """
     The cosines of each support sample and the prototype of each class, made of the class's samples other than itself,
     times `shot_corrections`.
-
-    Args:
-        least: below which a prototype's length does not count as smaller.
     """
     members = F.one_hot(labels, sums.within.shape[1]).to(sums.within.dtype)
     diagonal = sums.diagonal[..., None]
     squares = sums.within[:, None] - members * (2 * sums.to_class - diagonal)
-    cosines = (sums.to_class - members * diagonal) / squares.clamp(min=least**2).sqrt()
+    cosines = (sums.to_class - members * diagonal) / squares.clamp(min=_LEAST_LENGTH**2).sqrt()
     traces = (members * diagonal).sum(dim=1)
     return cosines * shot_corrections(sums.within, traces, members.sum(dim=1))[:, None]
 
@@ -156,7 +153,7 @@ def leave_one_out_loss(
     logits are the temperature times `leave_one_out_cosines`. Every class counts alike, and samples that are alone in
     their class do not count.
     """
-    logits = temperature * leave_one_out_cosines(sums, labels, _LEAST_LENGTH)
+    logits = temperature * leave_one_out_cosines(sums, labels)
     losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
     return (losses * shares_in_loss(labels, sums.within.shape[1], losses.dtype)).sum(dim=1)
 

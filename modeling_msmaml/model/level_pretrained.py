@@ -20,8 +20,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from .level_conversion import CONVERTERS, PICKLED_WEIGHTS, SAFE_WEIGHTS, Converted, Source, read_json
-from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, read_level_encoder, save_level_encoder
+from .level_conversion import CONVERTERS, PICKLED_WEIGHTS, SAFE_WEIGHTS, Converted, Source
+from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, read_json, read_level_encoder, save_level_encoder
 
 # Short names: what they stand for on the Hub, and options.
 KNOWN: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {

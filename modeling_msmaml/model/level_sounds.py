@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, ClapAudioConfig, ClapAudioModelWithProjection
 
 from .encoder_registry import feature_extractor
-from .level_encoder import LevelEncoder
+from .level_encoder import WaveformEncoder
 from .level_text import windows
-from .modalities import ScaleIntegers
-from .options import at_least, checked
 
 MODEL_INPUTS = ("input_values", "input_features", "is_longer")
 SHORTEST = 0.1  # s; a shorter sound is filled up with silence, since models need a few frames
@@ -25,7 +23,7 @@ BATCH_SECONDS = 40  # of sound that a model reads at once on the CPU
 ACCELERATOR_BATCH_SECONDS = 640  # the same on an accelerator
 
 
-class SoundsInBlocks(LevelEncoder):
+class SoundsInBlocks(WaveformEncoder):
     """
     Base class of level encoders that map waveforms (batch, samples), int16 or floats in [-1, 1], to levels. Zeros at
     the end are padding.
@@ -45,26 +43,15 @@ class SoundsInBlocks(LevelEncoder):
         block: the most seconds that are read at once.
     """
 
-    modality = "audio"
-    sample_dims = 1
-
     def __init__(self, sampling_rate: int, model_rate: int, block: float):
-        super().__init__()
-        self.sampling_rate = checked("sampling_rate", sampling_rate, at_least(1000))
+        super().__init__(sampling_rate)
         self.model_rate, self.block = model_rate, int(block * model_rate)
         if block < SHORTEST:
             raise ValueError(f"block={block} must be at least {SHORTEST} seconds")
-        self.scale = ScaleIntegers()
-
-    def check(self, raw: Shaped[Tensor, "batch samples"]) -> None:
-        if not raw.shape[1]:
-            raise ValueError("a waveform must have at least one sample")
 
     def encode(self, raw: Shaped[Tensor, "batch samples"]) -> dict[str, Float[Tensor, "batch size"]]:
         waves = self.scale(raw, torch.float32)
-        places = torch.arange(1, waves.shape[1] + 1, device=waves.device)
-        ends = ((waves != 0) * places).amax(dim=1)  # up to the padding
-        lengths = ((ends * self.model_rate + self.sampling_rate - 1) // self.sampling_rate).tolist()
+        lengths = self.lengths(waves, self.model_rate).tolist()
         waves = torchaudio.functional.resample(waves, self.sampling_rate, self.model_rate)
         blocks = windows(lengths, self.block)
         by_length: dict[int, list[int]] = {}

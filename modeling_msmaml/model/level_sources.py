@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from .level_encoder import CONFIG_FILE, WEIGHTS_FILE
+from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, read_json
 
 ENCODERS = "encoders"  # the folder of a saved model with a folder for each encoder
 # What else belongs to an encoder, where it has it.
@@ -136,14 +136,7 @@ def read_description(source: EncoderSource, access: dict[str, Any] | None = None
         `FileNotFoundError`: there is none.
         `ValueError`: it is not valid.
     """
-    path = source.file(CONFIG_FILE, access)
-    try:
-        description = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(description, dict):
-        raise ValueError(f'{path} must hold an object such as {{"encoder": "timm"}}')
-    return description
+    return read_json(source.file(CONFIG_FILE, access))
 
 
 def copy_encoder(source: EncoderSource, description: dict[str, Any], target: Path, access: dict[str, Any]) -> None:

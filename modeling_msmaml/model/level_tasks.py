@@ -44,6 +44,7 @@ class LevelTasks(TaskNetworkKind):
     needs_balanced_classes = False
     has_statistics_for_training = True
     reads_levels = True
+    reported = ("num_inner_steps", "num_head_steps", "level_dropout", "first_order")
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         return False
@@ -95,40 +96,39 @@ class LevelTasks(TaskNetworkKind):
     def classify(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
     ) -> Float[Tensor, "T Q N"]:
-        network, own = model.task_network, adapted.parameters
-        with autocast(own["bias"].device.type, enabled=False):
+        network: LevelNetwork = model.task_network
+        with autocast(model.device.type, enabled=False):
             queries = network.unit_channels(adapted.modality, _flat(query), _turn(model))
             if state:
                 dropped, seeds = state
                 queries = with_noise(queries, dropped, seeds + len(network.channels[adapted.modality]))
-            return network.logits(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), queries)
+            return network.logits(_solved(adapted), queries)
 
     def final_support_loss(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
     ) -> Float[Tensor, " T"]:
         network: LevelNetwork = model.task_network
-        channels = network.unit_channels(adapted.modality, _flat(support))
-        return network.support_loss(
-            SolvedTasks(*(adapted.parameters[name] for name in SolvedTasks._fields)), channels, labels
-        )
+        with autocast(model.device.type, enabled=False):
+            return network.support_loss(
+                _solved(adapted), network.unit_channels(adapted.modality, _flat(support)), labels
+            )
 
     def level_weights(self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks) -> list[dict[str, float]]:
-        levels = [name.split("/")[0] for name in model.task_network.channels[adapted.modality]]
-        found = []
-        for weights in adapted.parameters["weights"].tolist():
-            sums = dict.fromkeys(levels, 0.0)
-            for level, weight in zip(levels, weights, strict=True):
-                sums[level] += weight
-            found.append(sums)
-        return found
+        network: LevelNetwork = model.task_network
+        names, numbers = list(network.levels[adapted.modality].sizes), network.number_of_level(adapted.modality)
+        weights = adapted.parameters["weights"]
+        sums = weights.new_zeros(len(weights), len(names)).index_add(
+            1, torch.tensor(numbers, device=weights.device), weights
+        )
+        return [dict(zip(names, own, strict=True)) for own in sums.tolist()]
 
     def similarities(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, query: Samples
     ) -> Float[Tensor, "T Q S"]:
-        network, own = model.task_network, adapted.parameters
+        network: LevelNetwork = model.task_network
         with autocast(model.device.type, enabled=False):
             examples, queries = (network.unit_channels(adapted.modality, _flat(own)) for own in (support, query))
-            return network.similarities(SolvedTasks(*(own[name] for name in SolvedTasks._fields)), examples, queries)
+            return network.similarities(_solved(adapted), examples, queries)
 
     def fit(
         self,
@@ -151,6 +151,10 @@ class LevelTasks(TaskNetworkKind):
         for modality, parts in samples.items():
             levels = ((model.frontends[modality](rows.to(model.device), torch.float32), own) for rows, own in parts)
             model.task_network.fit_for_training(modality, list(levels))
+
+
+def _solved(adapted: AdaptedTasks) -> SolvedTasks:
+    return SolvedTasks(*(adapted.parameters[name] for name in SolvedTasks._fields))
 
 
 def _turn(model: Any) -> int | None:

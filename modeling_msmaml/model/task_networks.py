@@ -27,6 +27,8 @@ class TaskNetworkKind(ABC):
     # It takes inputs of any length and size, and the model takes levels, in float16, in place of raw inputs.
     reads_levels = False
 
+    # The options of the config that results are reported with.
+    reported: tuple[str, ...] = ("conditioning", "num_inner_steps", "inner_lr", "first_order")
     # Whether `fit_for_training` has an effect.
     has_statistics_for_training = False
 

@@ -38,10 +38,12 @@ class OuterGradientRules(TrainerCallback):
                     parameter.grad = None
 
 
-class TrainingTurns(TrainerCallback):
+class StepSettings(TrainerCallback):
     """
-    Tells a model whose turn it is among the statistics of training, see [`MSMAMLModel.fit_for_training`]: it follows
-    from the number of the step alone.
+    Sets what changes in a model from meta-step to meta-step, as functions of the number of the step alone: whose turn
+    it is among the statistics of training (see [`MSMAMLModel.fit_for_training`]), and in the inner loop, the weights of
+    the multi-step loss (`multi_step_loss_steps`) and whether second derivatives are left out (`first_order_steps`;
+    both of MAML++, Antoniou et al. 2019, arXiv 1810.09502).
 
     Args:
         model: the model that is trained.
@@ -54,25 +56,6 @@ class TrainingTurns(TrainerCallback):
         self, args: MetaTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs
     ) -> None:
         self.model.training_turn = state.global_step
-
-
-class InnerLoopAnnealing(TrainerCallback):
-    """
-    Changes the inner loop in the course of training (MAML++, Antoniou et al. 2019, arXiv 1810.09502).
-
-    Before each meta-step it sets the weights of the multi-step loss (`multi_step_loss_steps`) and whether second
-    derivatives are left out (`first_order_steps`). Both are functions of the number of the step alone.
-
-    Args:
-        model: the model that is trained.
-    """
-
-    def __init__(self, model: MSMAMLModel):
-        self.model = model
-
-    def on_step_begin(
-        self, args: MetaTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs
-    ) -> None:
         self.model.first_order_for_now = state.global_step < args.first_order_steps
         self.model.multi_step_weights = None
         if args.multi_step_loss_steps:

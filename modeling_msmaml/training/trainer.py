@@ -16,7 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
-from .callbacks import InnerLoopAnnealing, OuterGradientRules, TrainingTurns, check_annealing
+from .callbacks import OuterGradientRules, StepSettings, check_annealing
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
 from .collator import collate_episodes
 from .evaluation import (
@@ -102,10 +102,9 @@ class MetaTrainer(TrainerHooks):
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.add_callback(OuterGradientRules(self))
-        self.add_callback(TrainingTurns(model))
         if args.multi_step_loss_steps or args.first_order_steps:
             check_annealing(args, model.config)
-            self.add_callback(InnerLoopAnnealing(model))
+        self.add_callback(StepSettings(model))
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
         self._record = TrainingRecord()
