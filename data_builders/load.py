@@ -36,6 +36,7 @@ _DATA_SETS: dict[str, DataSet | str] = {
     **{name: name for name in ("esc50", "brown", "cifar100", "synthetic", "folder")},
     **{name: name for name in ("miniimagenet", "tieredimagenet", "cifar_fs", "cub200", "speech_commands")},
     **{name: name for name in ("clinc150", "banking77", "fsdd", "omniglot", "esc10", "procedural")},
+    **{name: name for name in ("wordnet", "emoji", "clipart")},
     "hub": "hub_data_set",
 }
 

@@ -107,6 +107,11 @@ _KNOWN = {
             "CC BY-SA 4.0",
         ),
         DataSetFacts("omniglot", "Omniglot", "https://github.com/brendenlake/omniglot", "MIT"),
+        DataSetFacts("wordnet", "WordNet 3.0", "https://wordnet.princeton.edu", "WordNet licence (free to use)"),
+        DataSetFacts(
+            "emoji", "Twemoji and Noto Emoji", "https://github.com/iamcal/emoji-data", "CC BY 4.0 and Apache-2.0"
+        ),
+        DataSetFacts("clipart", "Open Clip Art Library 0.18", "https://openclipart.org", "public domain"),
         DataSetFacts("synthetic", "synthetic tasks of this project", None, "Apache-2.0"),
         DataSetFacts("procedural", "made-up sounds and pictures of this project", None, "Apache-2.0"),
     )

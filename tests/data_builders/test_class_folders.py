@@ -12,7 +12,7 @@ import soundfile
 from PIL import Image
 
 from data_builders import load_few_shot
-from data_builders.data_sets import cifar_fs, cub200, miniimagenet, speech_commands, tieredimagenet
+from data_builders.data_sets import cifar_fs, clipart, cub200, emoji, miniimagenet, speech_commands, tieredimagenet
 from data_builders.data_sets.listed_classes import load_listed
 from data_builders.splits import protocols
 from data_builders.splits.protocols import NoSuchSplit, read_protocols
@@ -26,12 +26,16 @@ USUAL = {
     "tieredimagenet": "tiered_imagenet",
     "cifar_fs": "cifar100/data",
     "cub200": "CUB_200_2011/images",
+    "emoji": "emoji",
+    "clipart": "clipart",
 }
 MODULES = {
     "miniimagenet": miniimagenet,
     "tieredimagenet": tieredimagenet,
     "cifar_fs": cifar_fs,
     "cub200": cub200,
+    "emoji": emoji,
+    "clipart": clipart,
     "speech_commands": speech_commands,
 }
 SPLIT_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
@@ -91,6 +95,8 @@ def load(name, data_dir, split="test", **options):
         ("tieredimagenet", (351, 97, 160), r"n\d{8}"),
         ("cifar_fs", (64, 16, 20), r"[a-z_]+"),
         ("cub200", (100, 50, 50), r"\d{3}\.[A-Za-z_]+"),
+        ("emoji", (43, 6, 5), r"[a-z-]+"),
+        ("clipart", (67, 9, 8), r"[a-z_-]+"),
         ("speech_commands_metaaudio", (0, 0, 35), r"[a-z]+"),
         ("speech_commands_commands", (20, 0, 10), r"[a-z]+"),
         ("speech_commands_digits", (20, 0, 10), r"[a-z]+"),
@@ -142,7 +148,8 @@ def test_every_layout_gives_the_same(name, by_split, inside, tmp_path, short):
         loaded = load(name, tmp_path / "data", split, min_samples=1, image_size=16)
         assert (loaded.name, loaded.modality, loaded.row_shape) == (name, "image", (3, 16, 16))
         assert list(loaded.class_names) == sorted(classes)
-        assert sorted(loaded.source_ids) == sorted(f"{label}/{file}" for label in classes for file in NAMES)
+        sources = [file.removesuffix(".png") if name == "emoji" else file for file in NAMES]
+        assert sorted(loaded.source_ids) == sorted(f"{label}/{source}" for label in classes for source in sources)
         for row, label in zip(loaded.rows(np.arange(len(loaded))), loaded.labels, strict=True):
             shade = sum(map(ord, loaded.class_names[label])) % 256
             assert np.array_equal(row[:, 5, 5], [shade, 0, 255 - shade])
