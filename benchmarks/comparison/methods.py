@@ -156,21 +156,41 @@ class _AsGiven(torch.nn.Module):
         return inputs.to(dtype)
 
 
-class LevelsOwnStatistics(Levels):
-    """The same with statistics fitted to training classes of the data set itself."""
+class LevelsOnEverything(Levels):
+    """
+    The model trained on the training classes of all sets, those that exclude commercial use among them.
+
+    Args:
+        folder: of the model.
+    """
+
+    name = "levels_everything"
+    title = "this project, trained on all sets"
+    statistics = "training classes of all sets"
+
+    def __init__(self, folder: str | Path):
+        self.folder = folder
+
+    def model(self, cell: Cell, material: Material) -> MSMAMLModel:
+        return _with_same_encoder(self.folder, cell, material)
+
+
+class LevelsOwnStatistics(LevelsOnEverything):
+    """The same with statistics fitted to training classes of the tested set alone."""
 
     name = "levels_own"
-    title = "this project, the set's own statistics"
+    title = "this project, trained on all sets, the set's own statistics"
     statistics = "own training classes"
 
-    def __init__(self):
+    def __init__(self, folder: str | Path):
+        super().__init__(folder)
         self._fitted: tuple[str, MSMAMLModel] | None = None  # of the last data set, since a fit takes seconds
 
     def model(self, cell: Cell, material: Material) -> MSMAMLModel:
         own = DATA_SETS[cell.data_set]
         name = own.fitted_on or own.name
         if self._fitted is None or self._fitted[0] != name:
-            model = copy.deepcopy(material.model)
+            model = super().model(cell, material)
             model.task_network.fit(own.modality, *material.training(own))
             self._fitted = name, model
         return self._fitted[1]
@@ -195,12 +215,16 @@ class LevelsWithout(Levels):
         return DATA_SETS[cell.data_set].name in self.folders
 
     def model(self, cell: Cell, material: Material) -> MSMAMLModel:
-        own = DATA_SETS[cell.data_set]
-        model = MSMAMLModel.from_pretrained(self.folders[own.name])
-        theirs, ours = (each.config.level_encoders[own.modality]["encoder"] for each in (model, material.model))
-        if theirs != ours:
-            raise ValueError(f"{self.folders[own.name]} has another encoder of {own.modality} than the compared model")
-        return model
+        return _with_same_encoder(self.folders[DATA_SETS[cell.data_set].name], cell, material)
+
+
+def _with_same_encoder(folder: str | Path, cell: Cell, material: Material) -> MSMAMLModel:
+    """Loads a model, which must read levels of the encoder that made those at hand."""
+    model, modality = MSMAMLModel.from_pretrained(folder), DATA_SETS[cell.data_set].modality
+    theirs, ours = (each.config.level_encoders[modality]["encoder"] for each in (model, material.model))
+    if theirs != ours:
+        raise ValueError(f"{folder} has another encoder of {modality} than the compared model")
+    return model
 
 
 class FromScratch(Method):

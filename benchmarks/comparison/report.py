@@ -20,7 +20,7 @@ from .results import best_of, difference
 
 Key = tuple[str, int, int]
 Stored = dict[str, Any]
-OURS, OWN, WITHOUT = "levels", "levels_own", "levels_without"
+OURS, EVERYTHING, OWN, WITHOUT = "levels", "levels_everything", "levels_own", "levels_without"
 BASES = tuple(base.name for base in bases())
 # Of the means, in which sets whose gains are many times the others' would hide these.
 APART = ("fsdd", "fsdd, other speakers", "omniglot")
@@ -62,11 +62,13 @@ def gain(one: Stored | None, other: Stored | None) -> str:
     return f"{100 * mean:+.1f} ± {100 * half_width:.1f}"
 
 
-def mean_gain(found: Found, method: str, titles: list[str], shape: tuple[int, int]) -> str:
-    """The mean over data sets of the paired differences to the best base; its interval is stratified by data set."""
-    strata = []
+def mean_gain(
+    found: Found, method: str, titles: list[str], shape: tuple[int, int], others: Iterable[str] = BASES
+) -> str:
+    """The mean over data sets of paired differences to the best of other methods; its interval is stratified."""
+    strata, others = [], tuple(others)
     for title in titles:
-        one, other = found.get(method, (title, *shape)), found.best(BASES, (title, *shape))
+        one, other = found.get(method, (title, *shape)), found.best(others, (title, *shape))
         if one is None or other is None:
             return ""
         number, queries = min(one["episodes"], other["episodes"]), one["n_way"] * one["n_query"]
@@ -90,7 +92,7 @@ def first_screen(found: Found) -> str:
         ("SetFit", lambda key: accuracy(found.get("setfit", key))),
         ("from scratch (0.1)", lambda key: accuracy(found.get("from_scratch", key))),
         ("gain over the best base", lambda key: gain(found.get(OURS, key), found.best(BASES, key))),
-        ("with own statistics", lambda key: gain(found.get(OWN, key), found.best(BASES, key))),
+        ("trained on all, own statistics", lambda key: gain(found.get(OWN, key), found.best(BASES, key))),
     ]
     rows = [[title, *(joined(make((title, *shape)) for shape in shapes) for _, make in columns)] for title in DATA_SETS]
     for name, titles in (
@@ -126,8 +128,8 @@ def other_shapes(found: Found) -> str:
         parts += [accuracy(found.best(REGRESSIONS[space], cell.key)) for space in ("raw", "centred")]
         shape = [cell.data_set, f"{cell.n_way}", f"{cell.k_shot}"]
         rows.append([*shape, accuracy(ours), accuracy(own), *parts, gain(ours, best), gain(own, best)])
-    head = ["set", "classes", "shots", "this project", "own statistics", "centroid, raw", "centred"]
-    head += ["regression, raw", "centred", "gain over the best base", "with own statistics"]
+    head = ["set", "classes", "shots", "this project", "on all, own statistics", "centroid, raw", "centred"]
+    head += ["regression, raw", "centred", "gain over the best base", "on all, own statistics"]
     return table(head, rows)
 
 
@@ -168,6 +170,18 @@ def calibration(found: Found) -> str:
     return table([*head, "accuracy of these", "of all"], rows)
 
 
+def on_everything(found: Found) -> str:
+    """What training on free data alone costs: the shipped model beside one that is trained on all sets."""
+    shapes, rows = [(5, 1), (5, 5)], []
+    for title in DATA_SETS:
+        pairs = [[found.get(method, (title, *shape)) for method in (OURS, EVERYTHING)] for shape in shapes]
+        parts = [joined(accuracy(pair[i]) for pair in pairs) for i in (0, 1)]
+        rows.append([title, *parts, joined(gain(more, ours) for ours, more in pairs)])
+    costs = [mean_gain(found, EVERYTHING, list(DATA_SETS), shape, [OURS]) for shape in shapes]
+    rows.append(["mean", "", "", joined(costs)])
+    return table(["5-way, 1 / 5 shots", "shipped", "trained on all sets", "difference"], rows)
+
+
 def all_bases(found: Found) -> str:
     """Each base by itself, 5-way."""
     rows, shapes = [], [(5, 1), (5, 5)]
@@ -198,7 +212,7 @@ def _of_first(own: Stored, number: int) -> float:
 
 def conditions(found: Found) -> str:
     """How the numbers were measured; whatever differs between cells is listed."""
-    stored = [own for name in (OURS, OWN, WITHOUT, *BASES) for own in found.all.get(name, {}).values()]
+    stored = [own for name in (OURS, EVERYTHING, OWN, WITHOUT, *BASES) for own in found.all.get(name, {}).values()]
     if not stored:
         return "Nothing has been measured yet."
 
@@ -229,6 +243,7 @@ def parts(found: Found) -> dict[str, str]:
         "comparison": f"{first_screen(found)}\n\n{conditions(found)}",
         "comparison_shapes": other_shapes(found),
         "comparison_without": left_out(found),
+        "comparison_everything": on_everything(found),
         "comparison_calibration": calibration(found),
         "comparison_setfit": setfit(found),
         "comparison_bases": all_bases(found),

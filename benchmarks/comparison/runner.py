@@ -21,13 +21,14 @@ from modeling_msmaml.hub.provenance import commit
 from ..pages import command_line
 from . import baselines, results  # noqa: F401  # baselines registers its methods
 from .cells import DATA_SETS, cells
-from .methods import METHODS, FromScratch, Levels, LevelsOwnStatistics, LevelsWithout, Method
+from .methods import METHODS, FromScratch, Levels, LevelsOnEverything, LevelsOwnStatistics, LevelsWithout, Method
 from .splits import Material, fingerprint, folders
 
 
-def methods_of(without: list[str], from_scratch: str | None) -> dict[str, Method]:
+def methods_of(without: list[str], everything: str | None, from_scratch: str | None) -> dict[str, Method]:
     """Returns all methods by name, those that need a model of their own only if it is given."""
-    own = [Levels(), LevelsOwnStatistics()]
+    own: list[Method] = [Levels()]
+    own += [LevelsOnEverything(everything), LevelsOwnStatistics(everything)] if everything is not None else []
     own += [LevelsWithout(folders(without))] if without else []
     own += [FromScratch(from_scratch)] if from_scratch is not None else []
     return {method.name: method for method in own} | METHODS
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = command_line(__doc__, page=False, episodes=400, seed=0, threads=2, cache_dir=None, data_dir=None)
     parser.add_argument("--model", required=True, help="folder of the model on levels")
     parser.add_argument("--without", nargs="+", default=[], metavar="SET=FOLDER", help="models trained without a set")
+    parser.add_argument("--everything", metavar="FOLDER", help="a model trained on all sets: configs/everything.yaml")
     parser.add_argument("--from_scratch", metavar="FOLDER", help="a model on raw rows, such as that of version 0.1")
     parser.add_argument("--methods", nargs="+", help="names of the methods; by default all")
     parser.add_argument("--sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--missing", action="store_true", help="leave what has been measured as it is")
     own = parser.parse_args(argv)
     torch.set_num_threads(own.threads)
-    found = methods_of(own.without, own.from_scratch)
+    found = methods_of(own.without, own.everything, own.from_scratch)
     if unknown := sorted(set(own.methods or ()) - set(found)):
         parser.error(f"--methods {' '.join(unknown)}: choose from {', '.join(found)}")
     material = Material(MSMAMLModel.from_pretrained(own.model), own.model, own.data_dir, own.cache_dir)

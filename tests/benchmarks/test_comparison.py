@@ -45,13 +45,20 @@ def material(tmp_path, monkeypatch):
     return ToyMaterial(model, "toy", None, str(tmp_path / "cache"))
 
 
-def test_every_method_answers_the_same_episodes(material):
+@pytest.fixture
+def saved(material, tmp_path):
+    """The folder of the same model."""
+    material.model.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_every_method_answers_the_same_episodes(material, saved):
     test = material.of(DATA_SETS["toy"])
     drawn = episodes_of(CELL, test, 5, seed=0)
     assert fingerprint(material.raw("toy", "test")) == fingerprint(test)
     found = {
         method.name: method.answers(CELL, material, 5, seed=0)
-        for method in (methods.Levels(), methods.LevelsOwnStatistics(), *baselines.bases())
+        for method in (methods.Levels(), methods.LevelsOwnStatistics(saved), *baselines.bases())
     }
     for name, answers in found.items():
         assert len(answers.right) == 5 and all(0 <= right <= 12 for right in answers.right)
@@ -70,9 +77,9 @@ def test_every_method_answers_the_same_episodes(material):
         assert right == found["regression_raw_10"].right[number]
 
 
-def test_own_statistics_are_fitted_to_training_rows_and_leave_the_model_as_it_is(material):
+def test_own_statistics_are_fitted_to_training_rows_and_leave_the_model_as_it_is(material, saved):
     before = material.model.task_network.statistics["text"]["L2"].mean.clone()
-    own = methods.LevelsOwnStatistics().model(CELL, material)
+    own = methods.LevelsOwnStatistics(saved).model(CELL, material)
     rows, groups = material.training(DATA_SETS["toy"])
     assert len(rows) == CLASSES * PER_CLASS and sorted(set(groups.tolist())) == list(range(CLASSES))
     assert torch.equal(material.model.task_network.statistics["text"]["L2"].mean, before)
