@@ -9,7 +9,7 @@ only by those who use them.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoProcessor
 
 from .inference.few_shot_pipeline import FewShotClassificationPipeline
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
@@ -54,11 +54,15 @@ _PLACES = {
 AutoConfig.register(MSMAMLConfig.model_type, MSMAMLConfig, exist_ok=True)
 AutoModel.register(MSMAMLConfig, MSMAMLModel, exist_ok=True)
 AutoProcessor.register(MSMAMLConfig, MSMAMLProcessor, exist_ok=True)
+AutoFeatureExtractor.register(MSMAMLConfig, MSMAMLFeatureExtractor, exist_ok=True)
+AutoImageProcessor.register(MSMAMLConfig, MSMAMLImageProcessor, exist_ok=True)
 
 # The code is saved beside the weights, so that the auto classes load them without this package (trust_remote_code).
 MSMAMLConfig.register_for_auto_class()
 MSMAMLModel.register_for_auto_class("AutoModel")
 MSMAMLProcessor.register_for_auto_class("AutoProcessor")
+MSMAMLFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
+MSMAMLImageProcessor.register_for_auto_class("AutoImageProcessor")
 
 __all__ = [
     "AdaptedTasks",

@@ -75,6 +75,10 @@ SLOW = {
         "test_text_levels_are_those_of_transformers",
         "test_texts_of_one_topic_are_close",
     ),
+    "it compiles the model": (
+        "test_compiled_model_gives_the_results_of_the_model",
+        "test_compiled_training_with_first_order_gives_the_loss_of_the_model",
+    ),
     "it runs a benchmark": (
         "test_meta_step_checks_gradients_and_reports_every_contender",
         "test_report_is_a_function_of_the_jsons",

@@ -141,6 +141,14 @@ class EpisodeDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return self.num_episodes
 
+    def __repr__(self) -> str:
+        parts = "".join(
+            f"\n  {_counts(shape.n_way)} classes, with {_counts(shape.k_shot)} support and {shape.n_query} query "
+            f"samples each, of {split!r}"
+            for split, shape in zip(self.splits, self.shapes, strict=True)
+        )
+        return f"EpisodeDataset({self.num_episodes} episodes, seed {self.seed}:{parts})"
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns the episode with this index.
 
@@ -304,3 +312,8 @@ def _shares(value: float | Mapping[str, float], splits: Sequence[FewShotSplit]) 
         if given.get(split.modality) and split.split != "train":
             raise ValueError(f"mix_classes={value} is for training, but this is {split!r}: leave it out")
     return {modality: float(given.get(modality, 0)) for modality in modalities}
+
+
+def _counts(ends: tuple[int, int]) -> str:
+    low, high = ends
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -154,7 +154,7 @@ class FewShotSplit:
     def from_arrays(
         cls,
         rows: np.ndarray,
-        labels: Sequence[int] | Int64[np.ndarray, " n"],
+        labels: Sequence[int] | Sequence[str] | np.ndarray,
         source_ids: Sequence[str] | np.ndarray | None = None,
         modality: str = "image",
         split: str = "train",
@@ -165,21 +165,22 @@ class FewShotSplit:
 
         Args:
             rows: (n, *row_shape) raw integers.
-            labels: (n,) labels from 0 to the number of classes minus 1.
+            labels: (n,) labels from 0 to the number of classes minus 1, or the names of the classes. Without
+                `class_names` among the fields these are numbered in alphabetical order.
             source_ids: (n,) names of the sources of the rows; by default every row is its own source.
             modality, split, name, **fields: attributes of the split.
 
         Raises:
-            ValueError: the lengths differ, or a label is negative or has no name.
+            ValueError: the lengths differ, or a label is negative, has no name or is neither integer nor name.
         """
-        numbers = np.asarray(labels, dtype=np.int64)
+        numbers, class_names = _numbered(labels, fields.pop("class_names", None))
         sources = np.arange(len(numbers)) if source_ids is None else np.asarray(source_ids)
         if not len(rows) == len(numbers) == len(sources):
             raise ValueError(
                 f"{len(rows)} rows, {len(numbers)} labels and {len(sources)} source_ids: give one each per row"
             )
         n_classes = int(numbers.max()) + 1 if len(numbers) else 0
-        class_names = fields.pop("class_names", None) or numbered_names(n_classes)
+        class_names = class_names or numbered_names(n_classes)
         if len(numbers) and (numbers.min() < 0 or n_classes > len(class_names)):
             raise ValueError(f"labels={numbers.min()} to {numbers.max()} do not fit {len(class_names)} class_names")
         return cls(
@@ -195,6 +196,24 @@ class FewShotSplit:
             _row_numbers=np.arange(len(numbers)),
             **fields,
         )
+
+
+def _numbered(
+    labels: Sequence[int] | Sequence[str] | np.ndarray, class_names: Sequence[str] | None
+) -> tuple[Int64[np.ndarray, " n"], Sequence[str] | None]:
+    """Returns labels as numbers, and the names of the classes if there are any."""
+    values = np.asarray(labels)
+    names = values.tolist()
+    if len(names) and all(isinstance(name, str) for name in names):
+        class_names = class_names or sorted(set(names))
+        if unknown := sorted(set(names) - set(class_names)):
+            raise ValueError(f"labels has {unknown[0]!r}, which class_names={list(class_names)} lacks")
+        numbers = {name: number for number, name in enumerate(class_names)}
+        return np.array([numbers[name] for name in names], dtype=np.int64), class_names
+    if len(names) and not all(isinstance(name, int) for name in names):
+        wrong = next(name for name in names if not isinstance(name, int))
+        raise ValueError(f"labels has {wrong!r}: give integers from 0 on, or the names of the classes as strings")
+    return values.astype(np.int64), class_names
 
 
 def numbered_names(n_classes: int) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Int16, UInt8
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.feature_extraction_utils import FeatureExtractionMixin
-from transformers.image_processing_base import ImageProcessingMixin
+from transformers.image_processing_utils import BaseImageProcessor
 
 from .kinds import KINDS, plain
 from .notes import Notes, UnreadableInput
+from .part_arguments import PADDINGS, ImageArguments, changed, is_count, is_positive, own_arguments, text_arguments
 from .read_audio import read_audio
 from .read_image import read_image
 from .read_text import encode_texts, read_texts
@@ -64,17 +65,25 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
 
     def __init__(self, sampling_rate: int = 16_000, duration: float | None = 5.0, **kwargs: Any):
         super().__init__(**kwargs)
-        if sampling_rate < 1 or (duration is not None and duration <= 0):
+        if not is_count(sampling_rate) or (duration is not None and not is_positive(duration)):
             raise ValueError(f"sampling_rate={sampling_rate} (Hz) and duration={duration} (s) must be positive")
         self.sampling_rate = sampling_rate
         self.duration = duration
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; arguments of `__init__` among `kwargs` are checked as there."""
+        own = {name: kwargs.pop(name) for name in own_arguments(cls) if name in kwargs}
+        return super().from_dict({**feature_extractor_dict, **own}, **kwargs)
 
     @property
     def num_samples(self) -> int:
         """The number of samples of the model's input, at most."""
         return round(self.sampling_rate * (MOST_SECONDS if self.duration is None else self.duration))
 
-    def __call__(self, audio: Any, sampling_rate: int | None = None, return_tensors: str | None = None) -> BatchFeature:
+    def __call__(
+        self, audio: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
         """Encodes one or several sounds.
 
         Args:
@@ -84,6 +93,7 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
                 or the channels of one, and is refused: give a list.
             sampling_rate: sampling rate of waveforms, Hz, for which it is required. Files have their own.
             return_tensors: `"np"` (default) or `"pt"`.
+            kwargs: `duration`, in place of that of the feature extractor.
 
         Returns:
             A batch with `input_values`, int16 (sounds, num_samples).
@@ -92,6 +102,9 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
             ValueError: a waveform is given without `sampling_rate`, a sound cannot be read, or there is none.
             FileNotFoundError: there is no such file.
         """
+        if kwargs:
+            own = changed(self, {"duration"}, kwargs)
+            return own(audio, sampling_rate=sampling_rate, return_tensors=return_tensors)
         (sounds, _), rows, notes = as_inputs(audio, "audio", _are_sounds), [], Notes()
         for number, sound in enumerate(sounds):
             notes.prefix = f"audio[{number}]: " if len(sounds) > 1 else ""
@@ -110,7 +123,7 @@ class MSMAMLFeatureExtractor(FeatureExtractionMixin):
         return read_audio(sound, self.sampling_rate, self.num_samples, sampling_rate, name, notes, padded)
 
 
-class MSMAMLImageProcessor(ImageProcessingMixin):
+class MSMAMLImageProcessor(BaseImageProcessor):
     """Encodes images as uint8 pixels.
 
     Args:
@@ -122,14 +135,20 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
     """
 
     model_input_names = ["pixel_values"]
+    valid_kwargs: Any = ImageArguments
+    size: int | None = 32  # a `None` that was asked for is saved, since it differs
 
     def __init__(self, size: int | None = 32, **kwargs: Any):
         super().__init__(**kwargs)
-        if size is not None and size < 1:
-            raise ValueError(f"size={size} must be positive (pixels)")
+        if size is not None and not is_count(size):
+            raise ValueError(f"size={size} must be positive (pixels), one integer for height and width")
         self.size = size
 
-    def __call__(self, images: Any, return_tensors: str | None = None) -> BatchFeature:
+    def __call__(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
+        """As `preprocess`."""
+        return self.preprocess(images, return_tensors, **kwargs)
+
+    def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
         """Encodes one or several images.
 
         Args:
@@ -137,6 +156,7 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
                 An array or tensor of four dimensions holds several images. One of shape (3 or 4, height, width) may be
                 several grey images or the channels of one, and is refused: give a list.
             return_tensors: `"np"` (default) or `"pt"`.
+            kwargs: `size`, in place of that of the image processor.
 
         Returns:
             A batch with `pixel_values`, uint8 (images, 3, height, width).
@@ -146,6 +166,8 @@ class MSMAMLImageProcessor(ImageProcessingMixin):
                 keep their sizes have several.
             FileNotFoundError: there is no such file.
         """
+        if kwargs:
+            return changed(self, {"size"}, kwargs).preprocess(images, return_tensors)
         (pictures, is_batch), rows, notes = as_inputs(images, "images", _are_pictures), [], Notes()
         for number, image in enumerate(pictures):
             notes.prefix = f"images[{number}]: " if is_batch else ""
@@ -201,8 +223,8 @@ class MSMAMLProcessor(ProcessorMixin):
         text_padding: str = "max_length",
     ):
         self.chat_template = None
-        if text_padding not in ("max_length", "longest"):
-            raise ValueError(f"text_padding={text_padding!r} must be 'max_length' or 'longest'")
+        if text_padding not in PADDINGS:
+            raise ValueError(f"text_padding={text_padding!r} must be one of {', '.join(PADDINGS)}")
         self.text_padding = text_padding
         for part, value in zip(_CLASS_OF_PART, (feature_extractor, image_processor, tokenizer), strict=True):
             if value is not None and not isinstance(value, _CLASS_OF_PART[part]):
@@ -223,42 +245,54 @@ class MSMAMLProcessor(ProcessorMixin):
         audio: Any = None,
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
+        images_kwargs: dict[str, Any] | None = None,
+        text_kwargs: dict[str, Any] | None = None,
+        audio_kwargs: dict[str, Any] | None = None,
     ) -> BatchFeature:
         """Encodes inputs of one or several modalities.
 
         Args:
-            images: images, see `MSMAMLImageProcessor.__call__`.
+            images: images, see `MSMAMLImageProcessor.preprocess`.
             text: a text, or a list or column of texts: strings, or the `pathlib.Path` of text files. A string is a text
                 even if it names a file, which is said in a warning.
             audio: sounds, see `MSMAMLFeatureExtractor.__call__`.
             sampling_rate: sampling rate of waveforms in `audio`, Hz.
             return_tensors: `"np"` (default) or `"pt"`.
+            images_kwargs: `size`, in place of that of the image processor.
+            text_kwargs: `padding`, in place of `text_padding`, and `max_length`, in place of `model_max_length`.
+            audio_kwargs: `duration`, in place of that of the feature extractor, and `sampling_rate` as above.
 
         Returns:
             A batch with, for each kind of input that is given, `pixel_values`, uint8 (n, 3, h, w), `input_ids`,
             int32 (n, tokens), or `input_values`, int16 (n, samples).
 
         Raises:
-            ValueError: there is no input, the processor has no part for a modality, or an input cannot be read.
+            ValueError: there is no input, the processor has no part for a modality, or an input cannot be read; an
+                argument for a modality without input, or an unknown one.
             FileNotFoundError: there is no such file.
         """
         if images is None and text is None and audio is None:
             raise ValueError("nothing to process: give images, text or audio")
+        given = {"images": (images, images_kwargs), "text": (text, text_kwargs), "audio": (audio, audio_kwargs)}
+        for name, (inputs, arguments) in given.items():
+            if arguments and inputs is None:
+                raise ValueError(f"{name}_kwargs={arguments} has no effect without {name}")
         image_processor = None if images is None else self._part("images", self.image_processor)
         tokenizer = None if text is None else self._part("text", self.tokenizer)
         feature_extractor = None if audio is None else self._part("audio", self.feature_extractor)
         encoded: dict[str, Any] = {}
         if image_processor is not None:
-            encoded.update(image_processor(images))
+            encoded.update(image_processor(images, **(images_kwargs or {})))
         if tokenizer is not None and text is not None:
             notes = Notes()
             names, texts = zip(*read_texts(text, "text", notes).items(), strict=True)
-            rows = encode_texts(tokenizer, texts, tokenizer.model_max_length, names, notes)
+            padding, most_tokens = text_arguments(text_kwargs or {}, self.text_padding, tokenizer.model_max_length)
+            rows = encode_texts(tokenizer, texts, most_tokens, names, notes)
             longest = np.flatnonzero(rows.any(axis=0))[-1] + 1  # a text has a token
-            encoded["input_ids"] = rows[:, :longest] if self.text_padding == "longest" else rows
+            encoded["input_ids"] = rows[:, :longest] if padding == "longest" else rows
             notes.warn()
         if feature_extractor is not None:
-            encoded.update(feature_extractor(audio, sampling_rate=sampling_rate))
+            encoded.update(feature_extractor(audio, **{"sampling_rate": sampling_rate, **(audio_kwargs or {})}))
         return BatchFeature(encoded, tensor_type=return_tensors or "np")
 
     def _part(self, argument: str, part: Part | None) -> Part:
@@ -283,10 +317,11 @@ class MSMAMLProcessor(ProcessorMixin):
     ) -> list[Any]:
         """Loads the parts, in the order of the arguments of `__init__`. The tokenizer has files of its own."""
         processor_dict = processor_dict or {}
-        parts = [
-            None if processor_dict.get(part) is None else _CLASS_OF_PART[part].from_dict(processor_dict[part])
-            for part in ("feature_extractor", "image_processor")
-        ]
+        parts = []
+        for part in ("feature_extractor", "image_processor"):
+            own = {name: kwargs.pop(name) for name in own_arguments(_CLASS_OF_PART[part]) if name in kwargs}
+            saved = processor_dict.get(part)
+            parts.append(None if saved is None else _CLASS_OF_PART[part].from_dict(saved, **own))
         has_tokenizer = processor_dict.get("tokenizer", "in its own files") is not None
         kwargs.pop("trust_remote_code", None)
         tokenizer = (

@@ -33,6 +33,11 @@ class DescriptorStatistics(NamedTuple):
     whitening: float = 0.5
 
 
+def fixed_normal(shape: torch.Size) -> Float[Tensor, "..."]:
+    """Normal numbers that depend on the shape alone, for buffers that every model is to begin with."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+
+
 class Descriptor(nn.Module):
     """
     Computes the descriptor of feature maps: their statistics, projected on principal components over the training
@@ -51,6 +56,7 @@ class Descriptor(nn.Module):
         self.statistics = statistics
         self.register_buffer("mean", torch.zeros(statistics.number))
         self.register_buffer("projection", torch.zeros(statistics.number, size))
+        self.reset_parameters()
 
     @property
     def size(self) -> int:
@@ -58,9 +64,9 @@ class Descriptor(nn.Module):
         return self.projection.shape[1]
 
     def reset_parameters(self) -> None:
-        """Draws a random projection, which serves until the descriptor is fitted."""
+        """Takes a random projection, the same in every model, which serves until the descriptor is fitted."""
         init.zeros_(self.mean)
-        init.normal_(self.projection, std=self.projection.shape[0] ** -0.5)
+        init.copy_(self.projection, fixed_normal(self.projection.shape) * self.projection.shape[0] ** -0.5)
 
     def fit(self, maps: Float[Tensor, "samples ..."], groups: Int[Tensor, " samples"] | None = None) -> None:
         """

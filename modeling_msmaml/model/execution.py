@@ -4,6 +4,7 @@ and the schedule for a chain of them; autocast; TorchScript; and tasks in thread
 """
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -151,7 +152,18 @@ def map_chunks(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], dev
     workers = min(torch.get_num_threads(), len(chunks))
     if device.type != "cpu" or workers < 2:
         return [function(chunk) for chunk in chunks]
+    return uncompiled(_in_threads)(function, chunks, workers)  # a compiler that runs in several threads fails
+
+
+def _in_threads(function: Callable[[Chunk], Result], chunks: Sequence[Chunk], workers: int) -> list[Result]:
     return list(_pool(workers).map(_in_context_of_caller(function), chunks))
+
+
+def uncompiled(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Returns `function` such that `torch.compile` leaves it, and all that it calls, as it is."""
+    disable: Any = torch.compiler.disable
+    # torch.compile loads this module, which takes a second or two.
+    return disable(function) if "torch._dynamo" in sys.modules else function
 
 
 @lru_cache(maxsize=1)

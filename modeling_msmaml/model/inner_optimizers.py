@@ -140,6 +140,14 @@ class InnerRates(nn.Module):
             inner_lr, {_key(name): shape if per_element else (num_inner_steps,) for name, shape in shapes.items()}
         )
 
+    @torch.no_grad()
+    def keep(self, num_inner_steps: int) -> None:
+        """Keeps the rates of the first steps alone; those of elements are the same in all steps."""
+        if not self.per_element:
+            for name, rate in list(self.rates.items()):
+                self.rates[name] = nn.Parameter(rate[:num_inner_steps].clone(), requires_grad=rate.requires_grad)
+        self.num_inner_steps = num_inner_steps
+
     def of_steps(self, names: list[str], num_inner_steps: int) -> list[tuple[Float[Tensor, "..."], ...]]:
         """
         For each step the rate of each named parameter, which broadcasts to it.

@@ -44,6 +44,7 @@ class LevelTasks(TaskNetworkKind):
     needs_balanced_classes = False
     has_statistics_for_training = True
     reads_levels = True
+    checkpoints_inner_loop = False
     reported = ("num_inner_steps", "num_head_steps", "level_dropout", "first_order")
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:

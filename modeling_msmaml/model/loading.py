@@ -1,5 +1,6 @@
 """What all MS-MAML models share: how their weights start, and how they are loaded, from the published layout too."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any, Self, cast
@@ -11,6 +12,7 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .configuration_msmaml import MSMAMLConfig
+from .inner_optimizers import InnerRates
 from .level_frontend import LevelFrontend
 from .level_sources import ACCESS_ARGUMENTS, source_of
 from .modality_text import WordVectors
@@ -56,7 +58,8 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
     ) -> Self:
         """
         As in transformers; it also reads a folder or repository of the published layout, which has no `config.json`
-        but `train_dir/<run>/maml_gated_conv_1d_<iteration>.pt`.
+        but `train_dir/<run>/maml_gated_conv_1d_<iteration>.pt`. With fewer `num_inner_steps` than a model has trained
+        rates for, those of the first steps are kept.
 
         Args:
             run: which run of the published layout; by default the three-modality 5-way 1-shot one. `subfolder`, the
@@ -65,15 +68,19 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
 
         Raises:
             `ValueError`: no such run or iteration (the message lists those that exist), or a file that is not a
-                published checkpoint, or not of its `train_config.json`.
+                published checkpoint, or not of its `train_config.json`; more inner steps than there are trained rates.
             `OSError`: no such folder or repository, or files are missing in it.
         """
         found, hub = None, {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
         if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
             found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
         if found is None:
+            steps, kwargs = _steps_to_keep(pretrained_model_name_or_path, kwargs, hub)
             loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
             model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+            if steps is not None:
+                cast(InnerRates, model.inner_rates).keep(steps)
+                model.config.num_inner_steps = steps
             _after_loading(model)
             if pretrained_model_name_or_path is not None:
                 model.find_encoders(pretrained_model_name_or_path, **hub)
@@ -141,6 +148,34 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
                 init.zeros_(module.weight[module.padding_idx])
         elif hasattr(module, "reset_parameters"):
             cast(Any, module).reset_parameters()
+
+
+def _steps_to_keep(
+    path: str | os.PathLike | None, kwargs: dict[str, Any], hub: dict[str, Any]
+) -> tuple[int | None, dict[str, Any]]:
+    """
+    How many inner steps are wanted, if the saved model has trained rates for more; and the arguments with which it is
+    loaded as it was saved.
+    """
+    config = kwargs.get("config")
+    given = config if isinstance(config, MSMAMLConfig) else None
+    wanted = kwargs.get("num_inner_steps", given and given.num_inner_steps)
+    if path is None or not wanted or kwargs.get("ignore_mismatched_sizes"):
+        return None, kwargs
+    saved = MSMAMLConfig.from_pretrained(path, **hub)
+    rates = (saved.inner_rates, kwargs.get("inner_rates", given.inner_rates if given else saved.inner_rates))
+    if saved.inner_optimizer != "sgd" or set(rates) != {"per_layer_per_step"} or wanted == saved.num_inner_steps:
+        return None, kwargs
+    if wanted > saved.num_inner_steps:
+        raise ValueError(
+            f"num_inner_steps={wanted}, but {path} has trained rates for {saved.num_inner_steps} steps: give at most "
+            "that, or ignore_mismatched_sizes=True, with which all rates start from inner_lr"
+        )
+    if given is None or "num_inner_steps" in kwargs:
+        return wanted, {**kwargs, "num_inner_steps": saved.num_inner_steps}
+    as_saved = copy.deepcopy(given)
+    as_saved.num_inner_steps = saved.num_inner_steps
+    return wanted, {**kwargs, "config": as_saved}
 
 
 def _after_loading(model: Any) -> None:

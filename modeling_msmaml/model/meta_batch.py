@@ -100,12 +100,13 @@ def chunks(episodes: dict[str, MetaBatch], tasks_per_chunk: int | None) -> Itera
             yield group, cast(MetaBatch, part)
 
 
-def joined(groups: list[str], results: list[ChunkResult]) -> MSMAMLOutput:
-    """The outputs of all chunks, given the group of each, as one meta-batch per group; without the loss."""
+def joined(groups: list[str], results: list[ChunkResult], loss: Tensor | None = None) -> MSMAMLOutput:
+    """The outputs of all chunks, given the group of each, as one meta-batch per group, behind the loss of all."""
     parts = {name: [] for name in groups}
     for name, result in zip(groups, results, strict=True):
         parts[name].append(result)
     return MSMAMLOutput(
+        loss=loss,
         logits={name: torch.cat([part.logits for part in group]) for name, group in parts.items()},
         support_loss={name: torch.cat([part.support_loss for part in group]) for name, group in parts.items()},
         modulation={

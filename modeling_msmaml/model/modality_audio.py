@@ -56,12 +56,15 @@ class LogMelFrontend(FittedFrontend):
         self.scale = ScaleIntegers()
         self.register_buffer("window", torch.zeros(WINDOW_SAMPLES))
         self.register_buffer("mel_filters", torch.zeros(WINDOW_SAMPLES // 2 + 1, config.num_mels))
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        init.copy_(self.window, torch.hann_window(WINDOW_SAMPLES))
         bands, mels = self.mel_filters.shape
-        filters = torchaudio.functional.melscale_fbanks(bands, 20.0, SAMPLING_RATE / 2, mels, SAMPLING_RATE)
+        with torch.device("cpu"):  # a model may be built on a device without values
+            window = torch.hann_window(WINDOW_SAMPLES)
+            filters = torchaudio.functional.melscale_fbanks(bands, 20.0, SAMPLING_RATE / 2, mels, SAMPLING_RATE)
+        init.copy_(self.window, window)
         init.copy_(self.mel_filters, filters)
 
     def maps(self, inputs: Shaped[Tensor, "batch samples"], dtype: torch.dtype) -> Float[Tensor, "batch mels frames"]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration_msmaml import MSMAMLConfig
-from .descriptors import DescriptorStatistics
+from .descriptors import DescriptorStatistics, fixed_normal
 from .encoder_registry import timm_name
 from .modalities import FittedFrontend, ModalityEmbedding, ScaleIntegers, register_modality
 from .norms import make_group_norm
@@ -132,10 +132,11 @@ class PatchDictionaryFrontend(FittedFrontend):
         # The response is (normalised patch @ filters + offsets), which includes the whitening.
         self.register_buffer("filters", torch.zeros(values, config.patch_dictionary_size))
         self.register_buffer("offsets", torch.zeros(config.patch_dictionary_size))
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        init.copy_(self.filters, F.normalize(torch.randn(self.filters.shape), dim=0))
+        init.copy_(self.filters, F.normalize(fixed_normal(self.filters.shape), dim=0))
         init.zeros_(self.offsets)
 
     def fit(self, rows: Shaped[Tensor, "samples colours height width"], generator: torch.Generator) -> None:

@@ -9,11 +9,12 @@ from typing import cast
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
+from transformers.utils.generic import can_return_tuple
 
 from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .convolutional_tasks import ConvolutionalTasks as _ConvolutionalTasks  # noqa: F401, registers itself
-from .execution import map_chunks, with_gradients
+from .execution import map_chunks, uncompiled, with_gradients
 from .explained_tasks import ExplainedTasks
 from .level_tasks import LevelTasks as _LevelTasks  # noqa: F401, registers itself
 from .loading import MSMAMLPreTrainedModel
@@ -34,9 +35,10 @@ from .meta_batch import (
 from .modalities import ModalityEmbedding
 from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows
 from .task_networks import task_network_kind
+from .transformers_calls import AnswersTransformers, refuse_inner_states
 
 
-class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
+class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
     """
     Frontends, task encoder, task network and the inner loop that adapts it (MMAML, arXiv 1910.13616, on sequences of
     any modality; MS-MAML, Zhao and Shao 2024).
@@ -65,42 +67,14 @@ class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
         self.post_init()
         self.train_word_vectors(config.train_word_vectors)
 
-    def train_word_vectors(self, train: bool) -> None:
-        """Whether the outer loop trains the word vectors (it does not, by default)."""
-        self.config.train_word_vectors = train
-        if "text" in self.frontends and isinstance(self.frontends["text"], nn.Embedding):
-            self.frontends["text"].requires_grad_(train)
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """
-        The word vectors of the text modality.
-
-        Raises:
-            `NotImplementedError`: this model has no text modality, or a pretrained encoder reads it.
-        """
-        if "text" not in self.frontends:
-            raise NotImplementedError(f"a model of modalities={self.config.modalities} has no word vectors")
-        if not isinstance(vectors := self.frontends["text"], nn.Embedding):
-            raise NotImplementedError("this model has no word vectors of its own: embeddings['text'] reads text")
-        return vectors
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """
-        Replaces the word vectors by `value.weight` (vocab_size, word_vector_size), and `vocab_size` in the config.
-
-        Raises:
-            `NotImplementedError`: this model has no text modality.
-            `ValueError`: the vectors have another size than `word_vector_size`.
-        """
-        vectors = self.get_input_embeddings()
-        vocab_size, size = value.weight.shape
-        if size != self.config.word_vector_size:
-            raise ValueError(f"word vectors of size {size} do not fit word_vector_size={self.config.word_vector_size}")
-        vectors.weight = nn.Parameter(value.weight.detach().clone().to(vectors.weight))
-        self.config.vocab_size = vectors.num_embeddings = vocab_size
-        self.train_word_vectors(self.config.train_word_vectors)
-
-    def forward(self, episodes: dict[str, MetaBatch]) -> MSMAMLOutput:
+    @can_return_tuple
+    def forward(
+        self,
+        episodes: dict[str, MetaBatch],
+        return_loss: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> MSMAMLOutput:
         """
         Adapts to every task's support set and classifies its queries.
 
@@ -112,26 +86,30 @@ class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
             episodes: modality -> its tasks, see [`MetaBatch`]; T, S and Q may differ by modality. Tasks of one modality
                 that differ in shape are under `"image"`, `"image#1"` and so on. Without `"query_labels"` there is no
                 loss.
+            return_loss: whether the loss is among the outputs where there are labels.
+            output_hidden_states, output_attentions: refused, since tasks have networks of their own.
+            return_dict: `False` returns a tuple of what the output has, loss first; by default as in the config.
 
         Raises:
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `"n_way"`.
         """
+        states = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        refuse_inner_states(self.config, **states)
         n_ways = check_episodes(episodes, self.config, self.training, self.fixed_n_way)
         tasks = sum(len(batch["support"]) for batch in episodes.values())
-        has_labels = all("query_labels" in batch for batch in episodes.values())
+        has_labels = return_loss and all("query_labels" in batch for batch in episodes.values())
         eagerly = has_labels and self.training and torch.is_grad_enabled()
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         parts = list(chunks(episodes, self.config.task_chunk_size or (1 if self.device.type == "cpu" else None)))
         results = map_chunks(
             partial(self._solve, tasks=tasks, n_ways=n_ways, trained=trained if eagerly else None), parts, self.device
         )
-        output = joined([group for group, _ in parts], results)
+        groups = [group for group, _ in parts]
         if not has_labels:
-            return output
+            return joined(groups, results)
         loss = torch.stack([result.loss for result in results if result.loss is not None]).sum()
         gradients = [result.gradients for result in results if result.gradients is not None]
-        output.loss = with_gradients(loss, trained, gradients) if eagerly else loss
-        return output
+        return joined(groups, results, with_gradients(loss, trained, gradients) if eagerly else loss)
 
     def _solve(
         self,
@@ -225,7 +203,9 @@ class MSMAMLModel(ExplainedTasks, MSMAMLPreTrainedModel):
         # The inner loop differentiates, which inference mode does not allow.
         with torch.inference_mode(False), torch.set_grad_enabled(graph):
             labels = differentiable(support_labels)
-            return self._kind.adapt(
+            # What torch.compile makes cannot be differentiated twice.
+            adapt = self._kind.adapt if self.config.first_order else uncompiled(self._kind.adapt)
+            return adapt(
                 self,
                 modality,
                 self._read(modality, differentiable(support), dropout),

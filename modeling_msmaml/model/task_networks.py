@@ -29,6 +29,8 @@ class TaskNetworkKind(ABC):
 
     # The options of the config that results are reported with.
     reported: tuple[str, ...] = ("conditioning", "num_inner_steps", "inner_lr", "first_order")
+    # Whether `inner_loop_checkpointing` has an effect.
+    checkpoints_inner_loop = True
     # Whether `fit_for_training` has an effect.
     has_statistics_for_training = False
 

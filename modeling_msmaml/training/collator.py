@@ -10,6 +10,14 @@ from ..model.meta_batch import group_name
 _MODEL_KEYS = ("support", "support_labels", "query", "query_labels")
 
 
+class Episodes(dict):
+    """The groups of a meta-batch; a dict that any trainer of transformers takes as a model's main input."""
+
+    def numel(self) -> int:
+        """0: `Trainer` counts 6 x inputs x parameters operations, which does not hold for an inner loop."""
+        return 0
+
+
 def collate_episodes(
     episodes: Sequence[dict], class_ids: bool = False, n_way: bool = False
 ) -> dict[str, dict[str, dict[str, Tensor | int]]]:
@@ -42,7 +50,7 @@ def collate_episodes(
         stacked = {key: torch.stack([episode[key] for episode in group]) for key in present}
         number = {"n_way": _n_way(group[0])} if n_way else {}
         batches[name] = {**stacked, **number}
-    return {"episodes": batches}
+    return {"episodes": Episodes(batches)}
 
 
 def group_names(episodes: Sequence[dict]) -> list[str]:

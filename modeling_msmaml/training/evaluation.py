@@ -118,7 +118,7 @@ def evaluated_episodes(trainer: TrainerHooks, dataloader: DataLoader, descriptio
         for batch in dataloader:
             groups, data_sets = batch.pop("groups"), batch.pop("data_sets")
             episodes: Any = trainer._prepare_inputs(batch)["episodes"]
-            output = model(episodes)
+            output = model(episodes, return_dict=True)
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(explain_not_finite(trainer, output, episodes, f"in {description.lower()}"))
             results += episode_results(output, episodes, groups, data_sets)

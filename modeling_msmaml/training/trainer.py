@@ -178,7 +178,7 @@ class MetaTrainer(TrainerHooks):
     def compute_loss(
         self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None
     ) -> Tensor | tuple[Tensor, MSMAMLOutput]:
-        output = model(**inputs)
+        output = model(**inputs, return_dict=True)
         episodes = inputs["episodes"]
         if self._looks_at_every_loss() and not torch.isfinite(output.loss):
             when = f"at meta-step {self.state.global_step + 1}"
@@ -224,7 +224,7 @@ class MetaTrainer(TrainerHooks):
                 self._record.add(f"{modality}_support_loss_step{step}", column.sum(), len(column))
         model = self.accelerator.unwrap_model(self.model)
         with torch.no_grad(), self.accelerator.autocast(), without_inner_loop(model):
-            unadapted = model(episodes)
+            unadapted = model(episodes, return_dict=True)
         for modality, accuracies in query_accuracies(unadapted, episodes).items():
             self._record.add(f"{modality}_accuracy_before", accuracies.sum(), len(accuracies))
 

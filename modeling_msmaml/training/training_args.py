@@ -24,8 +24,6 @@ UNUSED_ARGUMENTS = {
     "include_for_metrics": "metrics are taken over episodes from their predictions and labels",
     "eval_accumulation_steps": "evaluation keeps predicted classes only, on the CPU",
     "prediction_loss_only": "evaluation reports accuracies",
-    "gradient_checkpointing": "the inner loop does not support it",
-    "activation_checkpointing": "the inner loop does not support it",
     "length_column_name": "episodes have no length",
     "data_seed": "episodes are a function of seed, and their order is fixed",
     "include_num_input_tokens_seen": "a meta-batch is counted in tasks, not in tokens",
@@ -229,11 +227,14 @@ class MetaTrainingArguments(TrainingArguments):
 
     def _check(self) -> None:
         defaults = {item.name: item for item in dataclasses.fields(self)}
-        for name, reason in UNUSED_ARGUMENTS.items():
-            value, default = getattr(self, name, None), default_of(defaults[name]) if name in defaults else None
-            # YAML turns "no" into False, and TrainingArguments itself some of the defaults None.
-            if value != default and not (value is False and default in (None, "no")):
-                raise ValueError(f"{name}={value!r} has no effect in meta-training: {reason}")
+        for name in filter(defaults.__contains__, UNUSED_ARGUMENTS):
+            value, default = getattr(self, name), default_of(defaults[name])
+            # Whatever asks for nothing is taken, so that arguments can be read from where they were written: YAML turns
+            # "no" into False, and TrainingArguments itself some of the defaults None. But 0 is a seed.
+            if value is None:
+                setattr(self, name, default)
+            elif value != default and (value or default not in (None, "no") or name == "data_seed"):
+                raise ValueError(f"{name}={value!r} has no effect in meta-training: {UNUSED_ARGUMENTS[name]}")
         check_options(self)
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns=True would remove the episodes' contents: leave it False")

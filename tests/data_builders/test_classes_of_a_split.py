@@ -63,3 +63,25 @@ def test_procedural_samples_follow_from_the_seed_and_classes_differ_more_than_sa
 def test_wrong_options_of_procedural_sets(options, message):
     with pytest.raises(ValueError, match=message):
         load_few_shot("procedural", "train", **options)
+
+
+@pytest.mark.parametrize(
+    ("labels", "class_names", "numbers", "names"),
+    [
+        (["b", "a", "b"], None, [1, 0, 1], ("a", "b")),
+        (np.array(["b", "a", "b"]), ["b", "a", "c"], [0, 1, 0], ("b", "a", "c")),
+        ([1, 0, 1], None, [1, 0, 1], ("class_0", "class_1")),
+    ],
+)
+def test_labels_may_be_names(labels, class_names, numbers, names):
+    split = FewShotSplit.from_arrays(np.zeros((3, 5), np.int16), labels, modality="audio", class_names=class_names)
+    assert split.labels.tolist() == numbers and split.class_names == names
+
+
+@pytest.mark.parametrize(
+    ("labels", "class_names", "message"),
+    [(["a", "c"], ["a", "b"], "labels has 'c', which class_names="), ([0.5, 1], None, "labels has 0.5: give integers")],
+)
+def test_labels_without_a_class_are_named(labels, class_names, message):
+    with pytest.raises(ValueError, match=message):
+        FewShotSplit.from_arrays(np.zeros((2, 5), np.int16), labels, modality="audio", class_names=class_names)

@@ -210,3 +210,10 @@ def test_a_data_set_that_is_called_like_a_modality_is_refused(name, modality):
     splits = [spread(8, 9, name=name, modality="image"), spread(8, 9, name="b", modality=modality)]
     with pytest.raises(ValueError, match=f"name='{name}' is the name of a modality"):
         episodes_of(splits, 3, 1, 2, 2)
+
+
+def test_a_data_set_of_episodes_says_what_it_holds():
+    dataset = EpisodeDataset([spread(4, 10)], n_way=(2, 3), k_shot=2, n_query=1, num_episodes=7, seed=5)
+    text = repr(dataset)
+    assert text.startswith("EpisodeDataset(7 episodes, seed 5:")
+    assert f"2 to 3 classes, with 2 support and 1 query samples each, of {dataset.splits[0]!r}" in text
