@@ -60,7 +60,7 @@ EXTRAS_REQUIRE = {
         "tensorboard>=2.18",  # configs/quickstart.yaml logs for it
     ],
     "test": [
-        "msmaml[train,web]",
+        "msmaml[train,web,export]",
         "pytest>=8",
         "pytest-timeout>=2.3",  # ends a test that hangs
         "pytest-xdist>=3.6",  # two processes in `make fast`
@@ -74,6 +74,11 @@ EXTRAS_REQUIRE = {
         "shtab>=1.7",  # shell completion, see completion
     ],
     "completion": ["shtab>=1.7"],  # msmaml completion
+    "export": [
+        "onnx>=1.18",  # the format of FewShotClassifier.export
+        "onnxscript>=0.5",  # PyTorch's operators in that format
+        "onnxruntime>=1.22",  # runs what was written, to see whether it gives the same probabilities
+    ],
 }
 
 PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")

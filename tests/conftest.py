@@ -85,6 +85,10 @@ SLOW = {
         "test_settings_are_compared_on_classes_that_training_has_not_seen",
         "test_where_time_goes_reports_kinds_and_limits",
     ),
+    "it writes a whole encoder as ONNX": (
+        "test_a_classifier_on_levels_leaves_python",
+        "test_the_page_runs_with_the_shipped_model",
+    ),
     "it resamples sounds of many rates": ("test_every_odd_rate_is_quick_and_small",),
     "it goes through many architectures, in float64 or on the meta device": (
         "test_checkpointing_changes_no_result",

@@ -1,11 +1,13 @@
 """Labels of any type: as Python values, as numbers 0, 1, ... of their classes, and in JSON."""
 
+import warnings
 from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int, Shaped
+from sklearn.exceptions import DataConversionWarning
 from torch import Tensor
 
 from ..inputs.label_values import clean, half_character, is_absent, refuse_look_alikes
@@ -22,7 +24,8 @@ def labels_of(labels: Any) -> list[Hashable]:
     Args:
         labels: a list, array, tensor or column of labels: strings, numbers, booleans, dates, tuples, or other values
             that are hashable and equal to what has the same value. Strings lose white space and invisible marks at
-            their ends, and their characters are composed (NFC).
+            their ends, and their characters are composed (NFC). An array of shape (n, 1) is taken with a
+            `DataConversionWarning`, as other classifiers of scikit-learn take it.
 
     Raises:
         `ValueError`: a label is missing (`None`, NaN, NA, NaT, masked, blank, `"nan"`, or -1 in a column of class
@@ -32,6 +35,10 @@ def labels_of(labels: Any) -> list[Hashable]:
     """
     if isinstance(labels, Tensor) and labels.layout is not torch.strided:
         labels = labels.to_dense()
+    if isinstance(labels, (Tensor, np.ndarray)) and labels.ndim == 2 and labels.shape[1] == 1:
+        message = f"labels is a column vector of shape {tuple(labels.shape)}: give labels.ravel()"
+        warnings.warn(message, DataConversionWarning, stacklevel=5)
+        labels = labels.reshape(-1)
     items = as_list(labels, "labels")
     is_class_label = hasattr(getattr(labels, "features", None), "int2str")  # a column of `datasets`
     found = [_as_value(item, f"labels[{number}]") for number, item in enumerate(items)]

@@ -105,6 +105,39 @@ class StoredClassifier:
             save_examples(examples.levels, numbers, torch.tensor(examples.positions), folder / TASKS_FILE)
         (folder / CLASSIFIER_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
+    def export(self, folder: str | os.PathLike) -> None:
+        """
+        Writes the classifier for programs without Python or without this package: `model.onnx`, one graph of encoder
+        and adapted task that maps prepared inputs to `probabilities`, float32 (batch, classes); `classifier.json`, with
+        the classes in their order, the graph's input and how it is prepared; and of texts `tokenizer.json`, for the
+        library tokenizers. The JSON's entries are also in the metadata of the graph. It needs the extra `export`.
+
+        The graph takes, in batches of any size, what the model's processor makes of inputs, and its probabilities are
+        those of `predict_proba` up to rounding (some 1e-6):
+
+        - of texts `input_ids`, int64 (batch, tokens): token ids without special tokens, with `padding` at the end;
+        - of sounds `input_values`, int16 (batch, samples): mono at `sampling_rate` Hz, 1.0 being `scale`, with zeros at
+          the end;
+        - of pictures `pixel_values`, uint8 (batch, 3, height, width): upright, RGB, of one size in a batch.
+
+        With a model on levels, inputs are of any length and size up to the largest in the JSON; with others, of the
+        model's. `max_samples`, `max_tokens`, `max_shorter_side` and `max_longer_side` are what the processor cuts or
+        scales down to.
+
+        Args:
+            folder: it is made if need be; files of these names in it are replaced.
+
+        Raises:
+            `ModuleNotFoundError`: the extra `export` is not installed.
+            `ValueError`: a model that has no form as ONNX, such as one with an encoder or a modality that was
+                registered; or classes that are no strings, numbers, booleans, `None`, or tuples of these.
+            `sklearn.exceptions.NotFittedError`: it has not been fitted.
+        """
+        check_is_fitted(cast(Any, self), "adapted_")
+        from .onnx_export import write_onnx  # imported here, since nothing else needs it
+
+        write_onnx(self, Path(folder))
+
     def push_to_hub(self, repo_id: str, private: bool | None = None, token: str | None = None) -> None:
         """
         Stores the adapted classifier in a model repository of the Hub, which is made if need be;

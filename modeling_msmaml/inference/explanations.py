@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..inputs.kinds import plain
 from ..inputs.notes import warn_of_unreadable
-from ..inputs.reading import as_list
 from ..model.adaptation import AdaptedTasks
 from ..model.modeling_msmaml import MSMAMLModel
+from .conventions import inputs_as_list
 
 
 class Examples(NamedTuple):
@@ -136,7 +136,7 @@ class ExplainedClassifier:
         if own.examples_ is None:
             raise ValueError(f"task_network={own._model.config.task_network!r} keeps no examples to compare with")
         checked_k(k)
-        items, unreadable = as_list(inputs), {} if own.skip_unreadable else None
+        items, unreadable = inputs_as_list(inputs, own.modality_), {} if own.skip_unreadable else None
         found = []
         with torch.no_grad():
             for batch in own._batches(items, own.modality_, own._model, own._processor, sampling_rate, unreadable):

@@ -17,12 +17,13 @@ from transformers import ProcessorMixin
 from ..inputs.infer_modality import infer_modality
 from ..inputs.label_values import refuse_look_alikes
 from ..inputs.notes import Notes, listing, warn_of_unreadable
-from ..inputs.reading import as_list, rows_one_by_one, stacked
+from ..inputs.reading import rows_one_by_one, stacked
 from ..model.level_frontend import LevelFrontend
 from ..model.modeling_msmaml import MSMAMLModel
 from .base_model import default_model, prepared, stored_model
 from .class_labels import balanced, label_array, labels_of, sorted_classes
 from .classifier_files import StoredClassifier
+from .conventions import Conventions, as_in_scikit_learn, inputs_as_list, rows_fit
 from .encoded_inputs import encoded_batches, name_of
 from .explanations import (
     Examples,
@@ -34,7 +35,7 @@ from .unchanged_files import UnchangedFiles, settings_of
 UNSURE, UNREADABLE = "unsure", "unreadable"
 
 
-class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, BaseEstimator):
+class FewShotClassifier(StoredClassifier, ExplainedClassifier, Conventions, ClassifierMixin, BaseEstimator):
     """
     Adapts a meta-trained model to a few labelled examples of any classes, and classifies with it.
 
@@ -113,13 +114,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
         self.batch_size = batch_size
         self.device = device
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        tags.no_validation = True  # what an input is, the processor knows
-        return tags
-
+    @as_in_scikit_learn
     def fit(self, inputs: Any, labels: Sequence[Hashable], sampling_rate: int | None = None) -> "FewShotClassifier":
         """
         Adapts to labelled examples.
@@ -135,12 +130,13 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
                 `"unreadable"` where that would be predicted for another reason, or what cannot be read.
             `FileNotFoundError`: no such file, or no model.
         """
-        items, labels = self._checked_examples(inputs, labels, [])
+        items, labels = self._checked_examples(inputs, labels, [], sampling_rate)
         model, processor = self.base_model()
         unreadable = {} if self.skip_unreadable else None
         modality = self._modality_of(items, model, sampling_rate, unreadable)
         return self._learn(items, labels, sampling_rate, model, processor, modality, unreadable, None)
 
+    @as_in_scikit_learn
     def partial_fit(
         self, inputs: Any, labels: Sequence[Hashable], sampling_rate: int | None = None
     ) -> "FewShotClassifier":
@@ -163,14 +159,16 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
                 "call fit with all examples"
             )
         self._check_arguments()
-        items, labels = self._checked_examples(inputs, labels, self.examples_.labels)
+        items, labels = self._checked_examples(inputs, labels, self.examples_.labels, sampling_rate)
         model, processor, unreadable = self._model, self._processor, {} if self.skip_unreadable else None
         return self._learn(items, labels, sampling_rate, model, processor, self.modality_, unreadable, self.examples_)
 
     def _checked_examples(
-        self, inputs: Any, labels: Sequence[Hashable], known: list[Hashable]
+        self, inputs: Any, labels: Sequence[Hashable], known: list[Hashable], sampling_rate: int | None = None
     ) -> tuple[list, list[Hashable]]:
-        items, labels = as_list(inputs), labels_of(labels)
+        modality = self.modality_ if known else self.modality
+        items = inputs_as_list(inputs, modality, sampling_rate or self.sampling_rate)
+        labels = labels_of(labels)
         if len(items) != len(labels):
             raise ValueError(f"there are {len(items)} inputs, but {len(labels)} labels: give one label for each input")
         classes = sorted_classes(known + labels)
@@ -219,7 +217,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
             rows = balanced(numbers)
             encoded, numbers = encoded[rows], numbers[rows]
         support, numbers = encoded.to(model.device)[None], numbers.to(model.device)[None]
-        with torch.no_grad():
+        with torch.no_grad(), rows_fit(modality, support):
             self.adapted_ = model.adapt(modality, support, numbers, n_way=len(self.classes_))
             after = model.final_support_loss(self.adapted_, support, numbers)
         self.examples_ = examples
@@ -230,6 +228,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
         number = {label: i for i, label in enumerate(self.classes_.tolist())}
         return torch.tensor([number[label] for label in labels])
 
+    @as_in_scikit_learn
     def predict_proba(self, inputs: Any, sampling_rate: int | None = None) -> Float[np.ndarray, "inputs classes"]:
         """
         Probabilities of the classes, in the order of `classes_`.
@@ -237,11 +236,14 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
         Raises:
             As [`FewShotClassifier.fit`], and `sklearn.exceptions.NotFittedError`.
         """
+        return self._probabilities(inputs, sampling_rate)
+
+    def _probabilities(self, inputs: Any, sampling_rate: int | None) -> Float[np.ndarray, "inputs classes"]:
         check_is_fitted(self, "adapted_")
         self._check_arguments()
-        items, unreadable = as_list(inputs), {} if self.skip_unreadable else None
+        items, unreadable = inputs_as_list(inputs, self.modality_), {} if self.skip_unreadable else None
         batches = self._batches(items, self.modality_, self._model, self._processor, sampling_rate, unreadable)
-        probabilities = torch.cat([self.logits(batch) for batch in batches]).double().softmax(dim=-1).cpu().numpy()
+        probabilities = torch.cat(list(map(self.logits, batches))).double().softmax(dim=-1).cpu().numpy()
         if not unreadable:
             return probabilities
         warn_of_unreadable(unreadable, len(items))
@@ -249,6 +251,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
         everything[[number for number in range(len(items)) if number not in unreadable]] = probabilities
         return everything
 
+    @as_in_scikit_learn
     def predict(self, inputs: Any, sampling_rate: int | None = None) -> Shaped[np.ndarray, " inputs"]:
         """
         The most probable class of each input; `"unsure"` where its probability is below `reject_below`.
@@ -258,7 +261,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
         """
         check_is_fitted(self, "adapted_")
         self._check_names(self.classes_.tolist())
-        return self.decide(self.predict_proba(inputs, sampling_rate))
+        return self.decide(self._probabilities(inputs, sampling_rate))
 
     def decide(self, probabilities: Float[np.ndarray, "inputs classes"]) -> Shaped[np.ndarray, " inputs"]:
         """
@@ -278,6 +281,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
         predicted = np.where(probabilities.max(axis=1) < below, UNSURE, predicted)
         return np.where(unread, UNREADABLE, predicted)
 
+    @as_in_scikit_learn
     def score(
         self,
         inputs: Any,
@@ -305,7 +309,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
     def logits(self, encoded: Shaped[Tensor, "inputs ..."]) -> Float[Tensor, "inputs classes"]:
         """The model's logits for encoded inputs; the second half of `predict`."""
         check_is_fitted(self, "adapted_")
-        with torch.no_grad():
+        with torch.no_grad(), rows_fit(self.modality_, encoded[None]):
             batches = encoded.to(self._model.device)[None].split(self.batch_size, dim=1)
             return torch.cat([self._model.classify(self.adapted_, batch)[0] for batch in batches])
 
@@ -371,7 +375,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, ClassifierMixin, 
             yield from encoded_batches(encoder, read(files.find), told=files.store)
         else:
             yield torch.from_numpy(stacked(list(read()), modality, "inputs"))
-        notes.warn(stacklevel=5)
+        notes.warn(stacklevel=6)
 
 
 __all__ = ["UNREADABLE", "UNSURE", "FewShotClassifier"]

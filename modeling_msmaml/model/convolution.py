@@ -95,6 +95,11 @@ def windows(sequences: Tensor, kernel: int, stride: int, padding: int) -> Tensor
     """Returns one row per window of the sequences, with zeros where the window reaches beyond the sequence."""
     tasks, batch, length, channels = sequences.shape
     number, width = number_of_windows(length, kernel, stride, padding), kernel * channels
+    # TorchScript leaves out what stands below the first condition. Other runtimes than PyTorch's know these operators.
+    if not torch.jit.is_scripting():  # noqa: SIM102  # pyright: ignore[reportPrivateImportUsage]
+        if torch.compiler.is_exporting():
+            padded = torch.nn.functional.pad(sequences, [0, 0, padding, padding])
+            return padded.unfold(2, kernel, stride).transpose(3, 4).reshape(tasks, batch * number, width)
     result = torch.empty([tasks, batch, number, width], dtype=sequences.dtype, device=sequences.device)
     # The windows `first` to `end - 1` lie within the sequence.
     first = min((padding + stride - 1) // stride, number)

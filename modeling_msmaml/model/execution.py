@@ -130,6 +130,8 @@ def scripted(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
+        if torch.compiler.is_exporting():
+            return function(*arguments)
         # Otherwise the first calls would be profiled, and the function compiled again for each new shape.
         with torch.jit.optimized_execution(False):  # pyright: ignore[reportPrivateImportUsage]
             return compiled(*arguments)

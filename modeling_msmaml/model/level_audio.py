@@ -116,7 +116,7 @@ class SoundEffectLevels(WaveformEncoder):
         mel = log_mel(waves, (frames * HOP).expand_as(valid)) * valid[..., None]
         starts, ends = active_parts(mel, valid)
         short = (ends - starts) < BLOCK
-        drawn_out = log_mel(waves[short], _fine_centres(starts[short], ends[short], samples[short]))
+        drawn_out = log_mel(waves[short], fine_centres(starts[short], ends[short], samples[short]))
         return {
             **self._network_levels(mel, valid, drawn_out, short),
             "S": spectrum_statistics(mel[..., : self.bands], valid),
@@ -194,7 +194,7 @@ def active_parts(
     return starts, torch.where(loud, places + 1, 0).amax(dim=1)
 
 
-def _fine_centres(
+def fine_centres(
     starts: Int[Tensor, " batch"], ends: Int[Tensor, " batch"], samples: Int[Tensor, " batch"]
 ) -> Int[Tensor, "batch frames"]:
     """The samples at the centres of `BLOCK` frames, evenly spaced over active parts that are given in frames."""

@@ -54,7 +54,12 @@ def log_mel(waves: Float[Tensor, "batch samples"], centres: Int[Tensor, "batch f
     padded = torch.nn.functional.pad(waves, (WINDOW // 2, WINDOW // 2 + HOP))
     # Frame c starts at c - WINDOW / 2 of the waveform, which is c of the padded one.
     frames = padded.unfold(1, WINDOW, 1)[torch.arange(len(waves), device=waves.device)[:, None], centres]
-    window, filters = _constants(waves.device)
+    return log_mel_of_frames(frames)
+
+
+def log_mel_of_frames(frames: Float[Tensor, "batch frames window"]) -> Float[Tensor, "batch frames bands"]:
+    """Computes the log-mel spectra of frames of `WINDOW` samples at 44.1 kHz, see `log_mel`."""
+    window, filters = _constants(frames.device)
     spectrum = torch.fft.rfft(frames * window)
     power = spectrum.real.square() + spectrum.imag.square()
     return (1 + SCALE * (power @ filters)).log10() / LARGEST_LOG

@@ -39,9 +39,11 @@ class WordVectors(nn.Embedding):
         """
         if inputs.is_floating_point():
             raise ValueError(f"text inputs have dtype {inputs.dtype}: give integer token ids")
-        # On an accelerator this check would make the CPU wait, and the lookup itself fails for a wrong id.
+        # On an accelerator this check would make the CPU wait, and an exported graph can hold none; there the lookup
+        # itself fails for a wrong id.
         if (
             inputs.device.type == "cpu"
+            and not torch.compiler.is_exporting()
             and inputs.numel()
             and not 0 <= inputs.min() <= inputs.max() < self.num_embeddings
         ):

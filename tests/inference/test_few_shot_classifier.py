@@ -14,7 +14,6 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from data_builders import EpisodeDataset, FewShotSplit
 from modeling_msmaml import (
@@ -423,39 +422,6 @@ def test_conventions_of_scikit_learn(model_dir):
     assert weighted in (0.0, 1.0)
     search = GridSearchCV(classifier, {"num_inner_steps": [0, 20]}, cv=2).fit(items, labels)
     assert search.best_params_ == {"num_inner_steps": 20} and search.predict(items).shape == (12,)
-
-
-class Waveforms(FewShotClassifier):
-    """Says that rows of numbers are fine, as waveforms are, so that scikit-learn runs its checks."""
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = True
-        tags.classifier_tags.poor_score = True  # its data are no sounds
-        return tags
-
-
-# Checks of scikit-learn that ask what an estimator of raw inputs does not promise, and why.
-DO_NOT_APPLY = {
-    "check_estimators_partial_fit_n_features": "classes need not be named before they come, and rows have any length",
-    "check_fit_score_takes_y": "the second argument is called labels",
-    "check_estimators_dtypes": "int64 is no waveform",
-    "check_classifier_data_not_an_array": "the same; a form of input above is no array",
-    "check_estimator_sparse_tag": "a sparse matrix is no list of inputs",
-    "check_estimator_sparse_array": "the same",
-    "check_estimator_sparse_matrix": "the same",
-    "check_array_api_input": "inputs are no arrays to compute with",
-}
-
-
-def test_checks_of_scikit_learn(model_dir):
-    estimator = Waveforms(model_dir, modality="audio", sampling_rate=SAMPLING_RATE)
-    names = []
-    for instance, check in estimator_checks_generator(estimator):
-        names.append(check.func.__name__)
-        if names[-1] not in DO_NOT_APPLY:
-            check(instance)
-    assert len(names) >= 45 and set(DO_NOT_APPLY) <= set(names)
 
 
 # Saving
