@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from ..model.level_image import TimmLevels
+from ..model.level_image import TimmLevels, stage_maps
 from ..model.level_views import LARGEST_SIDE, SMALLEST_SIDE, VIEWS
 from .exported_cells import whole_weights
 
@@ -48,7 +48,7 @@ class ExportedPictures(nn.Module):
     def _read(self, pixels: Float[Tensor, "views colours rows columns"]) -> dict[str, Float[Tensor, "views size"]]:
         """The levels of single views."""
         encoder, model, found = self.encoder, self.encoder.model, {}
-        stages = encoder._stages(pixels)
+        stages = stage_maps(model, pixels)
         for number, hidden in enumerate(stages):
             hidden = hidden.float()
             if f"B{number}" in encoder.level_sizes:

@@ -47,7 +47,7 @@ class TimmLevels(ViewedImages):
 
         super().__init__(input_size, views, mean, std)
         try:
-            self.model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+            self.model = timm.create_model(architecture, pretrained=False, num_classes=0)
         except RuntimeError as error:
             raise ValueError(f"timm cannot build architecture={architecture!r}: {error}") from error
         if missing := [part for part in ("conv_stem", "blocks", "conv_head") if not hasattr(self.model, part)]:
@@ -69,26 +69,31 @@ class TimmLevels(ViewedImages):
         width = self.model.num_features
         self.set_levels({**sizes, "H": width, "Hx": width}, "H", levels)
 
-    def _stages(self, pixels: Float[Tensor, "batch colours rows columns"]) -> list[Float[Tensor, "batch c r s"]]:
-        """The map after each stage."""
-        hidden, found = self.model.bn1(self.model.conv_stem(pixels)), []
-        for stage in self.model.blocks:
-            hidden = stage(hidden)
-            found.append(hidden)
-        return found
-
     def read(self, pixels: Float[Tensor, "batch colours rows columns"]) -> dict[str, Float[Tensor, "batch size"]]:
         """The levels of single views."""
-        stages, found = self._stages(pixels), {}
+        network, found = self.network, {}
+        stages = stage_maps(network, pixels)
         for number, hidden in enumerate(stages):
             if f"B{number}" in self.level_sizes:
                 found[f"B{number}"] = mean_and_deviation(hidden)
             if f"B{number}g" in self.level_sizes:
                 found[f"B{number}g"] = F.adaptive_avg_pool2d(hidden.float(), self.grids[number]).flatten(1)
-        head = self.model.bn2(self.model.conv_head(stages[-1])).float()
+        head = network.bn2(network.conv_head(stages[-1])).float()
         return {**found, "H": head.mean(dim=(2, 3)), "Hx": head.amax(dim=(2, 3))}
 
     @torch.no_grad()
     def _stage_widths(self) -> list[int]:
         self.model.eval()
-        return [hidden.shape[1] for hidden in self._stages(torch.zeros(1, 3, SMALLEST_SIDE, SMALLEST_SIDE))]
+        blank = torch.zeros(1, 3, SMALLEST_SIDE, SMALLEST_SIDE)
+        return [hidden.shape[1] for hidden in stage_maps(self.model, blank)]
+
+
+def stage_maps(
+    network: Any, pixels: Float[Tensor, "batch colours rows columns"]
+) -> list[Float[Tensor, "batch channels r s"]]:
+    """Returns the map after each stage of a network."""
+    hidden, found = network.bn1(network.conv_stem(pixels)), []
+    for stage in network.blocks:
+        hidden = stage(hidden)
+        found.append(hidden)
+    return found

@@ -82,7 +82,8 @@ class TimmFeatures(ViewedImages):
         return max(1, round(length / self.patch)) * self.patch
 
     def read(self, pixels: Float[Tensor, "batch colours rows columns"]) -> dict[str, Float[Tensor, "batch size"]]:
-        last, maps = self.model.forward_intermediates(pixels, indices=self.blocks, **self.options)
+        network = self.network
+        last, maps = network.forward_intermediates(pixels, indices=self.blocks, **self.options)
         found = {}
         for number, hidden in zip(self.blocks, maps, strict=True):
             if isinstance(hidden, tuple):
@@ -92,7 +93,7 @@ class TimmFeatures(ViewedImages):
             found[f"B{number}"] = mean_and_deviation(hidden)
             if number in self.grids:
                 found[f"B{number}g"] = F.adaptive_avg_pool2d(hidden.float(), self.grids[number]).flatten(1)
-        return {**found, "H": self.model.forward_head(last, pre_logits=True).float()}
+        return {**found, "H": network.forward_head(last, pre_logits=True).float()}
 
     @torch.no_grad()
     def _sizes(self, architecture: str, blocks: Sequence[int] | None) -> tuple[dict[str, int], str]:
