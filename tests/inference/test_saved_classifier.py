@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from transformers import pipeline
 
 from modeling_msmaml import FewShotClassifier, MSMAMLModel
 from modeling_msmaml.inference.classifier_files import CLASSIFIER_FILE
@@ -124,3 +125,33 @@ def test_no_file_holds_an_example_or_a_path(level_dir, tmp_path, modality):
         content = path.read_bytes() if path.is_file() else b""
         assert not any(item in content for item in raw), path
         assert level_dir.encode() not in content, path
+
+
+# In a pipeline
+
+
+def test_a_pipeline_rejects_and_adapts_as_the_classifier_does(level_dir, tmp_path):
+    items, labels = examples("text", (3, 2, 2))
+    queries, _ = examples("text", (2, 2, 2), start=30)
+    for options in ({"num_inner_steps": 0}, {"reject_below": 0.9}, {"reject_below": 0.5, "num_inner_steps": 2}):
+        classifier = FewShotClassifier(level_dir, **options).fit(items, labels)
+        classify = pipeline("few-shot-classification", model=level_dir, device="cpu")
+        found = classify(queries, examples=items, labels=labels, **options)
+        assert [row[0]["label"] for row in found] == classifier.predict(queries).tolist(), options
+        np.testing.assert_allclose(
+            [row[0]["score"] for row in found], classifier.predict_proba(queries).max(1), atol=1e-5
+        )
+    classifier.set_params(reject_below=1.0).save_pretrained(tmp_path)
+    stored = pipeline("few-shot-classification", model=str(tmp_path), device="cpu")
+    assert [len(row) for row in stored(queries[:2])] == [4, 4], "the stored classifier rejects what it rejected"
+    assert [row[0]["label"] for row in stored(queries[:2], top_k=1)] == ["unsure"] * 2
+    assert all(row[0]["label"] != "unsure" for row in stored(queries, reject_below=0.0))
+    classify = pipeline("few-shot-classification", model=level_dir, device="cpu")
+    unsure = {"examples": items, "labels": ["unsure" if label else "b" for label in labels]}
+    for call, options, message in (
+        (stored, {"num_inner_steps": 2}, "num_inner_steps=2 has an effect only beside examples and labels"),
+        (stored, {"reject_below": 1.5}, "reject_below=1.5 must be a probability"),
+        (classify, {"reject_below": 0.5, **unsure}, "a class is called 'unsure'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(queries, **options)
