@@ -21,6 +21,7 @@ SLOW_FIXTURES = {
 SLOW = {
     "it starts other processes": (
         "test_a_folder_is_pushed_with_its_card_and_without_checkpoints",
+        "test_a_classifier_is_pushed_and_loaded_with_all_options_of_the_hub",
         "test_a_killed_run_goes_on",
         "test_a_name_loads_what_it_needs",
         "test_auto_classes_load_with_the_package",

@@ -8,8 +8,9 @@ A Hugging Face Hub for tests: model repositories in memory, over real HTTP on th
 
 huggingface_hub reads `HF_ENDPOINT` when it is imported, so a client is a fresh process with `environment(...)`; nothing
 of it is patched. Endpoints: those that its version 2 calls to create a repository, validate a card, upload (preupload,
-LFS batch, PUT, commit as NDJSON), create a branch, describe and list a repository, download (resolve, HEAD and GET).
-Large files go through LFS but are served from `resolve` itself, with no redirect. Writing takes the token `TOKEN`.
+LFS batch, PUT, commit as NDJSON, also as a pull request), create a branch, describe and list a repository, download
+(resolve, HEAD and GET). Large files go through LFS but are served from `resolve` itself, with no redirect. Writing
+takes the token `TOKEN`.
 """
 
 import base64
@@ -184,9 +185,15 @@ class FakeHub:
         files = dict(repository.find(revision).files)
         for line in lines[1:]:
             _apply(line["key"], line["value"], files, self.objects)
+        answer = {"success": True, "hookOutput": ""}
+        if "create_pr" in request.query:
+            number = 1 + sum(branch.startswith("refs/pr/") for branch in repository.branches)
+            revision = f"refs/pr/{number}"
+            repository.branches[revision] = [repository.find("main")]
+            answer["pullRequestUrl"] = f"{self.url}/{repo}/discussions/{number}"
         commit = repository.commit(revision, lines[0]["value"]["summary"], files)
         url = f"{self.url}/{repo}/commit/{commit.oid}"
-        return 200, {}, {"success": True, "commitOid": commit.oid, "commitUrl": url, "hookOutput": ""}
+        return 200, {}, {**answer, "commitOid": commit.oid, "commitUrl": url}
 
     def model_info(self, request, repo, revision="main"):
         commit = self.repository(repo).find(revision)

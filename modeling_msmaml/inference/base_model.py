@@ -5,6 +5,7 @@ import difflib
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import model_info, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -88,10 +89,15 @@ def as_trained(model: MSMAMLModel) -> MSMAMLModel:
     return model
 
 
-def saved_file(path: str | os.PathLike, name: str) -> str | None:
-    """The path on this machine of a file of a folder or repository; `None` if it has no file of this name."""
+def saved_file(path: str | os.PathLike, name: str, **hub: Any) -> str | None:
+    """
+    The path on this machine of a file of a folder or repository; `None` if it has no file of this name.
+
+    Args:
+        hub: see `loaded_model`.
+    """
     try:
-        return cached_file(os.fspath(path), name, _raise_exceptions_for_missing_entries=False)
+        return cached_file(os.fspath(path), name, _raise_exceptions_for_missing_entries=False, **hub)
     except OSError:  # no such repository, or none that can be reached: to be reported where the model is read
         return None
 
@@ -144,9 +150,23 @@ def _loaded(
     path: str, stamp: tuple, num_inner_steps: int | None, device: str
 ) -> tuple[MSMAMLModel, MSMAMLProcessor | None]:
     require_model(path)
+    model, processor = loaded_model(path)
+    return prepared(model, num_inner_steps, device), processor
+
+
+def loaded_model(path: str, **hub: Any) -> tuple[MSMAMLModel, MSMAMLProcessor | None]:
+    """
+    The model of a folder or repository, and the processor that was saved with it, if any.
+
+    Args:
+        hub: `revision`, `token` and other arguments of `from_pretrained`, with which files are fetched.
+
+    Raises:
+        `FileNotFoundError`: there is no such model; the message says how to come by one.
+    """
     try:
-        model = MSMAMLModel.from_pretrained(path)
+        model = MSMAMLModel.from_pretrained(path, **hub)
     except OSError as error:
         raise no_such_model(path, str(error)) from error
-    has_processor = saved_file(path, "processor_config.json") is not None
-    return prepared(model, num_inner_steps, device), MSMAMLProcessor.from_pretrained(path) if has_processor else None
+    has_processor = saved_file(path, "processor_config.json", **hub) is not None
+    return model, MSMAMLProcessor.from_pretrained(path, **hub) if has_processor else None

@@ -8,12 +8,14 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 from sklearn.utils.validation import check_is_fitted
 
-from .base_model import as_trained, default_model, require_model, saved_file, shipped_or_given
+from .base_model import as_trained, default_model, loaded_model, require_model, saved_file, shipped_or_given
 from .class_labels import label_array, label_from_json, label_to_json
+from .classifier_card import CARD_FILE, classifier_card
 from .explanations import Examples
+from .modality_parts import part_of_model, part_of_processor
 from .saved_tasks import load_examples, load_tasks, save_examples, save_tasks
 
 CLASSIFIER_FILE = "few_shot_classifier.json"
@@ -35,32 +37,52 @@ class StoredClassifier:
     """The part of [`FewShotClassifier`] that concerns its folder."""
 
     @classmethod
-    def from_pretrained(cls, path_or_repo: str | os.PathLike | None = None, **arguments: Any) -> Self:
+    def from_pretrained(
+        cls,
+        path_or_repo: str | os.PathLike | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+        **arguments: Any,
+    ) -> Self:
         """
         A classifier on a trained model, or one that [`FewShotClassifier.save_pretrained`] stored, ready to predict.
 
         Args:
             path_or_repo: as `model` above.
+            revision, token, cache_dir, local_files_only: of a repository, as in transformers. Where one is given,
+                `model` of the classifier is the loaded model.
             arguments: the other arguments above.
 
         Raises:
             `FileNotFoundError`: there is no model; the message says how to come by one.
         """
         path_or_repo = default_model() if path_or_repo is None else shipped_or_given(path_or_repo)
-        require_model(os.fspath(path_or_repo))
-        saved = saved_file(path_or_repo, CLASSIFIER_FILE)
+        given = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        hub = {name: value for name, value in given.items() if value not in (None, False)}
+        if token is False:
+            hub["token"] = False  # no token, not even the one that is stored on this machine
+        model: Any = path_or_repo
+        if hub:
+            model, processor = loaded_model(os.fspath(path_or_repo), **hub)
+            arguments.setdefault("processor", processor)
+        else:
+            require_model(os.fspath(path_or_repo))
+        saved = saved_file(path_or_repo, CLASSIFIER_FILE, **hub)
         if saved is None:
-            classifier: Any = cast(Any, cls)(model=path_or_repo, **arguments)
+            classifier: Any = cast(Any, cls)(model=model, **arguments)
             classifier.base_model()
             return classifier
         content = json.loads(Path(saved).read_text())
         if content.get("format") != _FORMAT:
             raise ValueError(f"{saved} has format={content.get('format')!r}, this version reads {_FORMAT}: fit again")
-        classifier: Any = cast(Any, cls)(model=path_or_repo, **{**content["arguments"], **arguments})
+        classifier: Any = cast(Any, cls)(model=model, **{**content["arguments"], **arguments})
         classifier._model, classifier._processor = classifier.base_model()
         classifier.modality_ = content["modality"]
         classifier.classes_ = label_array([label_from_json(entry) for entry in content["classes"]])
-        file = saved_file(path_or_repo, TASKS_FILE) or TASKS_FILE
+        file = saved_file(path_or_repo, TASKS_FILE, **hub) or TASKS_FILE
         if content.get("has_examples"):
             levels, numbers, positions = load_examples(file)
             labels = [classifier.classes_.tolist()[number] for number in numbers.tolist()]
@@ -68,14 +90,18 @@ class StoredClassifier:
             examples = Examples(levels, labels, positions.tolist(), nameless, content["given"])
             return classifier._adapt_to(examples.levels, labels, examples)
         classifier.support_losses_ = np.asarray(content["support_losses"])
+        if "class_count" in content:
+            classifier.class_count_ = np.asarray(content["class_count"])
         classifier.adapted_, classifier.examples_ = load_tasks(file, classifier.device), None
         return classifier
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> None:
         """
         Stores the adapted classifier: the model with its processor, and in safetensors the adapted parameters or, of a
-        model on levels, the levels of the examples, without their names. The inputs are not needed any more. The folder
-        can be pushed to the Hub, and fitted anew like any model.
+        model on levels, the levels of the examples, without their names. The inputs are not needed any more. A model on
+        levels is saved with the encoder of the examples' modality alone. The card, `README.md`, says the classes, how
+        many examples each had, and the licences of the model. The folder can be pushed to the Hub, and fitted anew like
+        any model of this modality.
 
         Raises:
             `sklearn.exceptions.NotFittedError`: it has not been fitted.
@@ -94,9 +120,17 @@ class StoredClassifier:
             content |= {"has_examples": True, "given": own.examples_.given}
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        as_trained(own._model).save_pretrained(folder)
+        counts = getattr(own, "class_count_", None)  # which classifiers that were saved before do not have
+        place = own._model.name_or_path
+        card = saved_file(place, CARD_FILE) if place else None
+        text = None if card is None else Path(card).read_text()  # before another one may take its place
+        if counts is not None:
+            content["class_count"] = counts.tolist()
+        part_of_model(as_trained(own._model), own.modality_).save_pretrained(folder)
         if own._processor is not None:
-            own._processor.save_pretrained(folder)
+            part_of_processor(own._processor, own.modality_).save_pretrained(folder)
+        classes = own.classes_.tolist()
+        classifier_card(own.modality_, classes, content.get("class_count"), place, text).save(folder / CARD_FILE)
         if own.examples_ is None:
             save_tasks(own.adapted_, folder / TASKS_FILE)
         else:
@@ -138,10 +172,28 @@ class StoredClassifier:
 
         write_onnx(self, Path(folder))
 
-    def push_to_hub(self, repo_id: str, private: bool | None = None, token: str | None = None) -> None:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        *,
+        commit_message: str = "Few-shot classifier",
+        commit_description: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> CommitInfo:
         """
         Stores the adapted classifier in a model repository of the Hub, which is made if need be;
         `FewShotClassifier.from_pretrained(repo_id)` reads it.
+
+        Args:
+            repo_id: name of the repository.
+            private: whether a new repository is private; by default as the account's settings say.
+            token: of the Hub; by default the one that is stored on this machine.
+            commit_message, commit_description: of the one commit.
+            revision: the branch, which is made if need be; by default `"main"`.
+            create_pr: whether the commit is a pull request.
 
         Raises:
             As [`FewShotClassifier.save_pretrained`], and what the Hub refuses.
@@ -150,4 +202,13 @@ class StoredClassifier:
             self.save_pretrained(folder)
             hub = HfApi(token=token)
             repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Few-shot classifier")
+            if revision is not None and not revision.startswith("refs/pr"):
+                hub.create_branch(repo_id, branch=revision, exist_ok=True)
+            return hub.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                commit_description=commit_description,
+                revision=revision,
+                create_pr=create_pr,
+            )

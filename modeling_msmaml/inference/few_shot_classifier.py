@@ -80,6 +80,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, Conventions, Clas
 
     Attributes:
         classes_: sorted, or in order of appearance where they cannot be sorted.
+        class_count_: (classes,) number of examples of each class.
         modality_: of the examples.
         support_losses_: (num_inner_steps + 1,) mean cross-entropy of the examples repeated as said, in nats, before
             each step and after the last. With a model on levels each example is compared with all others; it is 0 if
@@ -213,6 +214,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, Conventions, Clas
         model, modality = self._model, self.modality_
         self.classes_ = label_array(sorted_classes(labels))
         numbers = self._numbers_of(labels)
+        self.class_count_ = numbers.bincount(minlength=len(self.classes_)).numpy()
         if self.balance_classes and model.needs_balanced_classes:
             rows = balanced(numbers)
             encoded, numbers = encoded[rows], numbers[rows]

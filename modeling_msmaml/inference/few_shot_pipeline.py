@@ -43,7 +43,10 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
     Args (of `pipeline(...)` or of a call):
         examples, labels: see [`FewShotClassifier.fit`].
         modality, sampling_rate: see [`FewShotClassifier`].
-        top_k (`int`): only the most probable classes; by default all.
+        num_inner_steps (`int`): gradient steps of the adaptation to `examples`; by default as in training.
+        reject_below (`float`): in [0, 1]; where the most probable class has a lower probability, an entry with the
+            label `"unsure"` and that probability is put before the classes. By default that of a stored classifier.
+        top_k (`int`): only the first entries; by default all.
     """
 
     # `Pipeline` declares any model, and that there may be none of these.
@@ -61,25 +64,33 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
         labels: Sequence[Hashable] | None = None,
         modality: str | None = None,
         sampling_rate: int | None = None,
+        num_inner_steps: int | None = None,
+        reject_below: float | None = None,
         top_k: int | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if (examples is None) != (labels is None):
             raise ValueError("give examples and labels together")
-        if modality is not None and examples is None:
-            raise ValueError(f"modality={modality!r} has an effect only beside examples and labels")
+        for name, value in (("modality", modality), ("num_inner_steps", num_inner_steps)):
+            if value is not None and examples is None:
+                raise ValueError(f"{name}={value!r} has an effect only beside examples and labels")
+        if reject_below is not None and not 0 <= reject_below <= 1:
+            raise ValueError(f"reject_below={reject_below!r} must be a probability in [0, 1], or None")
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
             raise ValueError(f"top_k={top_k!r} must be an integer of at least 1, or None for all classes")
         preprocess, forward, postprocess = {}, {}, {}
         if examples is not None and labels is not None:
             from .few_shot_classifier import FewShotClassifier
 
-            classifier = FewShotClassifier(self.model, self.processor, modality=modality, device=str(self.device))
+            options = {"modality": modality, "num_inner_steps": num_inner_steps, "reject_below": reject_below}
+            classifier = FewShotClassifier(self.model, self.processor, device=str(self.device), **options)
             fitted = {"classifier": classifier.fit(examples, labels, sampling_rate)}
             preprocess |= fitted
             forward |= fitted
             postprocess |= fitted
         if sampling_rate is not None:
             preprocess["sampling_rate"] = sampling_rate
+        if reject_below is not None:
+            postprocess["reject_below"] = reject_below
         if top_k is not None:
             postprocess["top_k"] = top_k
         return preprocess, forward, postprocess
@@ -150,12 +161,22 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
         self,
         model_outputs: dict[str, Tensor],
         classifier: "FewShotClassifier | None" = None,
+        reject_below: float | None = None,
         top_k: int | None = None,
     ) -> list[dict[str, Any]]:
-        classes = self._classifier(classifier).classes_.tolist()
+        from .few_shot_classifier import UNSURE
+
+        classifier = self._classifier(classifier)
+        classes = classifier.classes_.tolist()
+        below = classifier.reject_below if reject_below is None else reject_below
+        if below is not None and UNSURE in classes:
+            raise ValueError(f"a class is called {UNSURE!r}, which reject_below={below} predicts: rename the class")
         scores = model_outputs["logits"][0].double().softmax(dim=-1).tolist()
         order = sorted(range(len(classes)), key=lambda i: -scores[i])
-        return [{"label": classes[i], "score": scores[i]} for i in order[:top_k]]
+        found = [{"label": classes[i], "score": scores[i]} for i in order]
+        if below is not None and found[0]["score"] < below:
+            found.insert(0, {"label": UNSURE, "score": found[0]["score"]})
+        return found[:top_k]
 
 
 PIPELINE_REGISTRY.register_pipeline(
