@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # accelerate gives a process one thread unless told otherwise.
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo web test fast fuzz lint browser clean
+.PHONY: demo web test fast fuzz lint browser peers clean
 
 demo: $(VENV)/installed
 	$(BIN)/accelerate launch run_meta.py configs/quickstart.yaml
@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 web: $(VENV)/installed
 	$(BIN)/python demo/app.py
 
-test: $(VENV)/installed lint browser
+test: $(VENV)/installed lint browser peers
 	$(BIN)/python -m pytest
 
 # What to run while one works: no linter, no browser, no test that is marked as slow (tests/conftest.py).
@@ -42,10 +42,23 @@ browser:
 		fi; \
 	fi
 
+# The common tests of transformers, from its source release, see docs/peers.md. Where they cannot be fetched, theirs are
+# skipped, and fail with MSMAML_REQUIRE_PEERS=1.
+peers: $(VENV)/installed
+	@if ! [ .transformers/PKG-INFO -nt tests/transformers_release.txt ]; then \
+		rm -rf .transformers; \
+		{ $(BIN)/python -m pip download --quiet --no-deps --no-binary transformers --require-hashes \
+			--requirement tests/transformers_release.txt --dest .transformers \
+			&& tar --extract --gzip --file .transformers/*.tar.gz --directory .transformers --strip-components 1 \
+				--touch --wildcards --no-wildcards-match-slash '*/tests' '*/PKG-INFO' \
+			&& rm .transformers/*.tar.gz && touch .transformers/tests/__init__.py; } \
+			|| { rm -rf .transformers; echo "the tests of transformers could not be fetched: they will be skipped"; }; \
+	fi
+
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,demo,web]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs .transformers

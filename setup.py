@@ -65,6 +65,7 @@ EXTRAS_REQUIRE = {
         "pytest-timeout>=2.3",  # ends a test that hangs
         "pytest-xdist>=3.6",  # two processes in `make fast`
         "hypothesis>=6.100",  # inputs that no one thought of
+        "parameterized>=0.9",  # of the common tests of transformers
         "ruff>=0.9",  # style
         "import-linter>=2.5",  # who may import whom, see pyproject.toml
         "pyright[nodejs]>=1.1.400",  # types; the extra is Node.js as a wheel

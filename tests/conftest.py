@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from .transformers_suite import MARKS
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # What `make fast` leaves out, with the reason: tests that use a fixture that takes seconds, and test functions whose
@@ -13,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SLOW_FIXTURES = {
     "data_dir": "it builds a real data set",
     "page": "it drives a browser",
+    "peers_folder": "it is one of transformers' own tests",
     "pushed": "it trains a run and pushes it",
     "straight": "it trains a run in another process",
     "two": "it trains in two processes",
@@ -101,6 +104,11 @@ SLOW = {
         "test_vectorised_tasks_equal_a_loop_over_tasks",
     ),
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark in MARKS:
+        config.addinivalue_line("markers", f"{mark}: a test of transformers")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
