@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -85,13 +86,29 @@ EXTRAS_REQUIRE = {
 PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
 # Folders of the repository that an installation needs, and where they lie in it: beside the code that looks for them.
 DATA = {"modeling_msmaml.pretrained": "pretrained", "msmaml.configs": "configs"}
+# Where the repository is, such as https://example.org/msmaml: an index shows the README outside of it.
+REPOSITORY_URL = os.environ.get("REPOSITORY_URL", "").rstrip("/")
 VERSION = re.search(r'__version__ = "(.*)"', Path(__file__).with_name("msmaml").joinpath("__init__.py").read_text())[1]
+
+
+def long_description(readme: str, url: str) -> str:
+    """The README with links that lead into the repository; without a url, with their texts in their place."""
+
+    def absolute(link: re.Match) -> str:
+        picture, label, target = link.groups()
+        if re.match(r"[a-z]+:|#", target):
+            return link[0]
+        kind = "raw" if picture else "blob"
+        return f"{picture}[{label}]({url}/{kind}/HEAD/{target})" if url else "" if picture else label
+
+    return re.sub(r"(!?)\[([^]]*)\]\(([^)\s]+)\)", absolute, readme)
+
 
 setup(
     name="msmaml",
     version=VERSION,
     description="MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem",
-    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description=long_description(Path(__file__).with_name("README.md").read_text(), REPOSITORY_URL),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0 AND CC-BY-4.0",  # of the code, and of an encoder in pretrained/, see NOTICE
     python_requires=">=3.11",
@@ -112,6 +129,7 @@ setup(
         "Typing :: Typed",
     ],
     project_urls={
+        **({"Repository": REPOSITORY_URL} if REPOSITORY_URL else {}),
         "MAML": "https://arxiv.org/abs/1703.03400",
         "MMAML": "https://arxiv.org/abs/1910.13616",
         "MS-MAML as published": "https://github.com/ermu2001/MSMAML",

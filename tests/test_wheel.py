@@ -91,12 +91,12 @@ def test_what_an_index_shows(metadata):
     assert {"gradio", "matplotlib"} <= required(requirements, ["web"]).keys()
 
 
-def test_the_first_example_of_the_readme_runs(for_classification, tmp_path):
+def test_the_examples_of_the_readme_run(for_classification, tmp_path):
     page = (REPOSITORY / "README.md").read_text()
-    code = re.search(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    printed = re.search(r"^This prints `(.*)`\.$", page, re.MULTILINE)
-    assert code is not None and printed is not None
-    assert for_classification.run(tmp_path, "python", "-c", code[1]).strip() == printed[1]
+    examples = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(examples) == 3
+    for code, printed in examples:
+        assert for_classification.run(tmp_path, "python", "-c", code) == printed
     assert list(tmp_path.iterdir()) == [], "nothing is fetched or cached"
 
 

@@ -1,5 +1,6 @@
 """
-Writes the comparison's tables of docs/results.md from the JSON files of `results/comparison/` alone.
+Writes the comparison's tables of docs/results.md from the JSON files of `results/comparison/` alone, and the short one
+of the README from the first of them.
 
     python -m benchmarks.comparison.report [--page docs/results.md]
 """
@@ -13,7 +14,7 @@ from modeling_msmaml.training.metrics import stratified_mean_and_ci95
 
 from ..own_sets.tables import own_sets_tables
 from ..pages import publish, table
-from . import results
+from . import readme_table, results
 from .baselines import STRENGTHS, bases
 from .cells import DATA_SETS, cells
 from .results import best_of, difference
@@ -259,6 +260,8 @@ def main(argv: list[str] | None = None) -> None:
     page = parser.parse_args(argv).page
     for name, content in parts(Found()).items():
         publish(name, content, page)
+    if page == readme_table.RESULTS:
+        readme_table.main([])
 
 
 if __name__ == "__main__":
