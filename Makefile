@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 # accelerate gives a process one thread unless told otherwise.
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo web test fast fuzz lint browser peers clean
+.PHONY: demo web docs test fast fuzz lint browser peers clean
 
 demo: $(VENV)/installed
 	$(BIN)/accelerate launch run_meta.py configs/quickstart.yaml
 
 web: $(VENV)/installed
 	$(BIN)/python demo/app.py
+
+# The site of the documentation, in outputs/site.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: $(VENV)/installed lint browser peers
 	$(BIN)/python -m pytest

@@ -60,8 +60,13 @@ EXTRAS_REQUIRE = {
         "msmaml[train]",
         "tensorboard>=2.18",  # configs/quickstart.yaml logs for it
     ],
+    "docs": [
+        "mkdocs>=1.6",  # the site, from docs/
+        "mkdocs-material>=9.6",  # its theme
+        "mkdocstrings[python]>=0.28",  # its reference, from docstrings
+    ],
     "test": [
-        "msmaml[train,web,export]",
+        "msmaml[docs,export,train,web]",
         "pytest>=8",
         "pytest-timeout>=2.3",  # ends a test that hangs
         "pytest-xdist>=3.6",  # two processes in `make fast`
@@ -74,6 +79,8 @@ EXTRAS_REQUIRE = {
         "trackio>=0.43",  # logging of runs
         "playwright>=1.50",  # drives a real browser through the page
         "shtab>=1.7",  # shell completion, see completion
+        "nbclient>=0.10",  # executes the notebooks in examples/
+        "ipykernel>=6.29",  # in this kernel
     ],
     "completion": ["shtab>=1.7"],  # msmaml completion
     "export": [

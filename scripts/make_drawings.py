@@ -23,8 +23,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from data_builders import read_protocols
 from data_builders.data_sets.procedural_scenes import Texture
-from data_builders.splits.protocols import read_protocols
 
 SIDE = 128  # pixels
 MOST_OF_A_CLASS = 60

@@ -121,6 +121,27 @@ def test_short_names_of_encoders_are_those_of_the_docs():
         assert f'| `"{name}"` |' in page
 
 
+def test_level_encoder_of_its_page_is_read():
+    """That of the model that comes with the code, in place of one that a script makes."""
+    import torch
+
+    code = next(code for code in blocks(REPOSITORY / "docs" / "pretrained.md", "python") if "read_level" in code)
+    place = REPOSITORY / "pretrained" / "msmaml-base" / "encoders" / "image"
+    names = {"pictures": torch.zeros(2, 3, 64, 64, dtype=torch.uint8)}
+    exec(compile(code.replace("outputs/level_encoders/image", str(place)), "docs/pretrained.md", "exec"), names)
+    shape = re.search(r"float32 \(batch, (\d+)\)", code)
+    assert shape is not None and names["flat"].shape == (2, int(shape[1]))
+    assert names["encoder"].split(names["flat"])["B4"].shape == (2, 224)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_python_of_every_page_imports_names_that_exist(page):
+    """Also where the rest needs what only the Hub has."""
+    for code in blocks(page, "python"):
+        imports = [node for node in ast.parse(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), page.name, "exec"), {})
+
+
 def test_published_checkpoint_of_the_docs_loads(shared_dir, monkeypatch):
     import torch
 

@@ -95,8 +95,8 @@ def test_the_examples_of_the_readme_run(for_classification, tmp_path):
     page = (REPOSITORY / "README.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert len(examples) == 3
-    for code, printed in examples:
-        assert for_classification.run(tmp_path, "python", "-c", code) == printed
+    code, printed = ("\n".join(parts) for parts in zip(*examples, strict=True))
+    assert for_classification.run(tmp_path, "python", "-c", code) == printed.replace("\n\n", "\n")
     assert list(tmp_path.iterdir()) == [], "nothing is fetched or cached"
 
 

@@ -344,6 +344,7 @@ from .conv_norm_gradients import activate as _activate  # noqa: E402, F401
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
 from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
 from .encoder_registry import record_encoders as _record_encoders  # noqa: E402, F401
+from .folded_norms import FoldedNorms as _FoldedNorms  # noqa: E402, F401
 from .inner_loop import adapt as _adapt  # noqa: E402, F401
 from .inner_optimizers import inner_optimizer_class as _inner_optimizer_class  # noqa: E402, F401
 from .level_audio import SoundEffectLevels as _SoundEffectLevels  # noqa: E402, F401

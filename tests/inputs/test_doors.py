@@ -266,8 +266,8 @@ def test_labels_that_are_missing_or_no_values_are_refused():
     for missing in (None, float("nan"), np.float32("nan"), Decimal("nan"), pandas.NA, pandas.NaT, ""):
         with pytest.raises(ValueError, match=r"labels\[1\] is missing"):
             labels_of(["a", missing])
-    with pytest.raises(ValueError, match=r"labels\[0\] is an array of shape \(1,\)"):
-        labels_of(torch.zeros(2, 1))
+    with pytest.raises(ValueError, match=r"labels\[0\] is an array of shape \(2,\)"):
+        labels_of(torch.zeros(2, 2))
     with pytest.raises(ValueError, match=r"labels\[1\] is a object, which is equal to nothing but itself"):
         labels_of(["a", object()])
     with pytest.raises(ValueError, match="is a table with the columns x, y: give one column"):
