@@ -88,7 +88,8 @@ class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
                 loss.
             return_loss: whether the loss is among the outputs where there are labels.
             output_hidden_states, output_attentions: refused, since tasks have networks of their own.
-            return_dict: `False` returns a tuple of what the output has, loss first; by default as in the config.
+
+        `return_dict=False` returns a tuple of what the output has, loss first; by default it is as in the config.
 
         Raises:
             `ValueError`: no episode, a modality that the model lacks, missing or misshapen tensors, a wrong `"n_way"`.
