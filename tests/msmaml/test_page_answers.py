@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import runpy
+import sys
 import zipfile
 from html import unescape
 from pathlib import Path
@@ -22,6 +24,7 @@ from msmaml.web.page_limits import MAX_CLASSES, MAX_EXAMPLES
 from ..level_models import save_level_model
 from ..own_data import save_tiny_model, write_file
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 MODALITIES = ("audio", "text", "image")
 MODELS = {"levels": lambda folder: save_level_model(folder), "parameters": lambda f: save_tiny_model(f / "model")}
 
@@ -231,3 +234,12 @@ def test_the_page_names_no_address_but_its_own(demos):
     fonts = [str(sheet) for sheet in page.theme()._stylesheets]
     outside = re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", unescape(" ".join([*said, *fonts])))
     assert outside == []
+
+
+def test_without_a_model_the_page_says_what_to_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    monkeypatch.setattr(sys, "argv", ["app.py", "--model", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(REPOSITORY / "demo" / "app.py"), run_name="__main__")
+    assert ended.value.code == 1
+    assert re.search(r"demo/app.py: .*msmaml train quickstart", capsys.readouterr().err)
