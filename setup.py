@@ -78,6 +78,7 @@ EXTRAS_REQUIRE = {
         "tensorboard>=2.18",  # logging of runs
         "trackio>=0.43",  # logging of runs
         "playwright>=1.50",  # drives a real browser through the page
+        "axe-playwright-python>=0.1.8",  # axe-core, which finds what is hard to reach on the page
         "shtab>=1.7",  # shell completion, see completion
         "nbclient>=0.10",  # executes the notebooks in examples/
         "ipykernel>=6.29",  # in this kernel
@@ -149,6 +150,7 @@ setup(
         "data_builders.splits": ["*.json"],
         "modeling_msmaml.pretrained": ["**/*"],
         "msmaml.configs": ["*.yaml"],
+        "msmaml.web": ["examples/**/*"],
     },
     entry_points={"console_scripts": ["msmaml = msmaml.__main__:main"]},
     install_requires=INSTALL_REQUIRES,

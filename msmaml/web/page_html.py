@@ -1,8 +1,8 @@
-"""The HTML of what the page shows: examples, the loss curve, probabilities. Whatever a visitor wrote is escaped."""
+"""The HTML of what the page shows: messages, examples, probabilities. Whatever a visitor wrote is escaped."""
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import matplotlib
@@ -14,52 +14,11 @@ SHOWN_CHARACTERS = 120
 SHOWN_SECONDS = 10  # of a sound, that its player has
 SHOWN_PIXELS = 192  # of the longer side of a picture
 QUIET = -20  # dB; nothing below is drawn as loud, and silence is black
-CSS = """
-.examples { display: flex; flex-wrap: wrap; gap: 8px; }
-.example { width: 118px; font-size: 12px; overflow: hidden; }
-.example.image { width: 96px; }
-.example.text { width: 196px; }
-.example audio { width: 118px; height: 28px; }
-.example img { width: 100%; border-radius: 4px; image-rendering: pixelated; }
-.example blockquote { margin: 0 !important; padding: 4px 8px; border-left: 3px solid #8883; overflow-wrap: anywhere; }
-.example .name { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; opacity: .7; }
-.message { padding: 8px 12px; border-radius: 6px; background: #3b82f620; border-left: 4px solid #3b82f6; }
-.message { overflow-wrap: anywhere; }
-.message + .message { margin-top: 8px; }
-.message ul { margin: 4px 0 0; padding-left: 18px; list-style: disc; }
-.message.error { background: #dc262620; border-color: #dc2626; }
-.message.warning { background: #d9770620; border-color: #d97706; }
-.probabilities { border-collapse: collapse; width: 100%; border: 0 !important; }
-.probabilities td, .probabilities th { padding: 6px 12px 6px 6px; border: 0 !important; }
-.probabilities td, .probabilities th { vertical-align: top; text-align: left; }
-.probabilities tr { border: 0 !important; border-bottom: 1px solid #8883 !important; }
-.bar { display: flex; align-items: center; gap: 6px; font-size: 13px; margin: 2px 0; }
-.bar .label { width: 90px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.bar > :last-child { white-space: nowrap; min-width: 38px; text-align: right; }
-.bar .track { flex: 1; min-width: 40px; background: #8882; border-radius: 3px; height: 14px; }
-.bar .fill { height: 14px; border-radius: 3px; background: #94a3b8; }
-.bar.best .fill { background: #2563eb; }
-.bar.best { font-weight: 600; }
-.neighbours { display: flex; flex-wrap: wrap; gap: 8px; }
-.neighbour { width: 72px; font-size: 12px; }
-.neighbour.text { width: 100%; min-width: 160px; }
-.neighbour .example { width: 100% !important; }
-.neighbour .name { overflow-wrap: anywhere; opacity: .8; }
-.levels { max-width: 520px; margin-top: 12px; }
-.levels summary { font-size: 13px; margin-bottom: 4px; }
-@media (max-width: 720px) {
-  .probabilities, .probabilities tbody, .probabilities tr, .probabilities td { display: block; width: 100%; }
-  .probabilities tr.columns { display: none; }
-  .probabilities tr.query { padding: 8px 0; }
-  .probabilities td { padding: 4px 0; }
-  .probabilities td::before { content: attr(data-column); display: block; font-size: 12px; opacity: .7; }
-}
-"""
 
 
-def message(text: str, error: bool = False) -> str:
-    """Shows a sentence to the visitor, as an error or as a notice."""
-    kind, role = (" error", "alert") if error else ("", "status")
+def message(text: str, error: bool = False, warning: bool = False) -> str:
+    """Shows a sentence to the visitor, as an error, as a warning or as a notice."""
+    kind, role = (" error", "alert") if error else (" warning" if warning else "", "status")
     return f'<div class="message{kind}" role="{role}">{escape(text)}</div>'
 
 
@@ -95,11 +54,11 @@ def example(
         shown = row if len(row) <= most else row[:most] + " …"
         body = f"<blockquote>{escape(shown)}</blockquote>"
     elif modality == "audio":
-        body = _sound(row, sampling_rate, has_player=not is_small)
+        body = _sound(row, sampling_rate, has_player=not is_small, name=name)
     else:
         picture = Image.fromarray(np.ascontiguousarray(row.transpose(1, 2, 0)))
         picture.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
-        body = _image_tag(picture, "example")
+        body = _image_tag(picture, name or "Picture")
     return f'<div class="example {escape(modality)}">{body}{_named(name)}</div>'
 
 
@@ -112,16 +71,17 @@ def _named(name: str | None) -> str:
     return f'<div class="name" title="{escape(name)}">{escape(name)}</div>' if name else ""
 
 
-def _sound(row: np.ndarray, sampling_rate: int, has_player: bool) -> str:
+def _sound(row: np.ndarray, sampling_rate: int, has_player: bool, name: str | None) -> str:
     heard = np.trim_zeros(row, "b")  # without what the row of a short sound ends in
     samples = heard if heard.size else row
-    drawn = _image_tag(spectrogram(samples, sampling_rate), "spectrogram")
+    drawn = _image_tag(spectrogram(samples, sampling_rate), f"Spectrogram of {name}" if name else "Spectrogram")
     if not has_player:
         return drawn
     wave = io.BytesIO()
     soundfile.write(wave, samples[: SHOWN_SECONDS * sampling_rate], sampling_rate, format="WAV", subtype="PCM_16")
-    player = f'<audio controls src="{_data("audio/wav", wave.getvalue())}"></audio>'
-    return drawn + player
+    label = f"Listen to {name}" if name else "Listen"
+    source = _data("audio/wav", wave.getvalue())
+    return f'{drawn}<audio controls aria-label="{escape(label)}" src="{source}"></audio>'
 
 
 def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width: int = 180) -> Image.Image:
@@ -153,43 +113,11 @@ def spectrogram(samples: np.ndarray, sampling_rate: int, height: int = 64, width
 def _image_tag(image: Image.Image, description: str) -> str:
     file = io.BytesIO()
     image.save(file, format="PNG")
-    return f'<img alt="{description}" src="{_data("image/png", file.getvalue())}">'
+    return f'<img alt="{escape(description)}" src="{_data("image/png", file.getvalue())}">'
 
 
 def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def losses(values: Sequence[float], steps: int) -> str:
-    """
-    Draws, as a curve, the loss of the examples before the first inner step and after each step so far.
-
-    Args:
-        values: losses in nats; there may be fewer than `steps` + 1.
-        steps: the number of steps of the whole inner loop.
-    """
-    width, height, left, bottom = 420, 170, 44, 24
-    top = max(values) * 1.1 or 1.0
-    x = [left + (width - left - 10) * i / max(1, steps) for i in range(steps + 1)]
-    y = [(height - bottom) * (1 - value / top) + 4 for value in values]
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=False))
-    dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" fill="#2563eb"/>' for a, b in zip(x, y, strict=False))
-    ticks = "".join(
-        f'<text x="{x[i]:.1f}" y="{height}" text-anchor="middle">{i}</text>'
-        for i in range(0, steps + 1, max(1, steps // 10))
-    )
-    return (
-        f'<svg class="losses" role="img" viewBox="0 0 {width} {height + 16}" style="max-width:520px;width:100%" '
-        f'font-size="11" fill="currentColor" data-losses="{",".join(f"{value:.4f}" for value in values)}">'
-        f'<line x1="{left}" y1="4" x2="{left}" y2="{height - bottom + 4}" stroke="currentColor" opacity=".4"/>'
-        f'<line x1="{left}" y1="{height - bottom + 4}" x2="{width - 10}" y2="{height - bottom + 4}" '
-        f'stroke="currentColor" opacity=".4"/>'
-        f'<text x="{left - 6}" y="{y[0]:.1f}" text-anchor="end">{values[0]:.2f}</text>'
-        f'<text x="{left - 6}" y="{height - bottom + 4}" text-anchor="end">0</text>{ticks}'
-        f'<text x="{width / 2}" y="{height + 14}" text-anchor="middle">'
-        "loss of your examples after each inner step</text>"
-        f'<polyline points="{points}" fill="none" stroke="#2563eb" stroke-width="2"/>{dots}</svg>'
-    )
 
 
 def probabilities(
@@ -224,9 +152,10 @@ def probabilities(
                 for column, kind, cell in zip(columns, kinds, cells, strict=False)
             )
         )
-    header = "".join(f"<th>{column}</th>" for column in columns)
+    header = "".join(f'<th scope="col">{column}</th>' for column in columns)
     queries = "".join(f'<tr class="query">{row}</tr>' for row in rows)
-    return f'<table class="probabilities"><tr class="columns">{header}</tr>{queries}</table>'
+    table = f'<table class="probabilities"><tr class="columns">{header}</tr>{queries}</table>'
+    return f'<div class="scrolls" tabindex="0" role="region" aria-label="Predictions">{table}</div>'
 
 
 def neighbours(entries: Sequence[tuple[str, str, float]], modality: str) -> str:
@@ -245,21 +174,6 @@ def neighbours(entries: Sequence[tuple[str, str, float]], modality: str) -> str:
         for drawn, label, similarity in entries
     )
     return f'<div class="neighbours">{shown}</div>'
-
-
-def level_weights(weights: Mapping[str, float]) -> str:
-    """Draws, as bars, how much each level of the encoder counts in a task; together they are 1."""
-    largest = max(weights.values())
-    bars = "".join(
-        f'<div class="bar"><span class="label">{escape(name)}</span>'
-        f'<span class="track"><div class="fill" style="width:{100 * weight / largest:.1f}%"></div></span>'
-        f'<span class="value">{100 * weight:.0f} %</span></div>'
-        for name, weight in weights.items()
-    )
-    return (
-        '<details class="levels" open><summary>Which levels of the encoder tell your classes apart: a higher number '
-        f"is deeper in the network</summary>{bars}</details>"
-    )
 
 
 def _bars(classes: Sequence[str], values: np.ndarray) -> str:

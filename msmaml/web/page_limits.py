@@ -17,6 +17,7 @@ MAX_MEGABYTES = 10  # per file
 MAX_SECONDS = 120  # per sound
 MAX_MEGAPIXELS = 25  # per picture
 MAX_CHARACTERS = 20_000  # per text
+MAX_WAITING = 32  # visitors' requests in the queue; who comes then is told to try again
 _LONGEST_CLAIM = 2**40  # frames; a header that says more does not know, as that of a stream
 
 Result = TypeVar("Result")
@@ -46,7 +47,8 @@ def limits_in_words() -> str:
     """Returns the sentence on the page that states these limits."""
     return (
         f"At most {MAX_EXAMPLES} examples per class and {MAX_MEGABYTES} MB per file; sounds of up to {MAX_SECONDS} s, "
-        f"pictures of up to {MAX_MEGAPIXELS} megapixels, texts of up to {MAX_CHARACTERS:,} characters."
+        f"pictures of up to {MAX_MEGAPIXELS} megapixels, texts of up to {MAX_CHARACTERS:,} characters. "
+        f"Visitors are served one after the other, and at most {MAX_WAITING} wait."
     )
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from modeling_msmaml import FewShotClassifier
 from msmaml.web import page_html, page_inputs
-from msmaml.web.page import Demo
+from msmaml.web.page_answers import Demo
 from msmaml.web.page_inputs import read_inputs
 from msmaml.web.page_limits import PageError, inputs_of_field
 
@@ -54,7 +54,7 @@ def entries(message: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr("msmaml.web.page.SECONDS_PER_STEP", 0)
+    monkeypatch.setattr("msmaml.web.page_answers.SECONDS_PER_STEP", 0)
 
 
 # What cannot be read
@@ -68,8 +68,9 @@ def test_without_the_box_the_first_that_cannot_be_read_is_an_error(demo, given, 
     assert re.search(r"crow: .*my broken\.", message) and "tick “Leave out" in message
     assert str(tmp_path) not in message, "where the server keeps it is nobody's business"
     _, fitted = adapted(demo, modality, False, crow, wren)
-    message = demo.classify(fitted, modality, False, [crow[0], broken], None)
+    message, table = demo.classify(fitted, modality, False, [crow[0], broken], None)
     assert re.search(r'role="alert">Queries: .*my broken\.', message) and "<table" not in message
+    assert table is None
 
 
 @pytest.mark.parametrize("modality", SUFFIXES)
@@ -79,7 +80,7 @@ def test_with_the_box_it_is_left_out_and_named(demo, given, tmp_path, modality):
     message, fitted = adapted(demo, modality, True, [crow[0], broken, crow[1]], wren)
     assert "Adapted to 4 examples" in message and "1 of 5 examples cannot be read and were left out" in message
     assert len(entries(message)) == 1 and re.match(r"crow: .*my broken\.", entries(message)[0])
-    shown = demo.classify(fitted, modality, True, [wren[0], broken, crow[0]], None)
+    shown = demo.classify(fitted, modality, True, [wren[0], broken, crow[0]], None).html
     assert "1 of 3 queries cannot be read and were not classified" in shown and str(tmp_path) not in message + shown
 
     classifier = FewShotClassifier(demo.base.model, modality=modality, skip_unreadable=True)
@@ -96,7 +97,7 @@ def test_a_class_or_queries_of_which_nothing_can_be_read_are_an_error(demo, give
     message, fitted = adapted(demo, "image", True, crow, [broken])
     assert fitted is None and "Class wren has no example that can be read" in message and "my broken.png" in message
     _, fitted = adapted(demo, "image", True, crow, wren)
-    shown = demo.classify(fitted, "image", True, [broken], None)
+    shown = demo.classify(fitted, "image", True, [broken], None).html
     assert 'role="alert">Queries: none of 1 can be read' in shown and "my broken.png" in shown
 
 
@@ -125,45 +126,14 @@ def test_names_that_cannot_be_those_of_a_class(demo, given, name, message):
     assert fitted is None and re.search(message, said)
     if name == "unreadable":
         _, fitted = adapted(demo, "image", False, crow, wren, names=("crow", name))
-        assert "<table" in demo.classify(fitted, "image", True, wren, None)
-        assert "a class is called" in demo.classify(fitted, "image", True, [*wren, broken], None)
-
-
-# Explanations
+        assert "<table" in demo.classify(fitted, "image", True, wren, None).html
+        assert "a class is called" in demo.classify(fitted, "image", True, [*wren, broken], None).html
 
 
 @pytest.fixture(scope="module")
 def levels_demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("levels")
     return Demo(str(save_level_model(folder)), folder)
-
-
-@pytest.mark.parametrize("modality", SUFFIXES)
-def test_a_model_on_levels_shows_levels_and_the_nearest_examples(levels_demo, given, modality):
-    crow, wren, broken = given(modality)
-    message, fitted = adapted(levels_demo, modality, True, [crow[0], broken, crow[1]], wren)
-    assert "Adapted to 4 examples" in message and "loss went from" in message
-    shown = levels_demo.classify(fitted, modality, True, [wren[1], broken], None)
-    first, second = re.findall('data-column="nearest examples">(.*?)</td>', shown)
-    assert first.count('class="neighbour ') == 3 and re.search(r"wren, (1.00|0.9\d)", first) and "<audio" not in first
-    assert second == "–"
-    classifier = fitted.adapted
-    bars = re.findall('<span class="label">([^<]*)</span>', shown.split("<details")[1])
-    assert bars == list(classifier.level_weights_)
-
-
-def test_with_one_example_a_class_there_is_no_curve(levels_demo, given):
-    crow, wren, _ = given("image")
-    *_, (message, curve, fitted) = levels_demo.adapt("image", 2, False, ("crow", crow[:1], "", "wren", wren[:1], ""))
-    assert "no step is taken" in message and curve == ""
-    assert "<table" in levels_demo.classify(fitted, "image", False, crow, None)
-
-
-def test_another_model_shows_neither(demo, given):
-    crow, wren, _ = given("image")
-    _, fitted = adapted(demo, "image", False, crow, wren)
-    shown = demo.classify(fitted, "image", False, crow, None)
-    assert "<table" in shown and "nearest" not in shown and "<details" not in shown
 
 
 @pytest.mark.parametrize("modality", SUFFIXES)
@@ -179,11 +149,6 @@ def test_files_are_decoded_once_a_step(levels_demo, given, monkeypatch, modality
     levels_demo.classify(fitted, modality, False, crow, None)
     assert read == [Path(path) for path in (*crow, *wren, *crow)]
     assert len(given_to) == 2 * len(read) and not any(isinstance(item, Path) for item in given_to)
-
-
-def test_an_example_task_of_sentences_for_a_model_that_knows_a_language(levels_demo):
-    task = levels_demo.example_task("text")
-    assert len(task.names) == 3 and {len(own) for own in task.examples} == {5} and len(task.queries) == 6
 
 
 def test_what_is_shown_of_long_inputs_is_small():
@@ -290,13 +255,13 @@ def test_what_is_noticed_of_inputs_is_on_the_page_with_all_their_names(demo, giv
     long = str(tone(tmp_path / "late.wav", 0.5, SAMPLING_RATE))
     message, fitted = adapted(demo, "audio", False, [*crow, long], wren)
     assert "of a sound; the rest does not count" in message and entries(message) == ["crow: late.wav (0.5 s)"]
-    assert entries(demo.classify(fitted, "audio", False, silent, None)) == [
+    assert entries(demo.classify(fitted, "audio", False, silent, None).html) == [
         f"Queries: silent {number}.wav" for number in range(7)
     ]
     assert "nothing but silence" in demo.preview("audio", silent[:1], None, "crow")
     crow, wren, _ = (["word1 word2"], ["word3"], None)
     _, fitted = adapted(demo, "text", False, *[[str(written(tmp_path / f"{i}.txt", b"word1"))] for i in range(2)])
-    shown = demo.classify(fitted, "text", False, None, "word1\nquite other terms")
+    shown = demo.classify(fitted, "text", False, None, "word1\nquite other terms").html
     assert "vocabulary lacks more than half" in shown and entries(shown) == ["Queries: line 2"]
 
 
