@@ -118,7 +118,7 @@ setup(
     description="MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem",
     long_description=long_description(Path(__file__).with_name("README.md").read_text(), REPOSITORY_URL),
     long_description_content_type="text/markdown",
-    license_expression="Apache-2.0 AND CC-BY-4.0",  # of the code, and of an encoder in pretrained/, see NOTICE
+    license_expression="Apache-2.0 AND CC-BY-3.0 AND CC-BY-4.0",  # of the code, and of works of others, see NOTICE
     python_requires=">=3.11",
     author="The MS-MAML authors",
     keywords=["few-shot learning", "meta-learning", "MAML", "multimodal", "audio", "text", "images"],
