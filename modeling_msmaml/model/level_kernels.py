@@ -17,6 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+# With statistics of other sounds than a person's, classes that differ have mean cosines up to .4.
+TEMPLATE_RAMP = (0.4, 0.65)
+
 _LEAST_SPREAD = 0.05  # of 1 - m, the part of the cosines that is not shared
 _LEAST_SQUARE = 1e-4  # of the length of a centred feature
 _LEAST_LENGTH = 1e-2  # of the sum of a class's other samples
@@ -73,16 +76,22 @@ def channel_weights(
 
 
 def with_template(
-    weights: Float[Tensor, "T C"], template: Float[Tensor, " C"], last_cosine: Float[Tensor, " T"]
+    weights: Float[Tensor, "T C"],
+    template: Float[Tensor, " C"],
+    last_cosine: Float[Tensor, " T"],
+    ramp: tuple[float, float] = TEMPLATE_RAMP,
 ) -> Float[Tensor, "T C"]:
     """
-    Weights of which a share goes to the template's channels: .8 clip((m - .2) / .4, 0, 1), m the mean cosine between
-    classes in the encoder's last level. Where the encoder sees no difference between classes, shapes are compared.
+    Weights of which a share goes to the template's channels: it rises from 0 to .8 while m, the mean cosine between
+    classes in the encoder's last level, goes through the ramp. Where the encoder sees no difference between classes,
+    shapes are compared.
 
     Args:
         template: the distribution of that share over the channels; it sums to 1.
+        ramp: where the share begins and ceases to rise.
     """
-    share = 0.8 * ((last_cosine.clamp(0, 1) - 0.2) / 0.4).clamp(0, 1)[:, None]
+    first, last = ramp
+    share = 0.8 * ((last_cosine - first) / (last - first)).clamp(0, 1)[:, None]
     return (1 - share) * weights + share * template
 
 

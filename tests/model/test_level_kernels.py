@@ -100,7 +100,7 @@ def test_reference_episodes(key, shared_dir):
     weights = channel_weights(number(*own["b"]), number(*own["b_log_shot"]), number(math.log(k))[None])
     if own["modality"] == "audio":
         template = torch.tensor([name in ("T/h", "T/w") for name in channels]).double() / 2
-        weights = with_template(weights, template, cosines[:, channels.index("A4/c")])
+        weights = with_template(weights, template, cosines[:, channels.index("A4/c")], ramp=(0.2, 0.6))
     torch.testing.assert_close(weights[0], expected["weights_before"], **close)
     found = centred_channels(channels_of, share)
     step_and_temperature = map(number, told["inner_log_step_and_log_temperature"])
@@ -109,6 +109,13 @@ def test_reference_episodes(key, shared_dir):
     torch.testing.assert_close(weights[0], expected["weights_after"], **close)
     factors = number(*(a + b * math.log(k) for a, b in told["head_log_tau_ridge_lambda (a + b log shot)"]))[None]
     torch.testing.assert_close(head_logits(found, weights, labels, n_way, factors)[0], expected["logits"], **close)
+
+
+def test_the_template_counts_where_the_encoder_sees_no_difference():
+    weights, template = torch.full((4, 2), 0.5), torch.tensor([0.0, 1.0])
+    found = with_template(weights, template, torch.tensor([-0.1, 0.4, 0.525, 0.9]))
+    torch.testing.assert_close(found[:, 1], 0.5 + 0.5 * torch.tensor([0.0, 0.0, 0.4, 0.8]))
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(4))
 
 
 def task(seed: int, shots: list[int], n_query: int = 4, channels: int = 3, size: int = 6):
