@@ -30,12 +30,12 @@ def executed(path: Path, folder: Path) -> NotebookNode:
         `nbclient.exceptions.CellExecutionError`: a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # of the kernel: the code beside this script, wherever one is installed
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # The kernel takes the code beside this script, wherever one is installed.
+    environment = {"HF_HUB_OFFLINE": "1", **os.environ, "PYTHONPATH": str(REPOSITORY)}
     client = NotebookClient(
         notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    client.execute()
+    client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran
         if cell.cell_type == "code":

@@ -1,6 +1,7 @@
 """The notebooks in examples/ run from the first cell to the last, and what they have stored is what they print."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -26,8 +27,9 @@ def pictures(cells: list[dict]) -> list[int]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_what_is_stored(path, tmp_path):
-    stored = json.loads(path.read_text())["cells"]
+    stored, environment = json.loads(path.read_text())["cells"], dict(os.environ)
     cells = executed(path, tmp_path).cells
+    assert os.environ == environment, "what follows in this process would find packages elsewhere"
     assert_alike(printed(cells), printed(stored))
     assert pictures(cells) == pictures(stored)
 

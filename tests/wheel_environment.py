@@ -51,7 +51,8 @@ class WheelEnvironment:
                     (site / name).symlink_to(str(package.locate_file(name)))
         pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install"]
         install = [*pip, "--quiet", "--no-deps", "--no-index", "--no-compile", wheel]
-        done = subprocess.run(install, capture_output=True, text=True, timeout=200)
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        done = subprocess.run(install, capture_output=True, text=True, timeout=200, env=outside)
         assert done.returncode == 0, done.stderr
 
     def run(self, place: Path, *command: object, status: int = 0) -> str:
