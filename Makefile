@@ -18,7 +18,7 @@ docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: $(VENV)/installed lint browser peers
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # What to run while one works: no linter, no browser, no test that is marked as slow (tests/conftest.py).
 fast: $(VENV)/installed
