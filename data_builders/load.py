@@ -136,6 +136,7 @@ def load_few_shot(
 
     Args:
         name: name of the data set: `esc50`, `brown`, `cifar100`, `clinc150`, `banking77`, `fsdd`, `omniglot`,
+            `esc10`, `wordnet`, `emoji`, `clipart`, `procedural` (`"procedural:image"` is short for `modality="image"`),
             `miniimagenet`, `tieredimagenet`, `cifar_fs`, `cub200`, `speech_commands` (`"speech_commands:digits"` is
             short for `task="digits"`), `synthetic` (`"synthetic:audio"` is short for `modality="audio"`), `folder` for
             your own files in `data_dir`, or `"hub:<repo>"` for any data set on the Hub or in a local folder that
@@ -147,10 +148,11 @@ def load_few_shot(
             `synthetic` and `hub` do not use it.
         cache_dir: folder for the Arrow files; by default the cache of `datasets`.
         **options: options of the data set. `brown` has `unit`, `passage_length`, `min_count` and `tokenizer`;
-            `clinc150` and `banking77` have `text_length`, `min_count` and `tokenizer`; `cifar100` has `image_size`,
-            `omniglot` has `part` and `image_size`; `synthetic` has `modality` and `seed`. The options of the data sets
-            in class folders are described in `data_sets/listed_classes.py` and `data_sets/speech_commands.py`, those of
-            `folder` and `hub` in `data_sets/folder.py`, `data_sets/hub_data_set.py` and `data_sets/own_data.py`.
+            `clinc150`, `banking77` and `wordnet` have `text_length`, `min_count` and `tokenizer`; `cifar100` has
+            `image_size`, `omniglot` has `part` and `image_size`; `synthetic` has `modality` and `seed`. The options of
+            the data sets in class folders are described in `data_sets/listed_classes.py` and
+            `data_sets/speech_commands.py`, those of `folder` and `hub` in
+            `data_sets/folder.py`, `data_sets/hub_data_set.py` and `data_sets/own_data.py`.
 
     Warns:
         UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.

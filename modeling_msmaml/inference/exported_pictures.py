@@ -21,7 +21,7 @@ class ExportedPictures(nn.Module):
     Maps images (batch, 3, H, W) of one size, whatever it is, to the levels of [`TimmLevels`].
 
     Args:
-        encoder: its weights are shared.
+        encoder: it is copied, since its layers are replaced.
     """
 
     def __init__(self, encoder: TimmLevels):
