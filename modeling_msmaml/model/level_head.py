@@ -27,8 +27,8 @@ def fitted_head(
 ) -> Head:
     """
     The head whose logits are exp(h0) times the cosine to the prototypes, times `shot_corrections`, plus exp(h1) times a
-    ridge regression (`ridge_regression`) with lambda = exp(h2). Where no class has two samples, prototypes are alone:
-    the regression would say nothing more.
+    ridge regression (`ridge_regression`) with lambda = exp(h2). With one sample of each class, the regression still
+    tells what distinguishes the classes from what some of them share.
 
     Args:
         kernel: of the support samples.
@@ -42,10 +42,7 @@ def fitted_head(
     traces = (members * kernel.diagonal(dim1=1, dim2=2)[..., None]).sum(dim=1)
     corrections = shot_corrections((squares * counts.square())[:, 0], traces, counts[:, 0])[:, None]
     coefficients = temperature * corrections * means / squares.clamp(min=_LEAST_SQUARE).sqrt()
-    if labels.shape[1] <= n_way:  # told by the shapes, since asking the labels would stall an accelerator
-        return Head(coefficients, coefficients.new_zeros(len(labels), n_way))
     regression = ridge_regression(kernel, members, ridge, sample_weights(labels, n_way, kernel.dtype))
-    scale = scale * (counts > 1).any(dim=2, keepdim=True)
     return Head(coefficients + scale * regression.coefficients, scale[:, 0] * regression.bias)
 
 

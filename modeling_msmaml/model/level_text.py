@@ -18,6 +18,8 @@ from .pretrained_encoder import build_transformer
 POOLINGS = ("mean", "cls")
 BATCH_TOKENS = 1024  # number of tokens, padding included, that the encoder reads at once on the CPU
 ACCELERATOR_BATCH_TOKENS = 65_536  # the same on an accelerator
+# Another batch costs the CPU about as much as reading so many tokens, for the most part since the weights are read again.
+BATCH_COST = 32
 
 
 class TransformersLevels(LevelEncoder):
@@ -104,9 +106,10 @@ class TransformersLevels(LevelEncoder):
         places = windows((texts != 0).sum(dim=1).tolist(), room=self.window - special)
         texts = self._exchanged(texts).long()
         lengths = [end - start + special for _, start, end in places]
-        budget = BATCH_TOKENS if raw.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
+        on_cpu = raw.device.type == "cpu"
+        budget, cost = (BATCH_TOKENS, BATCH_COST) if on_cpu else (ACCELERATOR_BATCH_TOKENS, ACCELERATOR_BATCH_TOKENS)
         order, sums = [], []
-        for batch in batches_by_length(lengths, budget):
+        for batch in batches_by_length(lengths, budget, cost):
             order += batch
             sums.append(self._sums(*self._token_ids(texts, [places[number] for number in batch])))
         by_window = torch.cat(sums)
@@ -195,13 +198,20 @@ def windows(lengths: Sequence[int], room: int) -> list[tuple[int, int, int]]:
     return found
 
 
-def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def batches_by_length(lengths: Sequence[int], budget: int, cost: int) -> Iterator[list[int]]:
     """
     Yields the numbers of items in batches of similar length, the longest first. A batch takes at most `budget`
-    positions, padding included, or is one item.
+    positions, padding included, and at most `cost` of padding, or is one item.
     """
-    order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
-    while order:
-        size = max(1, budget // max(1, lengths[order[0]]))
-        yield order[:size]
-        order = order[size:]
+    batch: list[int] = []
+    longest = padding = 0
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        padding += longest - lengths[number]
+        if batch and ((len(batch) + 1) * longest > budget or padding > cost):
+            yield batch
+            batch = []
+        if not batch:
+            longest, padding = lengths[number], 0
+        batch.append(number)
+    if batch:
+        yield batch

@@ -92,17 +92,19 @@ def test_no_window_is_empty_or_too_long():
 
 
 @pytest.mark.parametrize(
-    ("lengths", "budget", "expected"),
+    ("lengths", "budget", "cost", "expected"),
     [
-        ([], 10, []),
-        ([3, 5, 4], 10, [[1, 2], [0]]),
-        ([3, 5, 4], 15, [[1, 2, 0]]),
-        ([50, 1, 1], 10, [[0], [1, 2]]),
-        ([0, 0], 10, [[0, 1]]),
+        ([], 10, 9, []),
+        ([3, 5, 4], 10, 9, [[1, 2], [0]]),
+        ([3, 5, 4], 15, 9, [[1, 2, 0]]),
+        ([3, 5, 4], 15, 2, [[1, 2], [0]]),
+        ([3, 5, 4], 15, 0, [[1], [2], [0]]),
+        ([50, 1, 1], 10, 99, [[0], [1, 2]]),
+        ([0, 0], 10, 0, [[0, 1]]),
     ],
 )
-def test_batches_hold_like_lengths(lengths, budget, expected):
-    assert list(batches_by_length(lengths, budget)) == expected
+def test_batches_hold_like_lengths(lengths, budget, cost, expected):
+    assert list(batches_by_length(lengths, budget, cost)) == expected
 
 
 def test_an_encoder_to_which_0_is_a_token_reads_texts_without_special_tokens():
