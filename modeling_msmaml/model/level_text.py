@@ -18,7 +18,7 @@ from .pretrained_encoder import build_transformer
 POOLINGS = ("mean", "cls")
 BATCH_TOKENS = 1024  # number of tokens, padding included, that the encoder reads at once on the CPU
 ACCELERATOR_BATCH_TOKENS = 65_536  # the same on an accelerator
-# Another batch costs the CPU about as much as reading so many tokens, for the most part since the weights are read again.
+# Another batch costs the CPU about as much as this many tokens, for the most part since the weights are read again.
 BATCH_COST = 32
 
 
