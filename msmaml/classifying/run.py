@@ -22,7 +22,7 @@ from modeling_msmaml.inputs.labelled_files import labelled_support
 
 from .. import __version__
 from . import run_record
-from .formats import Csv, Format, JsonLines, Table, lines_of
+from .formats import Csv, Explanation, Format, JsonLines, Table, lines_of
 from .processes import Processes
 from .queries import Queries
 from .results_file import ResultsFile, errors_in, merge, names_in, part_of, parts_of
@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if processes.count > 1 and arguments.query and arguments.output is None:
         raise ValueError(f"{processes.count} processes share the queries: give --output, the file of all results")
     classifier, rests_on = _classifier(arguments, processes)
+    explanation = _explanation(arguments.explain, classifier)
     if arguments.save_classifier is not None and processes.is_first:
         classifier.save_pretrained(arguments.save_classifier)
     if not arguments.query:
@@ -51,11 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     names = [str(label) for label in classifier.classes_]
     queries = Queries(arguments.query, classifier.modality_)
     if arguments.output is None:
-        format = _format(arguments.format or "table", names, queries)
+        format = _format(arguments.format or "table", names, queries, explanation)
         sys.stdout.write(format.header())
         return _classify(arguments, classifier, queries, format, processes, _print)
-    format = _format(arguments.format, names, queries)
-    rests_on |= {"format": arguments.format, "classes": names}
+    format = _format(arguments.format, names, queries, explanation)
+    rests_on |= {"format": arguments.format, "classes": names, "explain": arguments.explain}
     return _classify_into(arguments, classifier, queries, format, processes, rests_on)
 
 
@@ -97,10 +98,22 @@ def _check_is_adapted(classifier: FewShotClassifier, model: str, modality: str |
         )
 
 
-def _format(name: str, classes: list[str], queries: Queries) -> Format:
+def _explanation(num_nearest: int | None, classifier: FewShotClassifier) -> Explanation | None:
+    """What is said beside each result, if that was asked for."""
+    if num_nearest is None:
+        return None
+    if classifier.examples_ is None:
+        raise ValueError(
+            "--explain: this model reads no levels and keeps nothing of the examples, so that there is nothing to "
+            "compare with; leave the option out, or adapt a model on levels, such as the one that comes along"
+        )
+    return Explanation(classifier.level_weights_, min(num_nearest, len(classifier.examples_.labels)))
+
+
+def _format(name: str, classes: list[str], queries: Queries, explanation: Explanation | None) -> Format:
     if name == "table":
-        return Table([printable(label) for label in classes], queries.longest_name)
-    return Csv(classes) if name == "csv" else JsonLines(classes)
+        return Table([printable(label) for label in classes], queries.longest_name, explanation)
+    return Csv(classes, explanation) if name == "csv" else JsonLines(classes, explanation)
 
 
 def _classify_into(
@@ -158,7 +171,7 @@ def _classify(
     hidden = None if arguments.progress is None else not arguments.progress  # None: where stderr is no terminal
     bar = tqdm(total=len(queries), unit=" files", disable=hidden if processes.is_first else True)
     with bar:
-        for predictions in _streamed(classifier, queries, workers):
+        for predictions in _streamed(classifier, queries, workers, arguments.explain or 0):
             decided = classifier.decide(np.stack([one.probabilities for one in predictions]))
             write(lines_of(format, predictions, decided))
             for one in predictions:
@@ -169,8 +182,10 @@ def _classify(
     return unread
 
 
-def _streamed(classifier: FewShotClassifier, queries: Queries, workers: int) -> Iterator[list[Prediction]]:
-    return stream_predictions(classifier, queries, workers) if len(queries) else iter(())
+def _streamed(
+    classifier: FewShotClassifier, queries: Queries, workers: int, num_nearest: int
+) -> Iterator[list[Prediction]]:
+    return stream_predictions(classifier, queries, workers, num_nearest) if len(queries) else iter(())
 
 
 def _processors() -> int:

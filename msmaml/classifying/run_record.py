@@ -21,6 +21,7 @@ _WORDS = {
     "reject_below": "--reject-below was another",
     "format": "its format is another",
     "classes": "the classes have changed",
+    "explain": "--explain was another",
 }
 
 

@@ -13,6 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import quick_imports
+
 EPILOG = """
 examples:
   msmaml evaluate --support birds/
@@ -63,11 +65,12 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
 
 
 def _cross_validate(arguments: argparse.Namespace) -> None:
-    from transformers.utils import logging
+    with quick_imports():
+        from transformers.utils import logging
 
-    from modeling_msmaml.inputs.label_values import printable
+        from modeling_msmaml.inputs.label_values import printable
 
-    from ..classifying.evaluation import evaluate
+        from ..classifying.evaluation import evaluate
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
