@@ -33,7 +33,8 @@ Give a few examples of each of your classes and press **Adapt**; the model then 
 """
 # What the model computes, it computes for one visitor after the other; the others see how many are before them.
 MODEL: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
-LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# The rest is beside the queue: a task that is loaded asks for twenty things at once, which would fill it.
+LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 DOWNLOAD = "() => document.querySelector('#classifier_file')?.click()"
 
 
@@ -123,12 +124,11 @@ def build(demo: Demo) -> gr.Blocks:
             mark_stale,
             compared,
             stale,
-            queue=False,
             trigger_mode="always_last",
             **LIGHT,
         )
         adapt.click(run_adapt, [modality, count, skip, *fields], answers, show_progress_on=status, **MODEL).then(
-            mark_stale, compared, stale, queue=False, **LIGHT
+            mark_stale, compared, stale, **LIGHT
         )
         asked = [fitted, modality, skip, *queries.filled]
         classify.click(run_classify, asked, [results, table], show_progress_on=results, **MODEL)
