@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     classifier, rests_on = _classifier(arguments, processes)
     explanation = _explanation(arguments.explain, classifier)
     if arguments.save_classifier is not None and processes.is_first:
-        classifier.save_pretrained(arguments.save_classifier)
+        with _writing("--save-classifier", arguments.save_classifier):
+            classifier.save_pretrained(arguments.save_classifier)
     if not arguments.query:
         return 0
     names = [str(label) for label in classifier.classes_]
@@ -126,29 +128,49 @@ def _classify_into(
 ) -> int:
     """Classifies what the output does not have yet, and returns how many of its queries could not be read."""
     output: Path = arguments.output
+    run_record.check_place(output)
     if not arguments.overwrite:
         run_record.check(output, rests_on)
     processes.wait()  # until all have looked
     if processes.is_first:
-        if arguments.overwrite:
-            run_record.remove(output)
-        run_record.write(output, rests_on, msmaml=__version__, support_set=_named(arguments.support))
+        with _writing("--output", output):
+            if arguments.overwrite:
+                run_record.remove(output)
+            run_record.write(output, rests_on, msmaml=__version__, support_set=_named(arguments.support))
     processes.wait()  # until there is nothing of another run
     # Each process has a share of all queries, and looks for results of its own share only, which no other writes.
     share = queries.share(processes.number, processes.count)
     done = set().union(*(names_in(path, format) for path in (output, *parts_of(output))))
     own_file = output if processes.count == 1 else part_of(output, processes.number)
-    results = ResultsFile(own_file, format)
+    with _writing("--output", output):
+        results = ResultsFile(own_file, format)
+
+    def write(lines: str) -> None:
+        with _writing("--output", output):
+            results.append(lines)
+
     try:
-        _classify(arguments, classifier, share.without(done), format, processes, results.append)
+        _classify(arguments, classifier, share.without(done), format, processes, write)
     finally:
         results.close()
     processes.wait()  # until all have written
     if processes.is_first and parts_of(output):
-        merge(output, format, (query.name for query in queries))
+        with _writing("--output", output):
+            merge(output, format, (query.name for query in queries))
     processes.wait()
     processes.part()
     return errors_in(output, format) if processes.is_first else 0
+
+
+@contextmanager
+def _writing(option: str, place: Path) -> Iterator[None]:
+    """Names the option in the error of what is written to its place."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename not in (None, str(place)) else ""
+        raise ValueError(f"{option} {place} cannot be written: {reason}{where}") from error
 
 
 def _named(support: Path | None) -> str | None:

@@ -31,3 +31,8 @@ def quick_imports() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()  # so that later collections pass over them, too
+
+
+def is_of_network(error: Exception) -> bool:
+    """Whether an error says that the Hub was not reached. Its client lets errors of its HTTP library through."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests")

@@ -25,6 +25,12 @@ exit status: 0 if it was evaluated, 1 if not, 2 if an option is wrong
 """
 
 
+def _seed(value: str) -> int:
+    if not value.isdecimal() or int(value) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{value!r} must be an integer in [0, 2**32)")
+    return int(value)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the options beside --support."""
     parser = argparse.ArgumentParser(
@@ -38,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--support", type=Path, required=True, help="folder with one sub-folder of examples per class, or a table")
     add("--model", help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the one that comes along")
     add("--folds", type=int, help="number of folds; by default 5, or the number of examples of the smallest class")
-    add("--seed", type=int, default=0, help="seed of the division into folds")
+    add("--seed", type=_seed, default=0, help="seed of the division into folds")
     add("--picture", type=Path, metavar="FILE", help="file for the confusion matrix, such as confusion.png or .svg")
     add("--json", action="store_true", help="print one JSON object")
     add("--modality", choices=("audio", "text", "image"), help="modality to take where there are several")

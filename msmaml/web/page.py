@@ -158,14 +158,18 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         except (FileNotFoundError, ValueError) as error:
             parser.exit(1, f"{parser.prog}: {error}\n")
         page = build(demo).queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
-        page.launch(
-            server_port=arguments.port,
-            share=False,
-            ssr_mode=False,
-            footer_links=[],
-            max_file_size=f"{MAX_MEGABYTES}mb",
-            allowed_paths=[folder, str(FOLDER)],
-            css=CSS,
-            js=SCRIPT,
-            theme=theme(),
-        )
+        try:
+            page.launch(
+                server_port=arguments.port,
+                share=False,
+                ssr_mode=False,
+                footer_links=[],
+                max_file_size=f"{MAX_MEGABYTES}mb",
+                allowed_paths=[folder, str(FOLDER)],
+                css=CSS,
+                js=SCRIPT,
+                theme=theme(),
+            )
+        except OSError as error:
+            port = "a free port from 7860 on" if arguments.port is None else f"--port {arguments.port}"
+            parser.exit(1, f"{parser.prog}: {port} cannot be had, perhaps since other programs run there: {error}\n")
