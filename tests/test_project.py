@@ -2,14 +2,10 @@
 
 import ast
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from packaging.version import Version
-
-import msmaml
 
 from .conftest import SLOW, SLOW_FIXTURES
 
@@ -77,28 +73,6 @@ def test_citation_is_of_this_version():
     assert citation["version"] == released[0], "the newest release"
     for reference in (citation, *citation["references"]):
         assert reference["title"] and reference["authors"]
-
-
-def test_the_version_is_that_of_the_changelog():
-    """With unreleased changes it is a development version after the newest release, otherwise that release."""
-    unreleased, released = re.search(
-        r"^## \[Unreleased\]\n(.*?)^## \[([\d.]+)\]",
-        (REPOSITORY / "CHANGELOG.md").read_text(),
-        re.MULTILINE | re.DOTALL,
-    ).groups()
-    version = Version(msmaml.__version__)
-    if unreleased.strip():
-        assert version.is_devrelease and version > Version(released)
-    else:
-        assert version == Version(released)
-
-
-def test_a_tag_on_this_commit_is_the_version():
-    command = ["git", "-C", str(REPOSITORY), "tag", "--points-at", "HEAD", "--list", "v*"]
-    listed = subprocess.run(command, capture_output=True, text=True)
-    if listed.returncode != 0:
-        pytest.skip(reason="the sources are no clone")
-    assert set(listed.stdout.split()) <= {f"v{msmaml.__version__}"}
 
 
 def test_slow_tests_exist():

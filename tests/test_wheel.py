@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from email import message_from_string
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .own_data import write_file
-from .wheel_environment import WheelEnvironment, required
+from .wheel_environment import WheelEnvironment, built, required
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("modeling_msmaml", "data_builders", "msmaml")
@@ -31,11 +29,9 @@ def wheel(tmp_path_factory):
         shutil.copytree(REPOSITORY / name, folder / "source" / name, ignore=ignored)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(REPOSITORY / name, folder / "source")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source"]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=250)
-    assert built.returncode == 0, built.stderr[-2000:]
+    wheel = built(folder / "source", folder)
     shutil.rmtree(folder / "source")
-    return next(folder.glob("*.whl"))
+    return wheel
 
 
 @pytest.fixture(scope="module")

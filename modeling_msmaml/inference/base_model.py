@@ -69,13 +69,20 @@ def prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MS
         model: it is changed.
         num_inner_steps: steps of the adaptation; `None` leaves them as in training.
         device: where the model is to run.
+
+    Raises:
+        ValueError: there is no such device, or it cannot be used.
     """
     model.config.norm_statistics = "support"
     # On the model itself, since the config is what is saved.
     model.trained_inner_steps = model.config.num_inner_steps  # pyright: ignore[reportArgumentType]
     if num_inner_steps is not None:
         model.config.num_inner_steps = num_inner_steps
-    return model.eval().to(device)  # pyright: ignore[reportArgumentType]  # transformers wraps `to` without its types
+    try:
+        return model.eval().to(device)  # pyright: ignore[reportArgumentType]  # transformers wraps `to` without its types
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(f"device={device!r} cannot be used here ({reason}): 'cpu' can, anywhere") from error
 
 
 def as_trained(model: MSMAMLModel) -> MSMAMLModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from ..inputs.notes import Notes, UnreadableInput
 from ..inputs.reading import rows_one_by_one, stacked
 from ..model.level_frontend import LevelFrontend
 from .encoded_inputs import READ_AHEAD_BYTES, encoded_batches
+from .explanations import Examples, Neighbour, neighbours
 from .few_shot_classifier import FewShotClassifier
 
 _AHEAD = 4  # queries for each thread; few, since a row of a long sound has 19 MB
@@ -37,11 +38,13 @@ class Prediction(NamedTuple):
         name: of the query.
         probabilities: (classes,), NaN if the query cannot be read.
         error: why it cannot be read; `None` if it was.
+        nearest: the examples that are most like it, the nearest first, where they were asked for.
     """
 
     name: str
     probabilities: Float[np.ndarray, " classes"]
     error: str | None
+    nearest: Sequence[Neighbour] = ()
 
 
 class _Read(NamedTuple):
@@ -92,7 +95,7 @@ def _read_ahead(read: Callable[[Query], _Read], queries: Iterable[Query], thread
 
 
 def stream_predictions(
-    classifier: FewShotClassifier, queries: Iterable[Query], workers: int = 0
+    classifier: FewShotClassifier, queries: Iterable[Query], workers: int = 0, num_nearest: int = 0
 ) -> Iterator[list[Prediction]]:
     """
     Yields the probabilities of queries in their order, a few at a time, as `predict_proba` would give them. Each query
@@ -104,6 +107,7 @@ def stream_predictions(
             probabilities.
         queries: files or texts, which are gone through once.
         workers: threads that read ahead; with 0 queries are read between two batches. Texts take one at most.
+        num_nearest: how many of the nearest examples are named for each query, of a model on levels.
 
     Raises:
         UnreadableInput: a query cannot be read, and `skip_unreadable` is off. What comes before it has been yielded.
@@ -117,21 +121,22 @@ def stream_predictions(
         for read in _read_ahead(_Reader(classifier), queries, threads):
             if read.error is not None and not classifier.skip_unreadable:
                 if waiting:
-                    yield _predictions(classifier, waiting)
+                    yield _predictions(classifier, waiting, num_nearest)
                 raise UnreadableInput(read.error)
             notes.take(read.notes)
             waiting.append(read)
             size += 0 if read.row is None else read.row.nbytes
             if len(waiting) >= classifier.batch_size or size >= READ_AHEAD_BYTES:
-                yield _predictions(classifier, waiting)
+                yield _predictions(classifier, waiting, num_nearest)
                 waiting, size = [], 0
         if waiting:
-            yield _predictions(classifier, waiting)
+            yield _predictions(classifier, waiting, num_nearest)
     notes.warn()
 
 
-def _predictions(classifier: FewShotClassifier, reads: list[_Read]) -> list[Prediction]:
+def _predictions(classifier: FewShotClassifier, reads: list[_Read], num_nearest: int) -> list[Prediction]:
     rows = [read.row for read in reads if read.row is not None]
+    nearest: list[list[Neighbour]] = []
     found = np.full((len(reads), len(classifier.classes_)), np.nan)
     if rows:
         model, modality = classifier._model, classifier.modality_
@@ -142,4 +147,12 @@ def _predictions(classifier: FewShotClassifier, reads: list[_Read]) -> list[Pred
             encoded = torch.from_numpy(stacked(rows, modality, "inputs"))
         probabilities = classifier.logits(encoded).double().softmax(dim=-1).cpu().numpy()
         found[[number for number, read in enumerate(reads) if read.row is not None]] = probabilities
-    return [Prediction(read.name, row, read.error) for read, row in zip(reads, found, strict=True)]
+        if num_nearest:
+            with torch.no_grad():
+                examples = cast(Examples, classifier.examples_)
+                nearest = list(neighbours(model, classifier.adapted_, examples, encoded, num_nearest))
+    near = iter(nearest)
+    return [
+        Prediction(read.name, row, read.error, [] if read.row is None else next(near, []))
+        for read, row in zip(reads, found, strict=True)
+    ]

@@ -254,6 +254,8 @@ def query_files(queries: Iterable[str], modality: str | None) -> list[Path]:
     for name in queries:
         if not name.strip():
             raise FileNotFoundError(f"--query {name!r} names no file; the current folder is called .")
+        if name == "-":
+            raise FileNotFoundError("--query -: nothing is read from stdin; name files, folders, patterns or a table")
         query, left_out = Path(name), []
         found = [query] if query.is_file() else []
         if not query.exists() and glob.has_magic(name):

@@ -27,6 +27,8 @@ def evaluate(arguments: argparse.Namespace) -> str:
         ValueError, OSError: an option or a file cannot be used.
         ModuleNotFoundError: a picture was asked for without matplotlib.
     """
+    if arguments.picture is not None:
+        check_picture(arguments.picture)
     items, labels, sources = labelled_support(arguments.support, arguments.modality)
     modality = "text" if any(isinstance(item, str) for item in items) else arguments.modality
     classifier = FewShotClassifier.from_pretrained(
@@ -79,6 +81,23 @@ def as_text(found: CrossValidation) -> str:
             *lines,
         ]
     )
+
+
+def check_picture(path: Path) -> None:
+    """
+    Makes the folder of a picture, before anything is computed for it.
+
+    Raises:
+        ValueError: the name does not say in which format, or the folder cannot be made.
+    """
+    from matplotlib.figure import Figure
+
+    if path.suffix.lower().lstrip(".") not in Figure().canvas.get_supported_filetypes():
+        raise ValueError(f"--picture {path}: the name must end like that of a picture, such as .png, .svg or .pdf")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--picture {path} cannot be written: {error.strerror} ({path.parent})") from error
 
 
 def draw(found: CrossValidation, path: Path) -> None:

@@ -21,6 +21,7 @@ _WORDS = {
     "reject_below": "--reject-below was another",
     "format": "its format is another",
     "classes": "the classes have changed",
+    "explain": "--explain was another",
 }
 
 
@@ -33,6 +34,14 @@ def record_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.run.json")
 
 
+def check_place(output: Path) -> None:
+    """Raises `ValueError` for an output that is a folder, a device or a pipe, since it is read again and replaced."""
+    if output.is_dir():
+        raise ValueError(f"--output {output} is a folder: name a file")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"--output {output} is no regular file: name one, or leave --output out to write to stdout")
+
+
 def check(output: Path, rests_on: dict[str, Any]) -> None:
     """
     Checks that what there is of an output rests on the same.
@@ -43,8 +52,6 @@ def check(output: Path, rests_on: dict[str, Any]) -> None:
     if not output.exists() and not parts_of(output):
         return
     remedy = "name another --output, or start anew with --overwrite, which removes these results"
-    if output.is_dir():
-        raise ChangedRun(f"--output {output} is a folder: name a file")
     path = record_of(output)
     try:
         found = json.loads(path.read_text()) if path.exists() else {}

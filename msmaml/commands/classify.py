@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from . import quick_imports
+
 MODALITIES = ("audio", "text", "image")
 FORMAT_OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 EPILOG = """
@@ -18,6 +20,7 @@ examples:
   msmaml classify --support birds/ --query unknown/*.wav
   msmaml classify --support birds/ --query "recordings/**/*.wav" --output birds.csv --skip-errors
   msmaml classify --support topics.csv --query letters.csv --format jsonl
+  msmaml classify --support birds/ --query unknown/ --explain
   msmaml classify --support birds/ --save-classifier crow_or_wren
   msmaml classify --classifier crow_or_wren --query unknown/
   accelerate launch -m msmaml classify --support birds/ --query recordings/ --output birds.csv
@@ -59,6 +62,12 @@ def _workers(value: str) -> int:
     return int(value)
 
 
+def _count(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} must be an integer of at least 1")
+    return int(value)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -89,6 +98,15 @@ def parser() -> argparse.ArgumentParser:
         help="file for the results, .csv or .jsonl, to which they are written as they are computed",
     )
     add("--overwrite", action="store_true", help="start --output anew, whatever it holds")
+    add(
+        "--explain",
+        nargs="?",
+        const=3,
+        type=_count,
+        metavar="N",
+        help="say what results rest on: the weights of the levels, and the N examples nearest to each query, 3 if no "
+        "number follows",
+    )
     add("--modality", choices=MODALITIES, help="modality to take where the folders hold files of several kinds")
     add(
         "--reject-below",
@@ -132,6 +150,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         arguments.format = "jsonl"
     if (arguments.output is not None or arguments.overwrite) and not arguments.query:
         own.error("--output and --overwrite are for results: give --query files")
+    if arguments.explain is not None and not arguments.query:
+        own.error("--explain is for results: give --query files")
     if arguments.overwrite and arguments.output is None:
         own.error("--overwrite is for --output")
     if arguments.output is not None:
@@ -144,11 +164,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Writes the classes of the queries, and returns the exit status."""
     arguments = parse_arguments(argv)
-    from transformers.utils import logging
+    with quick_imports():
+        from transformers.utils import logging
 
-    from modeling_msmaml.inputs.label_values import printable
+        from modeling_msmaml.inputs.label_values import printable
 
-    from ..classifying.run import run
+        from ..classifying.run import run
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

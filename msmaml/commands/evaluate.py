@@ -13,6 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import quick_imports
+
 EPILOG = """
 examples:
   msmaml evaluate --support birds/
@@ -21,6 +23,12 @@ examples:
 
 exit status: 0 if it was evaluated, 1 if not, 2 if an option is wrong
 """
+
+
+def _seed(value: str) -> int:
+    if not value.isdecimal() or int(value) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{value!r} must be an integer in [0, 2**32)")
+    return int(value)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--support", type=Path, required=True, help="folder with one sub-folder of examples per class, or a table")
     add("--model", help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the one that comes along")
     add("--folds", type=int, help="number of folds; by default 5, or the number of examples of the smallest class")
-    add("--seed", type=int, default=0, help="seed of the division into folds")
+    add("--seed", type=_seed, default=0, help="seed of the division into folds")
     add("--picture", type=Path, metavar="FILE", help="file for the confusion matrix, such as confusion.png or .svg")
     add("--json", action="store_true", help="print one JSON object")
     add("--modality", choices=("audio", "text", "image"), help="modality to take where there are several")
@@ -63,11 +71,12 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
 
 
 def _cross_validate(arguments: argparse.Namespace) -> None:
-    from transformers.utils import logging
+    with quick_imports():
+        from transformers.utils import logging
 
-    from modeling_msmaml.inputs.label_values import printable
+        from modeling_msmaml.inputs.label_values import printable
 
-    from ..classifying.evaluation import evaluate
+        from ..classifying.evaluation import evaluate
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -8,6 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import is_of_network
+
 EPILOG = """
 examples:
   msmaml push outputs/quickstart USER/NAME
@@ -46,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
             commit_message=arguments.commit_message,
             ignore_patterns=["checkpoint-*", f"{UNFINISHED}/*", "runs/*"],
         )
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:
+        if not (isinstance(error, (HfHubHTTPError, OSError, ValueError)) or is_of_network(error)):
+            raise
         sys.exit(f"push: {arguments.repository} was not changed: {error}")
     print(commit.repo_url)

@@ -33,7 +33,8 @@ Give a few examples of each of your classes and press **Adapt**; the model then 
 """
 # What the model computes, it computes for one visitor after the other; the others see how many are before them.
 MODEL: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
-LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# The rest is beside the queue: a task that is loaded asks for twenty things at once, which would fill it.
+LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 DOWNLOAD = "() => document.querySelector('#classifier_file')?.click()"
 
 
@@ -123,12 +124,11 @@ def build(demo: Demo) -> gr.Blocks:
             mark_stale,
             compared,
             stale,
-            queue=False,
             trigger_mode="always_last",
             **LIGHT,
         )
         adapt.click(run_adapt, [modality, count, skip, *fields], answers, show_progress_on=status, **MODEL).then(
-            mark_stale, compared, stale, queue=False, **LIGHT
+            mark_stale, compared, stale, **LIGHT
         )
         asked = [fitted, modality, skip, *queries.filled]
         classify.click(run_classify, asked, [results, table], show_progress_on=results, **MODEL)
@@ -158,14 +158,18 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
         except (FileNotFoundError, ValueError) as error:
             parser.exit(1, f"{parser.prog}: {error}\n")
         page = build(demo).queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=1)
-        page.launch(
-            server_port=arguments.port,
-            share=False,
-            ssr_mode=False,
-            footer_links=[],
-            max_file_size=f"{MAX_MEGABYTES}mb",
-            allowed_paths=[folder, str(FOLDER)],
-            css=CSS,
-            js=SCRIPT,
-            theme=theme(),
-        )
+        try:
+            page.launch(
+                server_port=arguments.port,
+                share=False,
+                ssr_mode=False,
+                footer_links=[],
+                max_file_size=f"{MAX_MEGABYTES}mb",
+                allowed_paths=[folder, str(FOLDER)],
+                css=CSS,
+                js=SCRIPT,
+                theme=theme(),
+            )
+        except OSError as error:
+            port = "a free port from 7860 on" if arguments.port is None else f"--port {arguments.port}"
+            parser.exit(1, f"{parser.prog}: {port} cannot be had, perhaps since other programs run there: {error}\n")

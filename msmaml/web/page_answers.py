@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -81,15 +82,17 @@ class Demo:
             raise ValueError(f"{self.base.model} has no processor for sounds, texts or pictures")
         self.processor = processor
         self.folder = folder
+        self._previewing = Lock()  # previews are asked for beside the queue, and decoding takes memory
 
     def preview(self, modality: str, files: list[str] | None, lines: str | None, what: str) -> str:
         """Returns the HTML of some inputs, and of the reasons why others are refused."""
-        try:
-            read = read_inputs(inputs_of_field(modality, files, lines, what), modality, self.processor, True)
-        except PageError as error:
-            return html.message(str(error), error=True)
-        reasons = "".join(html.message(reason, error=True) for reason in read.unreadable.values())
-        return html.in_a_row(read.shown) + reasons + read.notes.html()
+        with self._previewing:
+            try:
+                read = read_inputs(inputs_of_field(modality, files, lines, what), modality, self.processor, True)
+            except PageError as error:
+                return html.message(str(error), error=True)
+            reasons = "".join(html.message(reason, error=True) for reason in read.unreadable.values())
+            return html.in_a_row(read.shown) + reasons + read.notes.html()
 
     def adapt(
         self, modality: str, count: int, skip_unreadable: bool, fields: tuple

@@ -86,6 +86,7 @@ class Field:
                 [files, recorder],
                 api_visibility="private",
                 show_progress="hidden",
+                queue=False,  # see LIGHT of the page
                 trigger_mode="once",
             )
         return field

@@ -14,6 +14,12 @@ examples:
 """
 
 
+def _port(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{value!r} must be an integer from 1 to 65535")
+    return int(value)
+
+
 def option_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The parser of the command line; `prog` is the name of the command."""
     parser = argparse.ArgumentParser(
@@ -26,5 +32,5 @@ def option_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "--model",
         help="folder or Hub repository of the model; by default $MSMAML_MODEL, or the model that comes with the code",
     )
-    parser.add_argument("--port", type=int, help="port of the page; by default the first free one from 7860 on")
+    parser.add_argument("--port", type=_port, help="port of the page; by default the first free one from 7860 on")
     return parser

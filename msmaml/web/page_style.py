@@ -42,6 +42,7 @@ CSS = """
 .confusion th { max-width: 120px; }
 .gradio-container:has(#stale .message) :is(#status, #curve, #results) { opacity: .45; filter: grayscale(1); }
 .levels summary { font-size: 13px; margin-bottom: 4px; }
+[data-testid="source-select"] { position: relative; z-index: 2; } /* the webcam's big button reached over it */
 .file-preview .filename, .file-preview .stem { white-space: normal !important; overflow: visible !important; }
 .file-preview .stem { overflow-wrap: anywhere; }
 @media (max-width: 1023px) {

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 from transformers import pipeline
 
 from modeling_msmaml import FewShotClassifier, MSMAMLModel
+from modeling_msmaml.inference.classifier_card import classifier_card
 from modeling_msmaml.inference.classifier_files import CLASSIFIER_FILE
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor
 
@@ -102,16 +103,38 @@ def test_a_model_without_levels_is_saved_whole(tmp_path):
 def test_the_card_says_classes_counts_and_licences(level_dir, tmp_path):
     fitted(level_dir).save_pretrained(tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.license == "cc-by-4.0" and "text" in card.data.tags and card.data.base_model is None
+    assert card.data.license == "apache-2.0" and "text" in card.data.tags and card.data.base_model is None
     rows = re.findall(r"^\| (.*) \| (\d+) \|$", card.text, flags=re.MULTILINE)
     assert rows == [("a bittern", "2"), (r"great \| \*crow\*", "1"), ("wren", "3")]
     assert "texts with 3 classes" in card.text and "from 6 labelled examples" in card.text
     assert "| text | network of texts | MIT |" in card.text and "| text | topics | CC BY 3.0 |" in card.text
+    assert "| image | letters | MIT |" in card.text, "the head was trained on it, too"
     assert "pictures" not in card.text and "network of sounds" not in card.text and "| text | 99 |" not in card.text
     (tmp_path / "README.md").rename(tmp_path / "first.md")
     (tmp_path / "README.md").write_text((tmp_path / "first.md").read_text())
     FewShotClassifier.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "README.md").read_text() == (tmp_path / "first.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("modality", "stated", "expected"),
+    [
+        ("audio", "cc-by-4.0", "cc-by-4.0"),
+        ("image", "cc-by-4.0", "apache-2.0"),
+        ("text", "cc-by-4.0", "apache-2.0"),
+        ("text", "cc-by-nc-4.0", "cc-by-nc-4.0"),  # of data, which the head has seen
+        ("text", "apache-2.0", "apache-2.0"),
+        ("smell", "cc-by-4.0", "cc-by-4.0"),  # of its encoder the card says nothing
+    ],
+)
+def test_the_licence_is_that_of_what_is_there(modality, stated, expected):
+    base = CARD.replace("license: cc-by-4.0", f"license: {stated}")
+    for own in (base, base.replace("network of texts | MIT", "network of texts | another one")):
+        card = classifier_card(modality, NAMES, None, "someone/model", own)
+        if own == base:
+            assert card.data.license == expected and f"under `{expected}`" in card.text
+    assert modality != "text" or card.data.license == stated, "a licence that is not known may have conditions"
+    assert ModelCard(str(classifier_card(modality, NAMES, None, "folder", str(card)))).text == card.text
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

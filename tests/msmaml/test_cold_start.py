@@ -52,3 +52,19 @@ def test_the_encoder_of_the_files_is_read(model, tmp_path):
         main(
             ["classify", "--model", str(model), "--support", str(tmp_path / "examples"), "--save", str(tmp_path / "to")]
         )
+
+
+def test_imports_are_not_held_up_by_looking_for_garbage():
+    code = """
+import gc, json
+seen = []
+gc.callbacks.append(lambda phase, facts: seen.append(phase) if facts["generation"] == 2 else None)
+from msmaml.commands import quick_imports
+with quick_imports():
+    import torch, modeling_msmaml
+during = len(seen)
+with quick_imports():  # everything is there, and other code may have its own ideas of gc
+    running = gc.isenabled()
+print(json.dumps([during, running, gc.isenabled(), gc.get_freeze_count() > 100_000]))
+"""
+    assert in_new_process(code) == [0, True, True, True]

@@ -299,8 +299,8 @@ def test_an_interrupted_run_keeps_what_it_has(model, birds, tmp_path, monkeypatc
     output = tmp_path / "results.csv"
     words = ["--model", model, "--support", birds[0], "--query", birds[1], "--output", output]
 
-    def interrupted(classifier, queries, workers):
-        yield next(stream_predictions(classifier, list(queries)[:5], workers))
+    def interrupted(classifier, queries, workers, num_nearest):
+        yield next(stream_predictions(classifier, list(queries)[:5], workers, num_nearest))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

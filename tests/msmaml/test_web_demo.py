@@ -1,48 +1,24 @@
 """The web page in a real browser, served from the folder that would be uploaded as a Space."""
 
 import csv
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 import yaml
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from data_builders.storage.vocabulary import word_level_tokenizer
-from modeling_msmaml import (
-    FewShotClassifier,
-    MSMAMLConfig,
-    MSMAMLFeatureExtractor,
-    MSMAMLImageProcessor,
-    MSMAMLModel,
-    MSMAMLProcessor,
-)
+from modeling_msmaml import FewShotClassifier
 from msmaml.web import example_tasks
 from scripts import make_space
 
+from .page_actions import IMAGE_SIZE, MODALITIES, SECONDS, STEPS, choose, clear, tone, upload
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # a microphone and a camera
-]
-expect.set_options(timeout=20_000)  # a machine may have much to do
-MODALITIES = ("audio", "text", "image")
-STEPS = 6
-SAMPLING_RATE, SECONDS, IMAGE_SIZE = 16_000, 1.0, 32
 WIDTHS = (375, 768, 1440)
 # Whatever reaches beyond the window, or hides a part of itself.
 CUT_OFF = """() => [...document.querySelectorAll('.gradio-container *')].filter(element => {
@@ -51,134 +27,6 @@ CUT_OFF = """() => [...document.querySelectorAll('.gradio-container *')].filter(
     const hides = ['hidden', 'clip'].includes(style.overflowX) && element.scrollWidth > element.clientWidth + 1;
     return hides || box.left < -1 || box.right > document.documentElement.clientWidth + 1;
 }).map(element => element.outerHTML.slice(0, 200))"""
-
-
-@pytest.fixture(scope="module")
-def space(tmp_path_factory) -> Path:
-    """A Space with a small untrained model, which knows the words of the example task."""
-    words = re.findall(r"\w+|\.", " ".join(text.lower() for own in example_tasks.SENTENCES.values() for text in own))
-    tokens = ["[PAD]", "[UNK]", *sorted(set(words))]
-    torch.manual_seed(0)
-    model = MSMAMLModel(MSMAMLConfig(num_channels=8, num_layers=3, num_inner_steps=STEPS, vocab_size=len(tokens)))
-    folder = tmp_path_factory.mktemp("demo")
-    model.save_pretrained(folder / "model")
-    MSMAMLProcessor(
-        feature_extractor=MSMAMLFeatureExtractor(SAMPLING_RATE, SECONDS),
-        image_processor=MSMAMLImageProcessor(IMAGE_SIZE),
-        tokenizer=word_level_tokenizer(tokens, max_length=480),
-    ).save_pretrained(folder / "model")
-    make_space.make_space(folder / "space", folder / "model")
-    return folder / "space"
-
-
-@pytest.fixture(scope="module")
-def address(space, tmp_path_factory):
-    """Of the running page."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Nothing of this checkout: a Space has its own folder only.
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MSMAML_MODEL")}
-    environment |= {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("uploads"))}
-    log = (space.parent / "log.txt").open("w+")
-    server = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)], cwd=space, env=environment, stdout=log, stderr=log
-    )
-    try:
-        url = f"http://127.0.0.1:{port}/"
-        for _ in range(600):
-            if server.poll() is not None:
-                break
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-                break
-            except (urllib.error.URLError, TimeoutError):
-                time.sleep(0.1)
-        else:
-            pytest.fail("the page does not answer after a minute")
-        if server.poll() is not None:
-            log.seek(0)
-            pytest.fail(f"the page's server ended: {log.read()[-2000:]}")
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
-        log.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        message = "there is no chromium: `apt-get install chromium` (`make browser` does it for root)"
-        if os.environ.get("MSMAML_REQUIRE_SHARED") == "1":
-            pytest.fail(message)
-        pytest.skip(reason=message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, address):
-    """A fresh visit, without errors in the console, and without a request to anywhere else."""
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.set_default_timeout(20_000)
-    requests, errors = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    page.wait_for_selector("#adapt")
-    yield page
-    page.close()
-    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
-    assert errors == []
-
-
-def choose(page: Page, modality: str) -> None:
-    page.get_by_label(modality, exact=True).check()
-    suffixes = {"audio": ".wav", "text": ".txt", "image": ".png"}
-    expect(page.locator("#examples_0_files")).to_contain_text(suffixes[modality])
-
-
-def upload(page: Page, field: str, *files: Path) -> None:
-    page.set_input_files(f"#{field}_files input[type=file]", [str(file) for file in files])
-
-
-def clear(page: Page, field: str) -> None:
-    page.locator(f"#{field}_files").get_by_label("Clear").click()
-
-
-def test_files_are_added_to_those_that_are_there(page, tmp_path):
-    """By mouse and by keyboard."""
-    choose(page, "audio")
-    files = [tone(tmp_path / f"{name}.wav", hertz) for name, hertz in (("a", 200), ("b", 300), ("c", 400))]
-    upload(page, "examples_0", files[0])
-    expect(page.locator("#preview_0 audio")).to_have_count(1)
-    add = page.locator("#examples_0_files").get_by_label("Add files")
-    for count, (file, use) in enumerate([(files[1], add.click), (files[2], lambda: add.press("Enter"))], start=2):
-        with page.expect_file_chooser() as chooser:
-            use()
-        chooser.value.set_files(file)
-        expect(page.locator("#preview_0 audio")).to_have_count(count)
-
-
-def test_what_is_recorded_or_taken_becomes_an_example(page):
-    page.context.grant_permissions(["microphone", "camera"])
-    choose(page, "audio")
-    page.get_by_role("button", name="Record a sound").first.click()
-    microphone = page.locator("#examples_0_microphone button")
-    microphone.filter(has_text="Record").first.click()
-    page.wait_for_timeout(1_000)
-    microphone.filter(has_text="Stop").first.click()
-    expect(page.locator("#preview_0 audio")).to_have_count(1)
-    choose(page, "image")
-    page.get_by_role("button", name="Take or paste a picture").first.click()
-    page.locator("#examples_0_camera").get_by_text("Click to Access Webcam").click()
-    page.wait_for_function("document.querySelector('#examples_0_camera video')?.videoWidth > 0")
-    page.get_by_label("capture photo").first.click()
-    expect(page.locator("#preview_0 img")).to_have_count(1)
 
 
 def losses(page: Page) -> list[float]:
@@ -270,11 +118,6 @@ def test_nothing_is_cut_off_and_nothing_is_hard_to_reach(page, modality):
     found = axe.Axe().run(page).response["violations"]
     serious = [(rule["id"], rule["nodes"][0]["html"]) for rule in found if rule["impact"] in ("serious", "critical")]
     assert serious == []
-
-
-def tone(path: Path, frequency: float, seconds: float = 1.0, rate: int = 8_000) -> Path:
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate), rate)
-    return path
 
 
 def test_own_sounds_with_mistakes_on_the_way(page, tmp_path):
