@@ -15,7 +15,7 @@ from .inference.few_shot_pipeline import FewShotClassificationPipeline
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
-from .model.inner_optimizers import InnerOptimizer, register_inner_optimizer
+from .model.inner_optimizers import DescentOptimizer, InnerOptimizer, register_inner_optimizer
 from .model.level_encoder import LevelEncoder, read_level_encoder, register_level_encoder, save_level_encoder
 from .model.level_pretrained import find_level_encoder, level_encoder_from_pretrained
 from .model.loading import MSMAMLPreTrainedModel
@@ -68,6 +68,7 @@ __all__ = [
     "AdaptedTasks",
     "CardContent",
     "CrossValidation",
+    "DescentOptimizer",
     "FewShotAccuracy",
     "FewShotClassificationPipeline",
     "FewShotClassifier",

@@ -51,17 +51,6 @@ def load_splits(settings: dict, part: str, data_dir: str | None) -> list[FewShot
     return [load_few_shot(name, part, settings["protocol"], data_dir) for name in settings["datasets"]]
 
 
-def set_inner_steps(model: MSMAMLModel, steps: int) -> None:
-    """Sets the number of inner steps; trained rates of single steps go on with the rate of the last step."""
-    model.config.num_inner_steps = steps
-    rates = model.inner_rates
-    if rates is not None and not rates.per_element and steps > rates.num_inner_steps:
-        for name, rate in rates.rates.items():
-            more = rate.detach()[-1:].expand(steps - len(rate))
-            rates.rates[name] = torch.nn.Parameter(torch.cat([rate.detach(), more]))
-        rates.num_inner_steps = steps
-
-
 @torch.no_grad()
 def accuracies(model: MSMAMLModel, episodes: EpisodeDataset) -> dict[str, float]:
     """Accuracies with intervals, in all and for each modality."""
@@ -82,7 +71,7 @@ def inner_steps(trained: Path, data_dir: str | None, steps: list[int], num_episo
     episodes = EpisodeDataset(splits, *shape, settings["eval_seed"], source_disjoint=apart)
     curve = []
     for number in steps:
-        set_inner_steps(model, number)
+        model.config.num_inner_steps = number  # trained rates of single steps go on with that of the last step
         curve.append({"steps": number, **accuracies(model, episodes)})
     kept = ("protocol", "n_way", "k_shot", "n_query", "eval_seed", "datasets", "training_steps", "tasks_per_step")
     how = {"split": "validation", "episodes": num_episodes, "training_commit": settings["commit"]}

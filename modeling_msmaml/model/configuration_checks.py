@@ -71,6 +71,8 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         raise ValueError(f"cosine_scale={config.cosine_scale} has no effect with head={config.head!r}")
     if config.inner_rates != "fixed" and not config.num_inner_steps:
         raise ValueError(f"inner_rates={config.inner_rates!r} has no effect with num_inner_steps=0")
+    if config.inner_optimizer != "sgd" and not config.num_inner_steps:
+        raise ValueError(f"inner_optimizer={config.inner_optimizer!r} has no effect with num_inner_steps=0")
     if config.modulation_init == "identity" and config.conditioning not in ("affine", "kernel"):
         raise ValueError(
             f"modulation_init='identity' needs conditioning='affine' or 'kernel', not {config.conditioning!r}"

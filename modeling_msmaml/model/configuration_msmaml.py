@@ -112,9 +112,16 @@ class MSMAMLConfig(PreTrainedConfig):
         "num_inner_steps=0.",
         at_least(0),
     )
-    inner_lr: float = option(0.05, "The learning rate of the inner loop's SGD.", positive)
+    inner_lr: float = option(0.05, "The learning rate of the inner loop.", positive)
     inner_optimizer: str = option(
-        "sgd", "The optimiser of the inner loop: 'sgd', or one that [`register_inner_optimizer`] has added."
+        "sgd",
+        "The optimiser of the inner loop: 'sgd', 'momentum', 'adam', 'meta_sgd' (another name of "
+        "inner_rates='per_element'), 'meta_curvature', or one that [`register_inner_optimizer`] has added.",
+    )
+    inner_optimizer_kwargs: dict[str, Any] | None = option(
+        None,
+        "The options of that optimiser, such as {'momentum': 0.9, 'nesterov': true}; see the documentation of each. "
+        "What is left out has its default.",
     )
     inner_grad_clip: float | None = option(
         20.0,

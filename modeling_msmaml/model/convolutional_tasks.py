@@ -39,7 +39,9 @@ class ConvolutionalTasks(TaskNetworkKind):
         model.task_encoder = build_task_encoder(config)
         network = model.task_network = TaskNetwork(config)
         model.descriptors = build_descriptors(config)
-        model.inner_rates = inner_optimizer_class(config).trained_module(config, adapted_shapes(network))
+        optimizer_class = inner_optimizer_class(config)
+        optimizer_class.check(config)
+        model.inner_rates = optimizer_class.trained_module(config, adapted_shapes(network))
         size, numbers = network.feature_size, config.auxiliary_classes or {}
         model.auxiliary = nn.ModuleDict(
             {name: nn.Linear(size, numbers[name], bias=False) for name in config.modalities if name in numbers}

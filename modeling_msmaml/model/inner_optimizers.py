@@ -1,18 +1,16 @@
-"""How one step of the inner loop changes the parameters: the registry of inner optimisers, and SGD."""
+"""How one step of the inner loop changes the parameters: the registry of inner optimisers, and their base classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Self, cast
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from transformers import initialization as init
 
 from .configuration_msmaml import MSMAMLConfig
-from .execution import scripted
+from .inner_rates import InnerRates
+from .options import check_option, options_of, types_of
 
 
 class InnerOptimizer(ABC):
@@ -21,13 +19,46 @@ class InnerOptimizer(ABC):
     trains of the optimiser.
 
     An instance holds hyperparameters and the module of `trained_module`, but nothing that a step changes: the inner
-    loop carries the state from step to step, runs steps again to save memory, and differentiates through them.
+    loop carries the state from step to step, runs steps again to save memory, and differentiates through them. Most
+    optimisers are a [`DescentOptimizer`], which needs one method only.
     """
+
+    @classmethod
+    def options(cls, config: MSMAMLConfig) -> dict[str, Any]:
+        """
+        The `inner_optimizer_kwargs` of the config. Known are the fields of the class, as a dataclass, that `option`
+        declares.
+
+        Raises:
+            `ValueError`: an unknown option, or a value that its option does not take.
+        """
+        given = config.inner_optimizer_kwargs
+        if not given:
+            return {}
+        known = {field.name: field for field in options_of(cls)} if is_dataclass(cls) else {}
+        for name, value in given.items():
+            if name not in known:
+                raise ValueError(
+                    f"inner_optimizer_kwargs={given} has {name!r}, but inner_optimizer={config.inner_optimizer!r} "
+                    f"takes {', '.join(known) or 'no options'}"
+                )
+            try:
+                check_option(known[name], types_of(cls)[name], value)
+            except ValueError as error:
+                raise ValueError(f"inner_optimizer_kwargs: {error}") from None
+        return dict(given)
+
+    @classmethod
+    def check(cls, config: MSMAMLConfig) -> None:
+        """Raises `ValueError` for a config with which the optimiser cannot work; asked when a model is built."""
+        cls.options(config)
 
     @classmethod
     def trained_module(cls, config: MSMAMLConfig, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module | None:
         """
         What the outer loop trains of this optimiser; the model keeps it as `inner_rates`. By default nothing.
+
+        A `reset_parameters` of the module, or of its parts, sets parameters that a checkpoint lacks to their start.
 
         Args:
             shapes: of the parameters that the inner loop adapts, by name and without the task dimension. The classifier
@@ -37,7 +68,7 @@ class InnerOptimizer(ABC):
 
     @classmethod
     @abstractmethod
-    def from_config(cls, config: MSMAMLConfig, trained: nn.Module | None) -> "InnerOptimizer":
+    def from_config(cls, config: MSMAMLConfig, trained: nn.Module | None) -> Self:
         """The optimiser as the config describes it now, with the module that `trained_module` made."""
 
     def trained_of_steps(self, names: list[str], num_inner_steps: int) -> list[tuple[Tensor, ...]]:
@@ -71,6 +102,67 @@ class InnerOptimizer(ABC):
         """
 
 
+@dataclass(frozen=True)
+class DescentOptimizer(InnerOptimizer):
+    """
+    Base class of inner optimisers that go along a direction, by learning rates that are fixed or trained:
+
+        p <- p - rate * direction(clamp(d support_loss / d p, -grad_clip, grad_clip), state)
+
+    A subclass is a dataclass too, gives `directions`, and declares its options as further fields.
+
+    Args:
+        lr: the learning rate, unless there are `rates`; `inner_lr` of the config.
+        grad_clip: the largest absolute value of a gradient's element; `None` clamps nothing. Where a gradient is
+            clamped, its own derivative is zero. `inner_grad_clip` of the config.
+        rates: trained learning rates in place of `lr`, as `inner_rates` of the config says.
+    """
+
+    lr: float
+    grad_clip: float | None = None
+    rates: InnerRates | None = None
+
+    @classmethod
+    def trained_module(cls, config: MSMAMLConfig, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module | None:
+        """The rates, if the config has them trained. A module that takes their place has a `resize` as they have."""
+        if config.inner_rates == "fixed":
+            return None
+        return InnerRates(shapes, config.inner_lr, config.num_inner_steps, config.inner_rates == "per_element")
+
+    @classmethod
+    def from_config(cls, config: MSMAMLConfig, trained: nn.Module | None) -> Self:
+        return cls(config.inner_lr, config.inner_grad_clip, cast(InnerRates | None, trained), **cls.options(config))
+
+    def trained_of_steps(self, names: list[str], num_inner_steps: int) -> list[tuple[Tensor, ...]]:
+        if self.rates is None:
+            return super().trained_of_steps(names, num_inner_steps)
+        return self.rates.of_steps(names, num_inner_steps)
+
+    @abstractmethod
+    def directions(
+        self, gradients: list[Float[Tensor, "T ..."]], state: list[Tensor], trained: list[Tensor]
+    ) -> tuple[list[Float[Tensor, "T ..."]], list[Tensor]]:
+        """
+        The direction for each parameter, and the state after this step; see [`InnerOptimizer.step`].
+
+        Args:
+            gradients: clamped.
+            trained: those of the step without the rates, which come first.
+        """
+
+    def step(
+        self, parameters: list[Tensor], gradients: list[Tensor], state: list[Tensor], trained: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        clip = self.grad_clip
+        if clip is not None:
+            gradients = [gradient.clamp(-clip, clip) for gradient in gradients]
+        rates: list[Any] = [self.lr] * len(parameters)
+        if self.rates is not None:
+            rates, trained = trained[: len(parameters)], trained[len(parameters) :]
+        directions, state = self.directions(gradients, state, trained)
+        return [p - rate * d for p, rate, d in zip(parameters, rates, directions, strict=True)], state
+
+
 _REGISTRY: dict[str, type[InnerOptimizer]] = {}
 
 
@@ -102,157 +194,3 @@ def inner_optimizer_class(config: MSMAMLConfig) -> type[InnerOptimizer]:
             "register_inner_optimizer(name, InnerOptimizerClass) adds one"
         )
     return _REGISTRY[name]
-
-
-class _Rates(nn.ParameterDict):
-    # transformers initialises what a checkpoint lacks module by module, and passes over modules without parameters of
-    # their own: so the dictionary itself must know where its parameters start.
-    def __init__(self, start: float, shapes: Mapping[str, tuple[int, ...]]):
-        super().__init__()
-        self.start = start
-        for name, shape in shapes.items():  # one by one, since ParameterDict sorts what it is given at once
-            self[name] = nn.Parameter(torch.full(shape, start))
-
-    def reset_parameters(self) -> None:
-        for rate in self.values():
-            init.constant_(rate, self.start)
-
-
-class InnerRates(nn.Module):
-    """
-    Learning rates of the inner loop that the outer loop trains: one for each parameter tensor and step (LSLR, MAML++,
-    arXiv 1810.09502, section 4.5), or one for each element (Meta-SGD, arXiv 1707.09835, section 3).
-
-    Args:
-        shapes: of the parameters, by name and without the task dimension.
-        inner_lr: where all rates start.
-        num_inner_steps: for how many steps there are rates, unless `per_element`.
-        per_element: whether each element has its rate, the same in all steps.
-    """
-
-    def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], inner_lr: float, num_inner_steps: int, per_element: bool = False
-    ):
-        super().__init__()
-        self.num_inner_steps = num_inner_steps
-        self.per_element = per_element
-        self.rates = _Rates(
-            inner_lr, {_key(name): shape if per_element else (num_inner_steps,) for name, shape in shapes.items()}
-        )
-
-    @torch.no_grad()
-    def keep(self, num_inner_steps: int) -> None:
-        """Keeps the rates of the first steps alone; those of elements are the same in all steps."""
-        if not self.per_element:
-            for name, rate in list(self.rates.items()):
-                self.rates[name] = nn.Parameter(rate[:num_inner_steps].clone(), requires_grad=rate.requires_grad)
-        self.num_inner_steps = num_inner_steps
-
-    def of_steps(self, names: list[str], num_inner_steps: int) -> list[tuple[Float[Tensor, "..."], ...]]:
-        """
-        For each step the rate of each named parameter, which broadcasts to it.
-
-        Raises:
-            `ValueError`: more steps than there are rates for.
-        """
-        if self.per_element:
-            return [tuple(self.rates[_key(name)] for name in names)] * num_inner_steps
-        if num_inner_steps > self.num_inner_steps:
-            raise ValueError(
-                f"num_inner_steps={num_inner_steps}, but this model has trained rates for {self.num_inner_steps} steps"
-            )
-        return [tuple(self.rates[_key(name)][step] for name in names) for step in range(num_inner_steps)]
-
-
-def _key(name: str) -> str:
-    # nn.ParameterDict takes no dots.
-    return name.replace(".", "_")
-
-
-@dataclass(frozen=True)
-class SGD(InnerOptimizer):
-    """
-    Gradient descent with a clamped gradient (MAML, arXiv 1703.03400, algorithm 1, line 6):
-
-        p <- p - lr * clamp(d support_loss / d p, -grad_clip, grad_clip)
-
-    Args:
-        lr: the learning rate, unless there are `rates`.
-        grad_clip: the largest absolute value of a gradient's element; `None` clamps nothing. Where a gradient is
-            clamped, its own derivative is zero.
-        rates: trained learning rates in place of `lr`.
-    """
-
-    lr: float
-    grad_clip: float | None = None
-    rates: InnerRates | None = None
-
-    @classmethod
-    def trained_module(cls, config: MSMAMLConfig, shapes: Mapping[str, tuple[int, ...]]) -> InnerRates | None:
-        if config.inner_rates == "fixed":
-            return None
-        return InnerRates(shapes, config.inner_lr, config.num_inner_steps, config.inner_rates == "per_element")
-
-    @classmethod
-    def from_config(cls, config: MSMAMLConfig, trained: nn.Module | None) -> "SGD":
-        return cls(config.inner_lr, config.inner_grad_clip, cast(InnerRates | None, trained))
-
-    def trained_of_steps(self, names: list[str], num_inner_steps: int) -> list[tuple[Tensor, ...]]:
-        if self.rates is None:
-            return super().trained_of_steps(names, num_inner_steps)
-        return self.rates.of_steps(names, num_inner_steps)
-
-    def step(
-        self, parameters: list[Tensor], gradients: list[Tensor], state: list[Tensor], trained: list[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        clip = self.grad_clip
-        if self.rates is None:
-            return list(_Descent.apply(self.lr, clip, *parameters, *gradients)), state
-        return [
-            p - rate * (g if clip is None else g.clamp(-clip, clip))
-            for p, rate, g in zip(parameters, trained, gradients, strict=True)
-        ], state
-
-
-register_inner_optimizer("sgd", SGD)
-
-
-@scripted
-def _descend(parameters: list[Tensor], gradients: list[Tensor], rate: float, clip: float | None) -> list[Tensor]:
-    results: list[Tensor] = []
-    for parameter, gradient in zip(parameters, gradients):  # noqa: B905 (TorchScript has no `strict`)
-        if clip is not None:
-            gradient = gradient.clamp(-clip, clip)
-        results.append(torch.sub(parameter, gradient, alpha=rate))
-    return results
-
-
-@scripted
-def _descent_gradients(outer: list[Tensor], gradients: list[Tensor], rate: float, clip: float) -> list[Tensor]:
-    results: list[Tensor] = []
-    for index, derivative in enumerate(outer):
-        result = derivative * -rate
-        if len(gradients) > 0:
-            result.masked_fill_(gradients[index].abs() > clip, 0.0)
-        results.append(result)
-    return results
-
-
-class _Descent(torch.autograd.Function):
-    """One step for many tensors: (rate, clip, *parameters, *gradients) -> parameters after it."""
-
-    @staticmethod
-    def forward(ctx, rate, clip, *tensors):
-        parameters, gradients = list(tensors[: len(tensors) // 2]), list(tensors[len(tensors) // 2 :])
-        ctx.rate, ctx.clip = rate, clip
-        if clip is not None:
-            ctx.save_for_backward(*gradients)
-        return tuple(_descend(parameters, gradients, rate, clip))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *outer):
-        of_gradients = [None] * len(outer)
-        if any(ctx.needs_input_grad[-len(outer) :]):
-            of_gradients = _descent_gradients(list(outer), list(ctx.saved_tensors), ctx.rate, ctx.clip or 0.0)
-        return None, None, *outer, *of_gradients

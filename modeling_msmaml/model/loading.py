@@ -12,7 +12,8 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .configuration_msmaml import MSMAMLConfig
-from .inner_optimizers import InnerRates
+from .inner_optimizers import DescentOptimizer, inner_optimizer_class
+from .inner_rates import InnerRates
 from .level_frontend import LevelFrontend
 from .level_sources import ACCESS_ARGUMENTS, source_of
 from .modality_text import WordVectors
@@ -59,7 +60,7 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
         """
         As in transformers; it also reads a folder or repository of the published layout, which has no `config.json`
         but `train_dir/<run>/maml_gated_conv_1d_<iteration>.pt`. With fewer `num_inner_steps` than a model has trained
-        rates for, those of the first steps are kept.
+        rates for, those of the first steps are kept; with more, those of the last step are repeated.
 
         Args:
             run: which run of the published layout; by default the three-modality 5-way 1-shot one. `subfolder`, the
@@ -68,18 +69,18 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
 
         Raises:
             `ValueError`: no such run or iteration (the message lists those that exist), or a file that is not a
-                published checkpoint, or not of its `train_config.json`; more inner steps than there are trained rates.
+                published checkpoint, or not of its `train_config.json`.
             `OSError`: no such folder or repository, or files are missing in it.
         """
         found, hub = None, {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
         if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
             found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
         if found is None:
-            steps, kwargs = _steps_to_keep(pretrained_model_name_or_path, kwargs, hub)
+            steps, kwargs = _steps_wanted(pretrained_model_name_or_path, kwargs, hub)
             loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
             model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
             if steps is not None:
-                cast(InnerRates, model.inner_rates).keep(steps)
+                cast(InnerRates, model.inner_rates).resize(steps)
                 model.config.num_inner_steps = steps
             _after_loading(model)
             if pretrained_model_name_or_path is not None:
@@ -150,12 +151,12 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
             cast(Any, module).reset_parameters()
 
 
-def _steps_to_keep(
+def _steps_wanted(
     path: str | os.PathLike | None, kwargs: dict[str, Any], hub: dict[str, Any]
 ) -> tuple[int | None, dict[str, Any]]:
     """
-    How many inner steps are wanted, if the saved model has trained rates for more; and the arguments with which it is
-    loaded as it was saved.
+    How many inner steps are wanted, if the saved model has trained rates for another number; and the arguments with
+    which it is loaded as it was saved.
     """
     config = kwargs.get("config")
     given = config if isinstance(config, MSMAMLConfig) else None
@@ -164,13 +165,10 @@ def _steps_to_keep(
         return None, kwargs
     saved = MSMAMLConfig.from_pretrained(path, **hub)
     rates = (saved.inner_rates, kwargs.get("inner_rates", given.inner_rates if given else saved.inner_rates))
-    if saved.inner_optimizer != "sgd" or set(rates) != {"per_layer_per_step"} or wanted == saved.num_inner_steps:
+    if set(rates) != {"per_layer_per_step"} or wanted == saved.num_inner_steps:
         return None, kwargs
-    if wanted > saved.num_inner_steps:
-        raise ValueError(
-            f"num_inner_steps={wanted}, but {path} has trained rates for {saved.num_inner_steps} steps: give at most "
-            "that, or ignore_mismatched_sizes=True, with which all rates start from inner_lr"
-        )
+    if not issubclass(inner_optimizer_class(saved), DescentOptimizer):
+        return None, kwargs
     if given is None or "num_inner_steps" in kwargs:
         return wanted, {**kwargs, "num_inner_steps": saved.num_inner_steps}
     as_saved = copy.deepcopy(given)

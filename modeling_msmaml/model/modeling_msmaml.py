@@ -336,9 +336,9 @@ class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
         self._kind.fit_for_training(self, samples)
 
 
-# The modalities register themselves when they are imported. And with code from the Hub, transformers fetches what a
-# module imports itself, and misses in some orders what only those modules import: so this one, which the auto classes
-# load, names them all.
+# Modalities and inner optimisers register themselves when they are imported. And with code from the Hub, transformers
+# fetches what a module imports itself, and misses in some orders what only those modules import: so this one, which the
+# auto classes load, names them all.
 from .configuration_checks import check_combinations as _check_combinations  # noqa: E402, F401
 from .conv_norm import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
 from .conv_norm_gradients import activate as _activate  # noqa: E402, F401
@@ -346,8 +346,14 @@ from .convolution import conv1d as _conv1d  # noqa: E402, F401
 from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
 from .encoder_registry import record_encoders as _record_encoders  # noqa: E402, F401
 from .folded_norms import FoldedNorms as _FoldedNorms  # noqa: E402, F401
+from .inner_adam import Adam as _Adam  # noqa: E402, F401
 from .inner_loop import adapt as _adapt  # noqa: E402, F401
+from .inner_meta_curvature import MetaCurvature as _MetaCurvature  # noqa: E402, F401
+from .inner_meta_sgd import MetaSGD as _MetaSGD  # noqa: E402, F401
+from .inner_momentum import Momentum as _Momentum  # noqa: E402, F401
 from .inner_optimizers import inner_optimizer_class as _inner_optimizer_class  # noqa: E402, F401
+from .inner_rates import InnerRates as _InnerRates  # noqa: E402, F401
+from .inner_sgd import SGD as _SGD  # noqa: E402, F401
 from .level_audio import SoundEffectLevels as _SoundEffectLevels  # noqa: E402, F401
 from .level_conversion import CONVERTERS as _CONVERTERS  # noqa: E402, F401
 from .level_dropout import levels_to_drop as _levels_to_drop  # noqa: E402, F401

@@ -28,7 +28,7 @@ class TaskNetworkKind(ABC):
     reads_levels = False
 
     # The options of the config that results are reported with.
-    reported: tuple[str, ...] = ("conditioning", "num_inner_steps", "inner_lr", "first_order")
+    reported: tuple[str, ...] = ("conditioning", "num_inner_steps", "inner_lr", "inner_optimizer", "first_order")
     # Whether `inner_loop_checkpointing` has an effect.
     checkpoints_inner_loop = True
     # Whether `fit_for_training` has an effect.

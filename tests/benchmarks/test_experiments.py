@@ -252,15 +252,6 @@ def test_analyses_refuse_what_they_cannot_use(tmp_path):
         analysis.main(["inner_steps", str(tmp_path)])
 
 
-def test_steps_beyond_the_trained_ones_go_on_at_the_last_rate():
-    from ..toys import tiny_model
-
-    model = tiny_model(inner_rates="per_layer_per_step")
-    analysis.set_inner_steps(model, 5)
-    rates = model.inner_rates.of_steps(["classifier.bias"], 5)
-    assert len(rates) == 5 and rates[4][0] == model.inner_rates.rates["classifier_bias"][2]
-
-
 def test_report_is_a_function_of_the_jsons(quick, results, tmp_path):
     runner.main(["--data_dir", "DATA", "--outputs", str(tmp_path / "models")])
     page = tmp_path / "docs" / "results.md"

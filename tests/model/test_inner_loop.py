@@ -16,7 +16,8 @@ from modeling_msmaml.model.conv_norm import ConvNormLayer, conv_norm_relu
 from modeling_msmaml.model.convolution import conv1d
 from modeling_msmaml.model.execution import longest, recomputed, segments
 from modeling_msmaml.model.inner_loop import KEPT_STEPS, adapt
-from modeling_msmaml.model.inner_optimizers import SGD, InnerOptimizer, register_inner_optimizer
+from modeling_msmaml.model.inner_optimizers import InnerOptimizer, register_inner_optimizer
+from modeling_msmaml.model.inner_sgd import SGD
 from modeling_msmaml.model.norms import affine_norm, batch_statistics
 
 from ..toys import tiny_config, tiny_episodes, tiny_model

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModel
 
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
-from modeling_msmaml.model.inner_optimizers import InnerRates
+from modeling_msmaml.model.inner_rates import InnerRates
 
 from ..saved_levels import save_level_model
 from ..toys import tiny_config, tiny_episodes, tiny_model
@@ -83,9 +83,14 @@ def test_with_fewer_inner_steps_the_first_trained_rates_are_kept(load, with_rate
     assert torch.equal(again(tiny_episodes()).loss, whole(tiny_episodes()).loss)
 
 
-def test_more_inner_steps_than_trained_rates_are_refused_or_begin_anew(with_rates):
-    with pytest.raises(ValueError, match="num_inner_steps=5, but .* has trained rates for 3 steps"):
-        MSMAMLModel.from_pretrained(with_rates, num_inner_steps=5)
+def test_more_inner_steps_than_trained_rates_repeat_the_last_or_begin_anew(with_rates, tmp_path):
+    whole, model = (MSMAMLModel.from_pretrained(with_rates, **more) for more in ({}, {"num_inner_steps": 5}))
+    expected = pytest.approx([0.1, 0.2, 0.3, 0.3, 0.3])
+    assert [rate.tolist() for rate in model.inner_rates.parameters()] == [expected] * 2
+    whole.config.num_inner_steps = 5
+    assert torch.equal(model(tiny_episodes()).loss, whole(tiny_episodes()).loss)
+    model.save_pretrained(tmp_path / "again")
+    assert MSMAMLModel.from_pretrained(tmp_path / "again").config.num_inner_steps == 5
     model = MSMAMLModel.from_pretrained(with_rates, num_inner_steps=5, ignore_mismatched_sizes=True)
     assert all(torch.equal(rate, torch.full((5,), tiny_config().inner_lr)) for rate in model.inner_rates.parameters())
 

@@ -60,8 +60,8 @@ def train_each(folder: Path, processes: int, tasks: list[int]) -> None:
 
 def default_trainer(folder: Path, processes: int) -> MetaTrainer:
     """
-    Of the default architecture: fitted front ends, descriptors, prototypes, FiLM, trained rates; and of what goes with
-    it in training: dropout, changed samples, new and mixed classes.
+    Of the default architecture: fitted front ends, descriptors, prototypes, FiLM, trained rates and curvature; and of
+    what goes with it in training: dropout, changed samples, new and mixed classes.
     """
     splits = [
         FewShotSplit.from_arrays(
@@ -79,7 +79,7 @@ def default_trainer(folder: Path, processes: int) -> MetaTrainer:
     number = args.max_steps * args.tasks_per_step
     new = add_new_classes(splits, ["rotate", "reverse"])
     return MetaTrainer(
-        model=small_model(torch.float32, dropout=0.2),
+        model=small_model(torch.float32, dropout=0.2, inner_optimizer="meta_curvature"),
         args=args,
         train_dataset=EpisodeDataset(new, *shape, number, 1, augment=["basic", "spec_augment"], mix_classes=0.3),
         eval_dataset=EpisodeDataset(splits, *shape, EPISODES, 2),
