@@ -39,6 +39,7 @@ SLOW = {
         "test_other_modalities_are_not_read",
         "test_package_and_help_load_nothing_and_take_no_time",
         "test_pipeline_and_auto_classes_are_known_at_once",
+        "test_processes_of_a_launcher_train_together_without_a_gpu",
         "test_processes_share_the_queries",
         "test_published_repository_loads_over_http",
         "test_the_largest_pictures_take_less_than_half_a_gigabyte",

@@ -11,6 +11,7 @@ import logging
 import sys
 
 import transformers
+from accelerate import PartialState
 
 from ..runs.leave_one_out import run_leave_one_out
 from ..runs.run import check_what_to_do, run
@@ -34,5 +35,9 @@ def main(argv: list[str] | None = None, command: str = "train") -> dict:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     if data.leave_one_out:
-        return run_leave_one_out(data, args, argv, command)
-    return run(arguments, data, args, argv)
+        results = run_leave_one_out(data, args, argv, command)
+    else:
+        results = run(arguments, data, args, argv)
+    # The processes of several machines end together: without this, the first to go may leave others waiting.
+    PartialState().destroy_process_group()
+    return results
