@@ -20,6 +20,7 @@ SLOW_FIXTURES = {
     "site": "it builds the site of the documentation",
     "straight": "it trains a run in another process",
     "two": "it trains in two processes",
+    "unpushed": "it trains runs in another process",
     "wheel": "it builds the wheel, most of them install it",
 }
 SLOW = {
@@ -28,6 +29,7 @@ SLOW = {
         "test_a_classifier_is_pushed_and_loaded_with_all_options_of_the_hub",
         "test_a_killed_run_goes_on",
         "test_a_name_loads_what_it_needs",
+        "test_a_repository_that_cannot_be_made_is_said_before_training",
         "test_a_notebook_runs_and_shows_what_is_stored",
         "test_auto_classes_load_with_the_package",
         "test_auto_classes_load_without_the_package",

@@ -14,6 +14,7 @@ import transformers
 from accelerate import PartialState
 
 from ..runs.leave_one_out import run_leave_one_out
+from ..runs.pushing import NOT_PUSHED, NotPushed
 from ..runs.run import check_what_to_do, run
 from ..runs.run_arguments import option_parser as parser
 from ..runs.run_arguments import parse_arguments
@@ -24,7 +25,8 @@ __all__ = ["main", "parser"]
 def main(argv: list[str] | None = None, command: str = "train") -> dict:
     """Runs what the options ask for, called by a command of this name; returns what `all_results.json` holds.
 
-    With `--leave_one_out` it is what `leave_one_out.json` holds.
+    With `--leave_one_out` it is what `leave_one_out.json` holds. A run that is complete but could not be uploaded ends
+    with the exit status `NOT_PUSHED`.
     """
     argv = sys.argv[1:] if argv is None else argv
     arguments, data, args = parse_arguments(argv, command)
@@ -34,10 +36,11 @@ def main(argv: list[str] | None = None, command: str = "train") -> dict:
         sys.exit(f"{command}: {error}")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO if args.should_log else 30)
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
-    if data.leave_one_out:
-        results = run_leave_one_out(data, args, argv, command)
-    else:
-        results = run(arguments, data, args, argv)
-    # The processes of several machines end together: without this, the first to go may leave others waiting.
-    PartialState().destroy_process_group()
-    return results
+    try:
+        return run_leave_one_out(data, args, argv, command) if data.leave_one_out else run(arguments, data, args, argv)
+    except NotPushed as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        sys.exit(NOT_PUSHED)
+    finally:
+        # The processes of several machines end together: without this, the first to go may leave others waiting.
+        PartialState().destroy_process_group()
