@@ -13,6 +13,8 @@ import sys
 import transformers
 from accelerate import PartialState
 
+from modeling_msmaml.training.disk_space import is_full
+
 from ..runs.leave_one_out import run_leave_one_out
 from ..runs.pushing import NOT_PUSHED, NotPushed
 from ..runs.run import check_what_to_do, run
@@ -41,6 +43,11 @@ def main(argv: list[str] | None = None, command: str = "train") -> dict:
     except NotPushed as error:
         print(f"{command}: {error}", file=sys.stderr)
         sys.exit(NOT_PUSHED)
+    except Exception as error:  # of whichever library writes a model, results or a cache
+        if not is_full(error):
+            raise
+        places = f"output_dir={args.output_dir} and cache_dir={data.cache_dir or 'that of datasets'}"
+        sys.exit(f"{command}: a disk is full ({error}): free some space where {places} are")
     finally:
         # The processes of several machines end together: without this, the first to go may leave others waiting.
         PartialState().destroy_process_group()
