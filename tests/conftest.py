@@ -20,6 +20,7 @@ SLOW_FIXTURES = {
     "site": "it builds the site of the documentation",
     "straight": "it trains a run in another process",
     "two": "it trains in two processes",
+    "unpushed": "it trains runs in another process",
     "wheel": "it builds the wheel, most of them install it",
 }
 SLOW = {
@@ -29,6 +30,7 @@ SLOW = {
         "test_a_killed_run_goes_on",
         "test_a_name_loads_what_it_needs",
         "test_a_tagged_commit_is_installed_under_its_tag",
+        "test_a_repository_that_cannot_be_made_is_said_before_training",
         "test_a_notebook_runs_and_shows_what_is_stored",
         "test_auto_classes_load_with_the_package",
         "test_auto_classes_load_without_the_package",
@@ -40,6 +42,7 @@ SLOW = {
         "test_other_modalities_are_not_read",
         "test_package_and_help_load_nothing_and_take_no_time",
         "test_pipeline_and_auto_classes_are_known_at_once",
+        "test_processes_of_a_launcher_train_together_without_a_gpu",
         "test_processes_share_the_queries",
         "test_published_repository_loads_over_http",
         "test_the_largest_pictures_take_less_than_half_a_gigabyte",

@@ -81,6 +81,8 @@ class FakeHub:
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
+        # Part of a path -> what its requests are answered with: a status, or `None` for a connection that breaks.
+        self.broken: dict[str, int | None] = {}
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -332,6 +334,11 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             with hub.lock:
                 hub.requests.append((self.command, parts.path))
                 try:
+                    for status in (status for part, status in hub.broken.items() if part in parts.path):
+                        if status is None:
+                            self.close_connection = True
+                            return
+                        raise HubError(status, "Broken", "the test wants it so")
                     self.send(*self.dispatch(parts.path))
                 except HubError as error:
                     self.send(error.status, error.headers, error.body)

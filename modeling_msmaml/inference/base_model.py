@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -170,10 +171,38 @@ def loaded_model(path: str, **hub: Any) -> tuple[MSMAMLModel, MSMAMLProcessor | 
 
     Raises:
         `FileNotFoundError`: there is no such model; the message says how to come by one.
+        `ValueError`: it is of a class that is not known here.
     """
     try:
-        model = MSMAMLModel.from_pretrained(path, **hub)
+        model = model_class(path, **hub).from_pretrained(path, **hub)
     except OSError as error:
         raise no_such_model(path, str(error)) from error
     has_processor = saved_file(path, "processor_config.json", **hub) is not None
     return model, MSMAMLProcessor.from_pretrained(path, **hub) if has_processor else None
+
+
+def model_class(path: str | os.PathLike, **hub: Any) -> type[MSMAMLModel]:
+    """
+    The class that a saved model is of: [`MSMAMLModel`], or one derived from it whose module has been imported.
+
+    Args:
+        path: its folder or repository; one without `config.json` is of the published layout.
+        hub: see `loaded_model`.
+
+    Raises:
+        `ValueError`: no such class is known here. Another one would leave out weights, or compute something else.
+    """
+    file = saved_file(path, "config.json", **hub)
+    names = (json.loads(Path(file).read_text()).get("architectures") if file else None) or [MSMAMLModel.__name__]
+    known = {own.__name__: own for own in _with_derived(MSMAMLModel)}
+    if names[0] not in known:
+        raise ValueError(
+            f"{os.fspath(path)} holds a model of the class {names[0]}, which is neither {MSMAMLModel.__name__} nor a "
+            "class derived from it that has been imported: import the module that defines it first, or give the model "
+            f"itself, {names[0]}.from_pretrained(...)"
+        )
+    return known[names[0]]
+
+
+def _with_derived(own: type[MSMAMLModel]) -> list[type[MSMAMLModel]]:
+    return [own, *(further for derived in own.__subclasses__() for further in _with_derived(derived))]

@@ -18,7 +18,7 @@ def part_of_model(model: MSMAMLModel, modality: str) -> MSMAMLModel:
         return model
     values = copy.deepcopy(model.config.own_values())
     values |= {"modalities": [modality], "level_encoders": {modality: values["level_encoders"][modality]}}
-    part = MSMAMLModel(type(model.config)(**values)).to(model.dtype).eval()  # pyright: ignore[reportArgumentType]
+    part = type(model)(type(model.config)(**values)).to(model.dtype).eval()  # pyright: ignore[reportArgumentType]
     whole = model.state_dict()
     part.load_state_dict({name: whole[name] for name in part.state_dict()})
     part.frontends[modality] = model.frontends[modality]  # which knows how its encoder is fetched

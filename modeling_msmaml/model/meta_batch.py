@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
 from .configuration_msmaml import MSMAMLConfig
+from .execution import not_differentiable
 
 
 class MetaBatch(TypedDict, total=False):
@@ -35,6 +36,11 @@ class MetaBatch(TypedDict, total=False):
 
 
 _SEPARATOR = "#"
+_NO_GRAPH = (
+    "in training mode with query_labels, the model computes the gradient of its own loss at once, and keeps no graph "
+    "of logits, support_loss and modulation: for a loss of your own, call model(episodes, return_loss=False), or leave "
+    "query_labels out"
+)
 
 
 def group_name(modality: str, number: int) -> str:
@@ -62,6 +68,8 @@ class MSMAMLOutput(ModelOutput):
         modulation (`dict[str, tuple[Float[Tensor, "T size"], ...]]`):
             One tensor per layer, (T, 2C_l) for `"affine"`, scale first, then shift; an empty tuple without
             conditioning.
+
+    In training mode `loss` alone can be differentiated, unless there is none, as with `return_loss=False`.
     """
 
     loss: Tensor | None = None
@@ -113,6 +121,20 @@ def joined(groups: list[str], results: list[ChunkResult], loss: Tensor | None = 
             name: tuple(map(torch.cat, zip(*(part.modulation for part in group), strict=True)))
             for name, group in parts.items()
         },
+    )
+
+
+def without_graph(output: MSMAMLOutput, parameter: Tensor) -> MSMAMLOutput:
+    """The same output, of whose tensors all but the loss say why they have no gradient to who differentiates them."""
+
+    def told(tensor: Tensor) -> Tensor:
+        return not_differentiable(tensor, parameter, _NO_GRAPH)
+
+    return MSMAMLOutput(
+        loss=output.loss,
+        logits={name: told(tensor) for name, tensor in output.logits.items()},
+        support_loss={name: told(tensor) for name, tensor in output.support_loss.items()},
+        modulation={name: tuple(map(told, tensors)) for name, tensors in output.modulation.items()},
     )
 
 

@@ -31,6 +31,7 @@ from .meta_batch import (
     classes_of,
     joined,
     modality_of_group,
+    without_graph,
 )
 from .modalities import ModalityEmbedding
 from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows
@@ -80,7 +81,8 @@ class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
 
         Tasks run in chunks of `task_chunk_size`, on the CPU several at a time. In training mode each chunk's gradient
         is computed at once, which spares the memory of the other chunks' graphs; then `loss` is what can be
-        differentiated, and only once. In evaluation mode every output can be, any number of times.
+        differentiated, and only once. In evaluation mode, and without a loss, every output can be, any number of times:
+        a loss of one's own on the logits is trained with `return_loss=False`.
 
         Args:
             episodes: modality -> its tasks, see [`MetaBatch`]; T, S and Q may differ by modality. Tasks of one modality
@@ -99,8 +101,8 @@ class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
         n_ways = check_episodes(episodes, self.config, self.training, self.fixed_n_way)
         tasks = sum(len(batch["support"]) for batch in episodes.values())
         has_labels = return_loss and all("query_labels" in batch for batch in episodes.values())
-        eagerly = has_labels and self.training and torch.is_grad_enabled()
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        eagerly = has_labels and self.training and torch.is_grad_enabled() and bool(trained)
         parts = list(chunks(episodes, self.config.task_chunk_size or (1 if self.device.type == "cpu" else None)))
         results = map_chunks(
             partial(self._solve, tasks=tasks, n_ways=n_ways, trained=trained if eagerly else None), parts, self.device
@@ -110,7 +112,9 @@ class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
             return joined(groups, results)
         loss = torch.stack([result.loss for result in results if result.loss is not None]).sum()
         gradients = [result.gradients for result in results if result.gradients is not None]
-        return joined(groups, results, with_gradients(loss, trained, gradients) if eagerly else loss)
+        if not eagerly:
+            return joined(groups, results, loss)
+        return without_graph(joined(groups, results, with_gradients(loss, trained, gradients)), trained[0])
 
     def _solve(
         self,

@@ -4,6 +4,9 @@ import json
 import os
 from pathlib import Path
 
+import torch
+from accelerate.utils import is_torch_xla_available
+from torch import nn
 from transformers import TrainingArguments
 
 FP16_WARNING = (
@@ -60,6 +63,37 @@ def refuse_what_cannot_work(args: TrainingArguments, first_order: bool) -> None:
             "torch_compile with second-order gradients: a compiled graph cannot be differentiated twice "
             "(create_graph=True); leave torch_compile out, or take first_order=True"
         )
+
+
+def refuse_bf16_without_gpu(args: TrainingArguments) -> None:
+    """
+    Raises:
+        `ValueError`: bf16 on a machine without a GPU, unless `use_cpu` says that the CPU is meant.
+    """
+    if args.bf16 and not args.use_cpu and not torch.accelerator.is_available() and not is_torch_xla_available():
+        raise ValueError(
+            "bf16=True, but there is no GPU: leave it out, as float32 is as fast on most CPUs, or give use_cpu=True"
+        )
+
+
+def refuse_missing_bf16(args: TrainingArguments) -> None:
+    """
+    Raises:
+        `ValueError`: bf16 on a device that cannot compute with it.
+    """
+    if mixed_precision(args) != "bf16":
+        return
+    try:
+        weight = torch.ones(4, 4, 3, device=args.device, requires_grad=True)
+        with torch.autocast(args.device.type, dtype=torch.bfloat16):
+            product = nn.functional.conv1d(torch.ones(1, 4, 8, device=args.device), weight) @ weight.new_ones(6, 2)
+        (gradient,) = torch.autograd.grad(product.float().square().sum(), weight, create_graph=True)
+        gradient.sum().backward()
+    except RuntimeError as error:
+        raise ValueError(
+            f"bf16 does not work on this device, {args.device} ({error}): leave out bf16=True, or take a configuration "
+            'of accelerate with mixed_precision: "no", such as accelerate_configs/cpu.yaml'
+        ) from error
 
 
 def warn_of_fp16(args: TrainingArguments, first_order: bool) -> str | None:

@@ -19,6 +19,7 @@ from ..model.modeling_msmaml import MSMAMLModel
 from .callbacks import OuterGradientRules, StepSettings, check_annealing
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
 from .collator import collate_episodes
+from .disk_space import told_if_full
 from .evaluation import (
     evaluated_episodes,
     evaluation_dataloader,
@@ -27,7 +28,7 @@ from .evaluation import (
     summarise,
     without_inner_loop,
 )
-from .hardware_limits import refuse_what_cannot_work, warn_of_fp16
+from .hardware_limits import refuse_missing_bf16, refuse_what_cannot_work, warn_of_fp16
 from .trainer_hooks import TrainerHooks, logs_this_step
 from .training_args import MetaTrainingArguments
 from .training_record import TrainingRecord
@@ -85,6 +86,7 @@ class MetaTrainer(TrainerHooks):
             setattr(model.config, name, value)
         model.config.check()
         refuse_what_cannot_work(args, model.config.first_order)
+        refuse_missing_bf16(args)
         if warning := warn_of_fp16(args, model.config.first_order):
             logger.warning(warning)
         if args.train_n_way not in (None, args.n_way) and model.fixed_n_way is not None:
@@ -205,7 +207,13 @@ class MetaTrainer(TrainerHooks):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._refuse_losses_that_are_not_finite(self._record.own_mean("loss"))
-        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial))
+        remedy = (
+            "free some, and go on from the last complete checkpoint, if there is one, with "
+            f"resume_from_checkpoint=last; save_total_limit (now {self.args.save_total_limit}) deletes older ones"
+        )
+        with told_if_full(folder, f"checkpoint-{self.state.global_step}", remedy):
+            super()._save_checkpoint(model, trial)
 
     def training_step(self, model: nn.Module, *args, **kwargs) -> Tensor:
         loss = super().training_step(model, *args, **kwargs)

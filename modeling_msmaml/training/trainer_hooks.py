@@ -5,6 +5,8 @@ new release of transformers stands in this file. It holds for transformers 5.4.0
 - `train` aligns the model's special tokens with those of `processing_class`, and then calls `_inner_training_loop`;
 - `_inner_training_loop` clears `should_training_stop`, and calls `_run_epoch` for each pass over the episodes;
 - `_get_train_sampler` says in which order they are read;
+- `init_hf_repo` makes the repository when a trainer is made that pushes; `_push_from_checkpoint` starts uploads in the
+  background, whose errors it never looks at, and `_finish_current_push` waits for them;
 - `_save_checkpoint` writes model, optimizer, scheduler, random states and `trainer_state.json` into the folder
   `checkpoint-N` of what `_get_output_dir` returns, then calls `_push_from_checkpoint`, and deletes old checkpoints.
 
@@ -12,9 +14,13 @@ Beside these, `logs_this_step` repeats a condition of `DefaultFlowCallback`, `tr
 `evaluation.py` calls `_prepare_inputs`.
 """
 
+import logging
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+# Of the library that this version of huggingface_hub calls the Hub with: requests, httpx or httpx2.
+from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import EarlyStoppingCallback, ProcessorMixin, Trainer, TrainerState, TrainingArguments
@@ -24,6 +30,11 @@ from transformers.trainer_utils import TrainOutput
 from ..model.modeling_msmaml import MSMAMLModel
 from .checkpoints import UNFINISHED, complete, prepare_unfinished, publish, rotate
 from .training_args import MetaTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+# What an upload fails with: the network, the answer of the Hub (an `OSError` too), the name of a repository, the disk.
+UPLOAD_ERRORS = (HTTPError, OSError, ValueError)
 
 
 class TrainerHooks(Trainer):
@@ -39,6 +50,8 @@ class TrainerHooks(Trainer):
     _unfinished: Path | None = None
     # The number of meta-steps of the checkpoint from which this run goes on.
     _resumed_step: int | None = None
+    # The uploads of checkpoints of this run, without those that have been warned of.
+    _pushes: tuple[Future, ...] = ()
     # A processor without a tokenizer, until training has begun.
     _processor: ProcessorMixin | None = None
 
@@ -68,6 +81,34 @@ class TrainerHooks(Trainer):
         # `_save_checkpoint` calls it before the checkpoint is complete: that call waits until then.
         if self._unfinished is None:
             super()._push_from_checkpoint(checkpoint_folder)
+            # `Trainer` forgets the uploads that are done when it starts others.
+            jobs: list[Future] = getattr(getattr(self, "push_in_progress", None), "jobs", [])
+            self._pushes += tuple(job for job in jobs if job not in self._pushes)
+            self._warn_of_failed_pushes()
+
+    def _finish_current_push(self) -> None:
+        super()._finish_current_push()
+        self._warn_of_failed_pushes()
+
+    def _warn_of_failed_pushes(self) -> None:
+        """Warns of uploads of checkpoints that have ended with an error, once of each. Training goes on."""
+        failed = [job for job in self._pushes if job.done() and job.exception()]
+        self._pushes = tuple(job for job in self._pushes if job not in failed)
+        for job in failed:
+            logger.warning(
+                "a checkpoint was not pushed to %s, but is in %s: %s",
+                *(self.hub_model_id, self.args.output_dir, job.exception()),
+            )
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        try:
+            super().init_hf_repo(token, private)
+        except UPLOAD_ERRORS as error:
+            raise OSError(
+                f"push_to_hub=True, but the repository {self.args.hub_model_id or self.args.output_dir} cannot be "
+                f"written to: {error}. Nothing was trained: leave push_to_hub out, and upload the run afterwards with "
+                "msmaml push"
+            ) from error
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         output_dir = Path(self._get_output_dir(trial))

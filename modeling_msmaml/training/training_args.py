@@ -4,11 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from transformers import TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
 
 from ..model.configuration_msmaml import MSMAMLConfig
 from ..model.options import at_least, check_options, default_of, not_negative, option, options_of, parse_json
-from .hardware_limits import refuse_deepspeed_zero3
+from .hardware_limits import refuse_bf16_without_gpu, refuse_deepspeed_zero3
+from .launchers import check_world_size, trains_on_cpu
 
 # Arguments of TrainingArguments that meta-training has no use for, each with what to do instead. A value other than the
 # default is refused, because it would silently do nothing.
@@ -74,7 +75,8 @@ class MetaTrainingArguments(TrainingArguments):
     Changed defaults: Adam at a constant rate of 1e-3 without gradient clipping, six tasks per meta-step.
 
     Raises:
-        `ValueError`: a value out of range, or an inherited argument that meta-training has no use for.
+        `ValueError`: a value out of range, an inherited argument that meta-training has no use for, or a launcher that
+            started another number of processes than would train together.
     """
 
     n_way: int = option(5, "The number of classes in an episode; at least 2.", at_least(2))
@@ -187,6 +189,10 @@ class MetaTrainingArguments(TrainingArguments):
         "norms of both networks. Default: when report_to names a tracker.",
     )
 
+    do_eval: bool | None = option(
+        None,
+        "Evaluate on the validation episodes after training. Default: when eval_strategy evaluates during training.",
+    )
     metric_for_best_model: str | None = option(
         None, "What the best model is best in. Default: eval_accuracy, or eval_loss for reduce_lr_on_plateau."
     )
@@ -218,7 +224,18 @@ class MetaTrainingArguments(TrainingArguments):
             raise ValueError("new_classes=true does not say which: give any of rotate, speed and reverse, or false")
         if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
             self.metric_for_best_model = "eval_accuracy" if self._needs_best_model() else None
+        self.use_cpu = self.use_cpu or trains_on_cpu()
+        refuse_bf16_without_gpu(self)
+        asked, evaluates = self.do_eval, self.eval_strategy != "no"
+        if asked is False and self.do_train and evaluates:
+            strategy = IntervalStrategy(self.eval_strategy).value
+            raise ValueError(
+                f"do_eval=False, but eval_strategy='{strategy}' evaluates during training: give eval_strategy='no' "
+                "too, or leave do_eval out"
+            )
         super().__post_init__()
+        self.do_eval = evaluates if asked is None else asked  # `TrainingArguments` turns False into True
+        check_world_size(self.world_size)
         self._check_sharing()
         if self.log_inner_loop is None:
             self.log_inner_loop = bool(self.report_to)

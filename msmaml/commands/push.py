@@ -8,12 +8,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import is_of_network
-
 EPILOG = """
 examples:
   msmaml push outputs/quickstart USER/NAME
   msmaml push crow_or_wren USER/NAME --private
+
+exit status: 0 if it was uploaded, 1 if not, 2 if an option is wrong
 """
 
 
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("repository", help="USER/NAME; the repository is created if it does not exist")
     parser.add_argument("--private", action="store_true", default=None, help="make the repository private if it is new")
     parser.add_argument("--commit_message", default="Upload model", help="message of the commit")
+    parser.add_argument("--revision", help="branch of the repository that is changed; by default main")
     return parser
 
 
@@ -35,9 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     if not (arguments.folder / "config.json").is_file():
         sys.exit(f"push: {arguments.folder} holds no config.json: name the folder of a saved model")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     from modeling_msmaml.training.checkpoints import UNFINISHED
+    from modeling_msmaml.training.trainer_hooks import UPLOAD_ERRORS
 
     try:
         hub = HfApi()
@@ -46,10 +47,9 @@ def main(argv: list[str] | None = None) -> None:
             repo_id=repository,
             folder_path=arguments.folder,
             commit_message=arguments.commit_message,
+            revision=arguments.revision,
             ignore_patterns=["checkpoint-*", f"{UNFINISHED}/*", "runs/*"],
         )
-    except Exception as error:
-        if not (isinstance(error, (HfHubHTTPError, OSError, ValueError)) or is_of_network(error)):
-            raise
+    except UPLOAD_ERRORS as error:
         sys.exit(f"push: {arguments.repository} was not changed: {error}")
     print(commit.repo_url)

@@ -17,6 +17,7 @@ from modeling_msmaml.hub.provenance import command_line
 
 from .data_arguments import DataArguments
 from .held_out import fit_for_training, halves
+from .pushing import push
 from .run_arguments import ModelArguments
 from .run_data import make_datasets, make_training_episodes, parts_of, shared_text, splits_of, splits_to_fit_to
 from .run_model import (
@@ -69,6 +70,7 @@ def run(
 
     Raises:
         ValueError: the options do not fit each other, the data or the checkpoint.
+        NotPushed: everything was done and written, but could not be uploaded.
     """
     check_what_to_do(arguments, args)
     parts = parts_of(args)
@@ -107,7 +109,7 @@ def run(
     trainer.add_callback(ModelCardCallback(report))
     if args.do_train:
         result = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)  # a save that is no internal call is pushed at once
         trainer.save_state()
         report.add("train", {name: value for name, value in result.metrics.items() if name != "total_flos"})
     if args.do_eval:
@@ -120,5 +122,5 @@ def run(
         write_model_card(report.card(), folder)
         print(report.table())
     if args.push_to_hub:
-        trainer.push_to_hub()
+        push(trainer)
     return report.results

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_rows
+from modeling_msmaml.inference.base_model import model_class
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor, whole_processor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
@@ -283,7 +284,7 @@ def load_model(
     Raises:
         ValueError: the checkpoint does not fit the options or the data.
     """
-    model = MSMAMLModel.from_pretrained(path)
+    model = model_class(path).from_pretrained(path)
     for name, value in arguments.given().items():
         if name == "train_word_vectors":
             model.train_word_vectors(value)

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 from modeling_msmaml import ModalityEmbedding, MSMAMLConfig, MSMAMLModel, register_modality, register_task_encoder
 from modeling_msmaml.model import task_encoder
+from modeling_msmaml.model.losses import task_losses
 
 from ..toys import N_QUERY, N_WAY, tiny_config, tiny_episodes, tiny_model
 
@@ -345,3 +346,31 @@ def test_a_task_encoder_of_ones_own(monkeypatch, tmp_path):
         tiny_config(task_encoder="mean_of_tokens", conditioning="none")
     with pytest.raises(TypeError, match="subclass of torch.nn.Module"):
         register_task_encoder("none", object)
+
+
+def test_training_with_a_loss_of_ones_own(threads):
+    """Without the model's loss its outputs have a graph; with it, who differentiates them is told what to do."""
+    model, episodes = tiny_model().train(), tiny_episodes()
+
+    def own_loss(output):
+        return sum(task_losses(logits, episodes[m]["query_labels"]).sum() for m, logits in output.logits.items()) / 6
+
+    model(episodes).loss.backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    own_loss(model(episodes, return_loss=False)).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == (name not in expected), name
+        if name in expected:
+            assert torch.allclose(parameter.grad, expected[name], rtol=1e-9, atol=1e-12), name
+    output = model(episodes)
+    tensors = [output.logits["audio"], output.support_loss["text"], output.modulation["image"][0]]
+    for tensor in tensors:
+        with pytest.raises(RuntimeError, match=r"keeps no graph of logits.*model\(episodes, return_loss=False\)"):
+            tensor.sum().backward()
+    output.loss.backward()
+
+
+def test_a_frozen_model_has_its_loss_in_training_mode_too():
+    model = tiny_model().requires_grad_(False)
+    assert torch.allclose(model.train()(tiny_episodes()).loss, model.eval()(tiny_episodes()).loss)
