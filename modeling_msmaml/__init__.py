@@ -10,8 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .inference.few_shot_pipeline import FewShotClassificationPipeline
+from .inference.pipeline_code import TASK
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .model.adaptation import AdaptedTasks
 from .model.configuration_msmaml import MSMAMLConfig
@@ -56,6 +58,7 @@ AutoModel.register(MSMAMLConfig, MSMAMLModel, exist_ok=True)
 AutoProcessor.register(MSMAMLConfig, MSMAMLProcessor, exist_ok=True)
 AutoFeatureExtractor.register(MSMAMLConfig, MSMAMLFeatureExtractor, exist_ok=True)
 AutoImageProcessor.register(MSMAMLConfig, MSMAMLImageProcessor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(TASK, FewShotClassificationPipeline, pt_model=AutoModel, type="multimodal")
 
 # The code is saved beside the weights, so that the auto classes load them without this package (trust_remote_code).
 MSMAMLConfig.register_for_auto_class()

@@ -6,10 +6,11 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from huggingface_hub import model_info, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from ..inputs.processing_msmaml import MSMAMLProcessor
@@ -60,6 +61,15 @@ def stored_model(path: str, num_inner_steps: int | None, device: str) -> tuple[M
     """
     path = os.fspath(shipped_or_given(path))
     return _loaded(path, _stamp(path), num_inner_steps, device)
+
+
+def is_model(given: Any) -> TypeGuard[MSMAMLModel]:
+    """
+    Whether it is an MS-MAML model. Also one of another module than here: code that was saved with a model may be loaded
+    twice, once with the model and once with the pipeline.
+    """
+    kind = getattr(getattr(given, "config", None), "model_type", None)
+    return isinstance(given, MSMAMLModel) or (isinstance(given, PreTrainedModel) and kind == "msmaml")
 
 
 def prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MSMAMLModel:

@@ -3,6 +3,8 @@
 import json
 import os
 import tempfile
+from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,6 +18,7 @@ from .class_labels import label_array, label_from_json, label_to_json
 from .classifier_card import CARD_FILE, classifier_card
 from .explanations import Examples
 from .modality_parts import part_of_model, part_of_processor
+from .pipeline_code import add_pipeline_code
 from .saved_tasks import load_examples, load_tasks, save_examples, save_tasks
 
 CLASSIFIER_FILE = "few_shot_classifier.json"
@@ -70,19 +73,35 @@ class StoredClassifier:
             arguments.setdefault("processor", processor)
         else:
             require_model(os.fspath(path_or_repo))
-        saved = saved_file(path_or_repo, CLASSIFIER_FILE, **hub)
-        if saved is None:
-            classifier: Any = cast(Any, cls)(model=model, **arguments)
-            classifier.base_model()
-            return classifier
-        content = json.loads(Path(saved).read_text())
-        if content.get("format") != _FORMAT:
+        classifier: Any = cast(Any, cls)(model=model, **arguments)
+        return classifier.restored(path_or_repo, tuple(arguments), **hub)
+
+    def restored(self, place: str | os.PathLike, given: Collection[str] = (), **hub: Any) -> Self:
+        """
+        This classifier, with what one that was saved has learned, if there is one at this place.
+
+        Args:
+            place: folder or repository of the model that it was given.
+            given: names of arguments that stay as they are, whatever was saved.
+            hub: arguments with which files are fetched.
+
+        Raises:
+            `ValueError`: what was saved is of another version.
+        """
+        classifier: Any = self
+        saved = saved_file(place, CLASSIFIER_FILE, **hub)
+        content = {} if saved is None else json.loads(Path(saved).read_text())
+        if content and content.get("format") != _FORMAT:
             raise ValueError(f"{saved} has format={content.get('format')!r}, this version reads {_FORMAT}: fit again")
-        classifier: Any = cast(Any, cls)(model=model, **{**content["arguments"], **arguments})
-        classifier._model, classifier._processor = classifier.base_model()
+        for name in content.get("arguments", {}).keys() - given:
+            setattr(classifier, name, content["arguments"][name])
+        model, processor = classifier.base_model()
+        if not content:
+            return classifier
+        classifier._model, classifier._processor = model, processor
         classifier.modality_ = content["modality"]
         classifier.classes_ = label_array([label_from_json(entry) for entry in content["classes"]])
-        file = saved_file(path_or_repo, TASKS_FILE, **hub) or TASKS_FILE
+        file = saved_file(place, TASKS_FILE, **hub) or TASKS_FILE
         if content.get("has_examples"):
             levels, numbers, positions = load_examples(file)
             labels = [classifier.classes_.tolist()[number] for number in numbers.tolist()]
@@ -100,8 +119,9 @@ class StoredClassifier:
         Stores the adapted classifier: the model with its processor, and in safetensors the adapted parameters or, of a
         model on levels, the levels of the examples, without their names. The inputs are not needed any more. A model on
         levels is saved with the encoder of the examples' modality alone. The card, `README.md`, says the classes, how
-        many examples each had, and the licences of the model. The folder can be pushed to the Hub, and fitted anew like
-        any model of this modality.
+        many examples each had, and the licences of the model. The code is saved with it, for `pipeline(...,
+        trust_remote_code=True)` without this package. The folder can be pushed to the Hub, and fitted anew like any
+        model of this modality.
 
         Raises:
             `sklearn.exceptions.NotFittedError`: it has not been fitted.
@@ -137,6 +157,7 @@ class StoredClassifier:
             examples = own.examples_
             numbers = own._numbers_of(examples.labels)
             save_examples(examples.levels, numbers, torch.tensor(examples.positions), folder / TASKS_FILE)
+        add_pipeline_code(folder)
         (folder / CLASSIFIER_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
     def export(self, folder: str | os.PathLike) -> None:
@@ -168,9 +189,17 @@ class StoredClassifier:
             `sklearn.exceptions.NotFittedError`: it has not been fitted.
         """
         check_is_fitted(cast(Any, self), "adapted_")
-        from .onnx_export import write_onnx  # imported here, since nothing else needs it
-
-        write_onnx(self, Path(folder))
+        # By name, since nothing else needs it, and transformers carries with a saved model what an import names.
+        try:
+            onnx_export = import_module(".onnx_export", __package__)
+        except ModuleNotFoundError as error:
+            if error.name is not None and error.name.endswith(".onnx_export"):
+                raise ModuleNotFoundError(
+                    "export is not part of the code that is saved with a model: install this project, and load the "
+                    "classifier with FewShotClassifier.from_pretrained"
+                ) from error
+            raise
+        onnx_export.write_onnx(self, Path(folder))
 
     def push_to_hub(
         self,

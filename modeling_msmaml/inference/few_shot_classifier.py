@@ -20,7 +20,7 @@ from ..inputs.notes import Notes, listing, warn_of_unreadable
 from ..inputs.reading import rows_one_by_one, stacked
 from ..model.level_frontend import LevelFrontend
 from ..model.modeling_msmaml import MSMAMLModel
-from .base_model import default_model, prepared, stored_model
+from .base_model import default_model, is_model, prepared, stored_model
 from .class_labels import balanced, label_array, labels_of, sorted_classes
 from .classifier_files import StoredClassifier
 from .conventions import Conventions, as_in_scikit_learn, inputs_as_list, rows_fit
@@ -343,9 +343,9 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, Conventions, Clas
         """The model before adaptation, set up for this classifier and not to be changed, and its processor."""
         self._check_arguments()
         given = getattr(self.model, "_orig_mod", self.model)  # `torch.compile` wraps a model
-        if isinstance(given, MSMAMLModel):
+        if is_model(given):
             return prepared(copy.deepcopy(given), self.num_inner_steps, self.device), self.processor
-        path = default_model() if given is None else os.fspath(given)
+        path = default_model() if given is None else os.fspath(cast(str, given))
         model, processor = stored_model(path, self.num_inner_steps, self.device)
         return model, processor if self.processor is None else self.processor
 

@@ -5,20 +5,18 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
-from transformers import AutoModel, Pipeline, ProcessorMixin
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import Pipeline, ProcessorMixin
 
 from ..inputs.kinds import KINDS
 from ..model.modeling_msmaml import MSMAMLModel
 from ..model.uploads import UploadsEncoders
 from .base_model import saved_file
+from .pipeline_code import add_pipeline_code
 
 # The package registers this pipeline whenever it is imported: the classifier, and scikit-learn with it, is imported by
 # the methods that need it.
 if TYPE_CHECKING:
     from .few_shot_classifier import FewShotClassifier
-
-TASK = "few-shot-classification"
 
 
 class EncodedInput(NamedTuple):
@@ -97,7 +95,8 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
 
     def save_pretrained(self, save_directory: str | os.PathLike, max_shard_size: int | str = "50GB") -> None:
         """
-        Stores the model with its processor and, if the pipeline has classes, the adapted classifier.
+        Stores the model with its processor and, if the pipeline has classes, the adapted classifier; beside them the
+        code, with which `pipeline(..., trust_remote_code=True)` loads the folder without this package.
 
         Args:
             max_shard_size: of the files of a model without classes; `push_to_hub` gives it.
@@ -108,6 +107,7 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
         else:
             self.model.save_pretrained(save_directory, max_shard_size=max_shard_size)
             self.processor.save_pretrained(save_directory)
+            add_pipeline_code(save_directory)
 
     def _classifier(self, classifier: "FewShotClassifier | None") -> "FewShotClassifier":
         """The one of this call or pipeline, else the one that was saved with the model."""
@@ -117,12 +117,13 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
             from .classifier_files import CLASSIFIER_FILE
             from .few_shot_classifier import FewShotClassifier
 
-            path = self.model.name_or_path
-            if not path or saved_file(path, CLASSIFIER_FILE) is None:
+            path, hub = self.model.name_or_path, self.model.fetched_with
+            if not path or saved_file(path, CLASSIFIER_FILE, **hub) is None:
                 raise ValueError(
                     "there are no classes yet: give examples and labels, or the folder of a saved FewShotClassifier"
                 )
-            self._saved = FewShotClassifier.from_pretrained(path, device=str(self.device))
+            given = FewShotClassifier(self.model, self.processor, device=str(self.device))
+            self._saved = given.restored(path, **hub)
         return self._saved
 
     def get_iterator(
@@ -177,8 +178,3 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
         if below is not None and found[0]["score"] < below:
             found.insert(0, {"label": UNSURE, "score": found[0]["score"]})
         return found[:top_k]
-
-
-PIPELINE_REGISTRY.register_pipeline(
-    TASK, FewShotClassificationPipeline, pt_model=AutoModel, default=None, type="multimodal"
-)

@@ -1,6 +1,7 @@
 """What one modality needs of a model on levels and its processor, so that nothing else is saved with a classifier."""
 
 import copy
+from typing import Any
 
 from transformers import ProcessorMixin
 
@@ -27,7 +28,9 @@ def part_of_model(model: MSMAMLModel, modality: str) -> MSMAMLModel:
 
 def part_of_processor(processor: ProcessorMixin, modality: str) -> ProcessorMixin:
     """A processor with its part for one modality alone, if it is one of this package and the modality has a part."""
-    if type(processor) is not MSMAMLProcessor or modality not in KINDS:
+    own: Any = processor
+    # By its name: code that was saved with a model may be loaded twice, and is then two classes.
+    if type(processor).__name__ != MSMAMLProcessor.__name__ or modality not in KINDS:
         return processor
     name = KINDS[modality].part
-    return MSMAMLProcessor(**{name: getattr(processor, name)}, text_padding=processor.text_padding)
+    return type(own)(**{name: getattr(own, name)}, text_padding=own.text_padding)

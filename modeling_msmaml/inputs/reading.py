@@ -1,6 +1,7 @@
 """The one door for inputs that are handed in one by one: as a list, and as the model's raw rows."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -44,10 +45,11 @@ def as_list(inputs: Any, name: str = "inputs") -> list:
     if getattr(inputs, "shape", None) == ():
         raise ValueError(f"{name} is one value of shape (): give a list, also of a single input")
     if hasattr(inputs, "column_name"):
-        from datasets import Audio  # a column of `datasets`, which is thus loaded already
-
-        if isinstance(inputs.features, Audio):
-            stored = inputs.source.cast_column(inputs.column_name, Audio(decode=False))
+        # A column of `datasets`, which is thus loaded already. An import would have all who load the code of a saved
+        # processor install it.
+        audio: Any = sys.modules["datasets"].Audio
+        if isinstance(inputs.features, audio):
+            stored = inputs.source.cast_column(inputs.column_name, audio(decode=False))
             inputs = stored[inputs.column_name]
     items = [item.as_py() if hasattr(item, "as_py") else item for item in inputs]  # scalars of pyarrow
     if not items:

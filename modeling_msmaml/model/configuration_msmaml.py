@@ -4,6 +4,7 @@ import os
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig
+from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .configuration_checks import check_combinations, refuse_own_folders, without_sources
 from .options import (
@@ -22,6 +23,8 @@ from .options import (
 
 # Keywords that transformers passes to any config besides its attributes.
 _KNOWN_ELSEWHERE = ("pad_token_id", "use_cache", "torch_dtype", "name_or_path", "attn_implementation", "auto_map")
+# `pipeline` runs the code that a config names, and no other: it is for those alone who do not have this package.
+_IS_SAVED_CODE = __name__.split(".")[0] == TRANSFORMERS_DYNAMIC_MODULE_NAME
 WHITENINGS = ("total", "source", "class")
 
 
@@ -321,6 +324,8 @@ class MSMAMLConfig(PreTrainedConfig):
             pools = self.norm == "batch" and self.task_network != "levels"
             self.norm_statistics = "transductive" if pools else "support"
         kwargs.setdefault("pad_token_id", 0)
+        if not _IS_SAVED_CODE:
+            kwargs.pop("custom_pipelines", None)
         # PreTrainedConfig keeps whatever keyword it is given, so that a typo would be an option without effect. Only a
         # saved config, which names its version, may hold what another version of transformers wrote there.
         if self.transformers_version is None:
@@ -329,8 +334,9 @@ class MSMAMLConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As in transformers; where level encoders are on this machine is no part of it."""
-        return {**super().to_dict(), "level_encoders": without_sources(self.level_encoders)}
+        """As in transformers; places of level encoders, and pipelines, whose code is saved by others, are left out."""
+        content = {**super().to_dict(), "level_encoders": without_sources(self.level_encoders)}
+        return {name: value for name, value in content.items() if name != "custom_pipelines"}
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in transformers. Raises `ValueError` for level encoders in folders that only this machine has."""

@@ -2,7 +2,9 @@
 
 import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, cast
 
 import torch
@@ -39,6 +41,8 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
     # How the trainer anneals the inner loop, see `MSMAMLModel`.
     multi_step_weights: tuple[float, ...] | None
     first_order_for_now: bool
+    # Arguments that fetch other files from where it was loaded, at the same commit.
+    fetched_with: Mapping[str, Any] = MappingProxyType({})
 
     config_class = MSMAMLConfig
     base_model_prefix = "msmaml"
@@ -84,7 +88,7 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
                 model.config.num_inner_steps = steps
             _after_loading(model)
             if pretrained_model_name_or_path is not None:
-                model.find_encoders(pretrained_model_name_or_path, **hub)
+                model.came_from(pretrained_model_name_or_path, **hub)
             return loaded
         kwargs = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
         loaded = cls._from_original(found, *model_args, **kwargs)
@@ -93,14 +97,14 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
         model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
         return loaded
 
-    def find_encoders(self, path: str | os.PathLike, subfolder: str = "", **hub: Any) -> None:
-        """Tells frontends on levels where the model that was loaded lies, and its encoders below it."""
-        frontends = [module for module in self.frontends.values() if isinstance(module, LevelFrontend)]
-        if not frontends:
-            return
+    def came_from(self, path: str | os.PathLike, subfolder: str = "", **hub: Any) -> None:
+        """Remembers where the model that was loaded lies, and tells frontends on levels, whose encoders are there."""
         source = source_of(path, subfolder, **hub)
-        for frontend in frontends:
-            frontend.found_in(source, {name: hub[name] for name in ACCESS_ARGUMENTS if name in hub})
+        access = {name: hub[name] for name in ACCESS_ARGUMENTS if name in hub}
+        self.fetched_with = access | {"subfolder": subfolder, "revision": source.revision}
+        for frontend in self.frontends.values():
+            if isinstance(frontend, LevelFrontend):
+                frontend.found_in(source, access)
 
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs) -> None:
         """
@@ -159,7 +163,9 @@ def _steps_wanted(
     which it is loaded as it was saved.
     """
     config = kwargs.get("config")
-    given = config if isinstance(config, MSMAMLConfig) else None
+    # By its name: code that was saved with a model may be loaded twice, as that of the config and that of the model.
+    is_ours = getattr(config, "model_type", None) == MSMAMLConfig.model_type
+    given = cast(MSMAMLConfig, config) if is_ours else None
     wanted = kwargs.get("num_inner_steps", given and given.num_inner_steps)
     if path is None or not wanted or kwargs.get("ignore_mismatched_sizes"):
         return None, kwargs

@@ -32,7 +32,7 @@ NAMES = {"cifar": "image", "brown": "text", "esc50": "audio"}
 # Hides this project's packages, as if they were not installed, and whatever `hidden` names besides.
 WITHOUT_PACKAGE = """
 import importlib.abc, sys
-hidden = {"modeling_msmaml", "data_builders", "run_meta"}
+hidden = {"modeling_msmaml", "data_builders", "msmaml", "run_meta"}
 class Hide(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in hidden:
