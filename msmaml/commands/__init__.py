@@ -3,6 +3,7 @@
 import ast
 import gc
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,23 @@ def quick_imports() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()  # so that later collections pass over them, too
+
+
+@contextmanager
+def warnings_in_words(command: str) -> Iterator[None]:
+    """Prints warnings as errors are printed, by the name of the command, without the place in the code."""
+    usual = warnings.formatwarning
+
+    def in_words(message, category, filename, lineno, line=None) -> str:
+        if issubclass(category, UserWarning):
+            return f"{command}: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = in_words
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def is_of_network(error: Exception) -> bool:

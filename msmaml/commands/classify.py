@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import quick_imports
+from . import quick_imports, warnings_in_words
 
 MODALITIES = ("audio", "text", "image")
 FORMAT_OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
@@ -174,7 +174,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        return 1 if run(arguments) else 0
+        with warnings_in_words("classify"):
+            return 1 if run(arguments) else 0
     except KeyboardInterrupt:
         print("classify: interrupted", file=sys.stderr)
         return 130

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import quick_imports
+from . import quick_imports, warnings_in_words
 
 EPILOG = """
 examples:
@@ -23,6 +23,9 @@ examples:
 
 exit status: 0 if it was evaluated, 1 if not, 2 if an option is wrong
 """
+
+
+_OF_BOTH = {"--seed", "-h", "--help"}  # options beside --support which a config has, too
 
 
 def _seed(value: str) -> int:
@@ -59,6 +62,9 @@ def main(argv: list[str] | None = None) -> dict[str, float] | None:
     if not argv or argv[0] in ("-h", "--help") or any(word.split("=")[0] == "--support" for word in argv):
         _cross_validate(parser().parse_args(argv))
         return None
+    own = {option for action in parser()._actions for option in action.option_strings}
+    if alone := [word for word in argv if word.split("=")[0] in own - _OF_BOTH]:
+        parser().error(f"{alone[0]} is for examples: give --support, a folder or a table of them")
     for argument in argv:
         if argument.split("=")[0] in ("--do_train", "--do_predict"):
             sys.exit(
@@ -81,7 +87,8 @@ def _cross_validate(arguments: argparse.Namespace) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        print(evaluate(arguments))
+        with warnings_in_words("evaluate"):
+            print(evaluate(arguments))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise

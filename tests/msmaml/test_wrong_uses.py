@@ -65,6 +65,8 @@ EVALUATE = "evaluate --support birds"
         (f"{EVALUATE} --picture confusion.banana", 1, "--picture confusion.banana: the name must end like"),
         (f"{EVALUATE} --picture confusion", 1, "--picture confusion: the name must end like"),
         (f"{EVALUATE} --picture file/confusion.png", 1, r"--picture file/confusion.png cannot be written: .* \(file\)"),
+        ("evaluate --json", 2, "--json is for examples: give --support, a folder or a table of them"),
+        ("evaluate configs/base.yaml --folds=3", 2, "--folds=3 is for examples: give --support"),
         ("web --port 99999", 2, "argument --port: '99999' must be an integer from 1 to 65535"),
         ("web --port 0", 2, "argument --port: '0' must be an integer from 1 to 65535"),
         ("--version again", 2, "msmaml: --version stands alone, without again"),
@@ -73,12 +75,23 @@ EVALUATE = "evaluate --support birds"
 def test_it_is_told_by_its_option(words, status, message, files, model, capsys):
     before = sorted(files.rglob("*"))
     words = words.split()
-    if words[0] in ("classify", "evaluate"):
+    if words[0] in ("classify", "evaluate") and "birds" in words:
         words += ["--model", str(model)]
     found, said = told(capsys, *words)
     assert (found, re.search(message, said) is not None) == (status, True), said
     assert sorted(files.rglob("*")) == before, "nothing is left behind"
     assert Path(os.devnull).exists()
+
+
+def test_warnings_are_told_like_errors(files, model):
+    """Without the line of code, which tells a person nothing."""
+    (files / "query" / "notes.odt").touch()
+    command = [sys.executable, "-m", "msmaml", *CLASSIFY.split(), "--model", str(model)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=files)
+    told = [line for line in done.stderr.splitlines() if "notes.odt" in line]
+    assert len(told) == 1 and told[0].startswith("classify: --query query: 1 files are of another kind")
+    assert done.returncode == 0 and ".py" not in done.stderr
 
 
 def test_a_picture_gets_its_folder(files, model, capsys):
