@@ -26,6 +26,13 @@ from .uploads import UploadsEncoders
 
 logger = logging.get_logger(__name__)
 
+# Options that say where parameters start, the beginning of the names of these, and what else one may have meant.
+_STARTS = {
+    "inner_lr": ("inner_rates.rates.", ", or give inner_rates='fixed' as well, which takes no trained rates"),
+    "cosine_scale": ("task_network.cosine_scale.", ""),
+    "modulation_init": ("task_encoder.modulations.", ""),
+}
+
 
 class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
     """Weight initialisation, loading and saving, shared by all MS-MAML models."""
@@ -73,29 +80,39 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
 
         Raises:
             `ValueError`: no such run or iteration (the message lists those that exist), or a file that is not a
-                published checkpoint, or not of its `train_config.json`.
+                published checkpoint, or not of its `train_config.json`; another start, such as
+                `inner_lr`, of parameters that the model has trained.
             `OSError`: no such folder or repository, or files are missing in it.
         """
         found, hub = None, {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
         if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
             found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
+        asks_for_info = kwargs.pop("output_loading_info", False)
         if found is None:
             steps, kwargs = _steps_wanted(pretrained_model_name_or_path, kwargs, hub)
-            loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-            model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+            options = _given_starts(kwargs)
+            loaded: Any = super().from_pretrained(
+                pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+            )
+            model, info = loaded
+            if options and pretrained_model_name_or_path is not None:
+                saved = MSMAMLConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+                _refuse_trained(model, options, saved, info, pretrained_model_name_or_path)
             if steps is not None:
                 cast(InnerRates, model.inner_rates).resize(steps)
                 model.config.num_inner_steps = steps
             _after_loading(model)
             if pretrained_model_name_or_path is not None:
                 model.came_from(pretrained_model_name_or_path, **hub)
-            return loaded
+            return loaded if asks_for_info else model
         kwargs = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
-        loaded = cls._from_original(found, *model_args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        options = _given_starts(kwargs)
+        loaded = cast(Any, cls)._from_original(found, *model_args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        _refuse_trained(model, options, read_config(found.options), info, cast(str, pretrained_model_name_or_path))
         _after_loading(model)
         model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
-        return loaded
+        return loaded if asks_for_info else model
 
     def came_from(self, path: str | os.PathLike, subfolder: str = "", **hub: Any) -> None:
         """Remembers where the model that was loaded lies, and tells frontends on levels, whose encoders are there."""
@@ -153,6 +170,38 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
                 init.zeros_(module.weight[module.padding_idx])
         elif hasattr(module, "reset_parameters"):
             cast(Any, module).reset_parameters()
+
+
+def _given_starts(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The options among the arguments that say where parameters start, or all of a config that is given."""
+    config = kwargs.get("config")
+    own = {name: getattr(config, name) for name in _STARTS if hasattr(config, name)}
+    return own | {name: kwargs[name] for name in _STARTS if name in kwargs}
+
+
+def _refuse_trained(
+    model: MSMAMLPreTrainedModel,
+    options: Mapping[str, Any],
+    saved: MSMAMLConfig,
+    info: Mapping[str, Any],
+    path: str | os.PathLike,
+) -> None:
+    """
+    Raises `ValueError` for an option that would change nothing: it says where parameters start that were all loaded.
+
+    Args:
+        options: as given.
+        info: what `output_loading_info=True` returns.
+    """
+    started = {*info["missing_keys"], *(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])}
+    for name, value in options.items():
+        prefix, remedy = _STARTS[name]
+        own = [key for key, _ in model.named_parameters() if key.startswith(prefix)]
+        if value != getattr(saved, name) and own and not started.intersection(own):
+            raise ValueError(
+                f"{name}={value!r} would change nothing: it says where parameters start that {path} has trained, from "
+                f"{getattr(saved, name)!r} on; leave it out{remedy}"
+            )
 
 
 def _steps_wanted(

@@ -184,6 +184,8 @@ def test_options_of_from_pretrained_hold_for_published_checkpoints(layout):
     assert (model.config.num_inner_steps, model.config.norm_statistics) == (2, "support")
     config = MSMAMLConfig(modalities=["image", "text", "audio"], num_channels=2, inner_lr=0.5)
     assert MSMAMLModel.from_pretrained(layout, config=config).config.inner_lr == 0.5
+    with pytest.raises(ValueError, match="modulation_init='identity' would change nothing"):
+        MSMAMLModel.from_pretrained(layout, modulation_init="identity")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Calls that transformers, and programs written for it, make on any model."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoModel
@@ -93,6 +95,45 @@ def test_more_inner_steps_than_trained_rates_repeat_the_last_or_begin_anew(with_
     assert MSMAMLModel.from_pretrained(tmp_path / "again").config.num_inner_steps == 5
     model = MSMAMLModel.from_pretrained(with_rates, num_inner_steps=5, ignore_mismatched_sizes=True)
     assert all(torch.equal(rate, torch.full((5,), tiny_config().inner_lr)) for rate in model.inner_rates.parameters())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A saved model with parameters for all options that say where parameters start."""
+    folder = tmp_path_factory.mktemp("trained")
+    tiny_model(torch.float32, inner_rates="per_layer_per_step", head="prototype").save_pretrained(folder)
+    return folder
+
+
+STARTS = [("inner_lr", 0.7), ("cosine_scale", 3.0), ("modulation_init", "identity")]
+
+
+@pytest.mark.parametrize(("name", "value"), STARTS)
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda path, **options: MSMAMLModel.from_pretrained(path, **options),
+        lambda path, **options: AutoModel.from_pretrained(path, **options),
+        lambda path, **options: MSMAMLModel.from_pretrained(path, config=MSMAMLConfig.from_pretrained(path, **options)),
+    ],
+    ids=["class", "auto class", "config"],
+)
+def test_another_start_of_trained_parameters_is_refused(load, name, value, trained):
+    with pytest.raises(ValueError, match=f"{name}={value!r} would change nothing: .* leave it out"):
+        load(trained, **{name: value})
+    same = getattr(MSMAMLConfig.from_pretrained(trained), name)
+    assert getattr(load(trained, **{name: same}).config, name) == same
+
+
+@pytest.mark.parametrize(
+    "options", [{"inner_rates": "fixed"}, {"inner_rates": "per_element", "ignore_mismatched_sizes": True}], ids=str
+)
+def test_a_start_of_what_is_not_trained_counts(options, trained):
+    loaded: Any = MSMAMLModel.from_pretrained(trained, inner_lr=0.7, output_loading_info=True, **options)
+    model, info = loaded
+    assert model.config.inner_lr == 0.7 and "missing_keys" in info
+    if model.inner_rates is not None:
+        assert all((rate == 0.7).all() for rate in model.inner_rates.parameters())
 
 
 @pytest.mark.parametrize("changes", [{"adapted_parameters": "all"}, {"inner_rates": "per_element"}], ids=str)
