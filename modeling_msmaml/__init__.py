@@ -16,6 +16,7 @@ from .inference.few_shot_pipeline import FewShotClassificationPipeline
 from .inference.pipeline_code import TASK
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
 from .model.adaptation import AdaptedTasks
+from .model.adapted_parameters import AdaptedParameters, register_adapted_parameters
 from .model.configuration_msmaml import MSMAMLConfig
 from .model.inner_optimizers import DescentOptimizer, InnerOptimizer, register_inner_optimizer
 from .model.level_encoder import LevelEncoder, read_level_encoder, register_level_encoder, save_level_encoder
@@ -25,6 +26,7 @@ from .model.meta_batch import MSMAMLOutput
 from .model.modalities import ModalityEmbedding, register_modality
 from .model.modeling_msmaml import MSMAMLModel
 from .model.task_encoder import register_task_encoder
+from .model.task_loss import TaskLoss, register_task_loss
 from .model.task_networks import TaskNetworkKind, register_task_network
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ MSMAMLFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 MSMAMLImageProcessor.register_for_auto_class("AutoImageProcessor")
 
 __all__ = [
+    "AdaptedParameters",
     "AdaptedTasks",
     "CardContent",
     "CrossValidation",
@@ -89,6 +92,7 @@ __all__ = [
     "ModalityEmbedding",
     "ModelCardCallback",
     "RunReport",
+    "TaskLoss",
     "TaskNetworkKind",
     "cross_validate",
     "default_model",
@@ -96,10 +100,12 @@ __all__ = [
     "level_encoder_from_pretrained",
     "plot_learning_curves",
     "read_level_encoder",
+    "register_adapted_parameters",
     "register_inner_optimizer",
     "register_level_encoder",
     "register_modality",
     "register_task_encoder",
+    "register_task_loss",
     "register_task_network",
     "save_level_encoder",
     "write_model_card",

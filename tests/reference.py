@@ -87,8 +87,28 @@ def classify(model, modality, inputs, fast, modulation, companions=None):
     return F.linear(hidden.mean(2), fast["classifier.weight"], fast["classifier.bias"])
 
 
-def loss(model: MSMAMLModel, episodes: dict, parameters: dict[str, Tensor]) -> Tensor:
-    """Mean query cross-entropy over all tasks, differentiable with respect to `parameters` (names as in the model)."""
+def descend(step: int, fast: dict[str, Tensor], gradients: dict[str, Tensor], state: dict, model: MSMAMLModel):
+    """One step of clamped gradient descent."""
+    clip = model.config.inner_grad_clip or float("inf")
+    return {name: fast[name] - model.config.inner_lr * g.clamp(-clip, clip) for name, g in gradients.items()}
+
+
+def loss(
+    model: MSMAMLModel,
+    episodes: dict,
+    parameters: dict[str, Tensor],
+    step=descend,
+    is_adapted=lambda name: True,
+    used=lambda fast, modulation: (fast, modulation),
+) -> Tensor:
+    """
+    Mean query cross-entropy over all tasks, differentiable with respect to `parameters` (names as in the model).
+
+    Args:
+        step: the inner optimiser, as `descend`; the state is a dict that belongs to the task.
+        is_adapted: whether the inner loop adapts the parameter of this name.
+        used: parameters and modulation as the network uses them.
+    """
     config, losses = model.config, []
     for modality, batch in episodes.items():
         for task in range(len(batch["support"])):
@@ -101,27 +121,27 @@ def loss(model: MSMAMLModel, episodes: dict, parameters: dict[str, Tensor]) -> T
                 if name.startswith("task_network.")
                 and (".embeddings." not in name or f".embeddings.{modality}." in name)
             }
-            for _ in range(config.num_inner_steps):
-                logits = classify(model, modality, support, fast, modulation)
+            adapted, state = list(filter(is_adapted, fast)), {}
+            for number in range(config.num_inner_steps):
+                logits = classify(model, modality, support, *used(fast, modulation))
                 support_loss = F.cross_entropy(logits, batch["support_labels"][task])
                 gradients = torch.autograd.grad(
-                    support_loss, list(fast.values()), create_graph=not config.first_order, retain_graph=True
+                    support_loss,
+                    [fast[name] for name in adapted],
+                    create_graph=not config.first_order,
+                    retain_graph=True,
                 )
-                clip = config.inner_grad_clip or float("inf")
-                fast = {
-                    name: value - config.inner_lr * gradient.clamp(-clip, clip)
-                    for (name, value), gradient in zip(fast.items(), gradients, strict=True)
-                }
+                fast = fast | step(number, fast, dict(zip(adapted, gradients, strict=True)), state, model)
             companions = support if config.norm_statistics == "support" else None
-            logits = classify(model, modality, query, fast, modulation, companions)
+            logits = classify(model, modality, query, *used(fast, modulation), companions)
             losses.append(F.cross_entropy(logits, batch["query_labels"][task]))
     return torch.stack(losses).mean()
 
 
-def outer_gradient(model: MSMAMLModel, episodes: dict) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss, and its gradient with respect to every trained parameter that takes part."""
+def outer_gradient(model: MSMAMLModel, episodes: dict, **hooks) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss, and its gradient with respect to every trained parameter that takes part. Hooks are those of `loss`."""
     parameters = dict(model.named_parameters())
     trained = {name: value for name, value in parameters.items() if value.requires_grad}
-    value = loss(model, episodes, parameters)
+    value = loss(model, episodes, parameters, **hooks)
     gradients = torch.autograd.grad(value, list(trained.values()), allow_unused=True)
     return value, dict(zip(trained, gradients, strict=True))

@@ -45,3 +45,8 @@ def test_a_model_is_meta_trained():
 def test_a_modality_is_added():
     results = run("add_modality")
     assert results["eval_motion_accuracy"] - results["eval_motion_accuracy_ci95"] > 1 / 3
+
+
+def test_sine_curves_are_learned_from_ten_points():
+    errors = run("sine_regression")
+    assert errors[2] < 0.75 * errors[0]

@@ -18,6 +18,7 @@ from ..model.modeling_msmaml import MSMAMLModel
 
 VARIABLE = "MSMAML_MODEL"
 NAME = "pretrained/msmaml-base"  # of the shipped model, as configs and documents write it
+_STEPS = ("num_inner_steps", "num_eval_inner_steps")
 # A wheel holds the folder `pretrained` in this package (setup.py), a repository beside it.
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = (_PACKAGE if (_PACKAGE / NAME).is_dir() else _PACKAGE.parent) / NAME
@@ -78,7 +79,7 @@ def prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MS
 
     Args:
         model: it is changed.
-        num_inner_steps: steps of the adaptation; `None` leaves them as in training.
+        num_inner_steps: steps of the adaptation; `None` leaves them as in evaluation.
         device: where the model is to run.
 
     Raises:
@@ -86,9 +87,9 @@ def prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MS
     """
     model.config.norm_statistics = "support"
     # On the model itself, since the config is what is saved.
-    model.trained_inner_steps = model.config.num_inner_steps  # pyright: ignore[reportArgumentType]
+    model.own_steps = {name: getattr(model.config, name) for name in _STEPS}  # pyright: ignore[reportArgumentType]
     if num_inner_steps is not None:
-        model.config.num_inner_steps = num_inner_steps
+        model.config.num_inner_steps, model.config.num_eval_inner_steps = num_inner_steps, None
     try:
         return model.eval().to(device)  # pyright: ignore[reportArgumentType]  # transformers wraps `to` without its types
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
@@ -103,7 +104,8 @@ def as_trained(model: MSMAMLModel) -> MSMAMLModel:
     """
     model = copy.copy(model)
     model.config = copy.deepcopy(model.config)
-    model.config.num_inner_steps = model.trained_inner_steps  # pyright: ignore[reportAttributeAccessIssue]
+    for name, value in model.own_steps.items():  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        setattr(model.config, name, value)
     return model
 
 

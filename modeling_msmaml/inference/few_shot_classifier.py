@@ -66,7 +66,7 @@ class FewShotClassifier(StoredClassifier, ExplainedClassifier, Conventions, Clas
         processor: of the model; by default what was saved in the same place.
         modality: `"audio"`, `"text"`, `"image"` or a registered one; by default told from the inputs.
         sampling_rate: of waveforms, Hz; files know their own.
-        num_inner_steps: gradient steps of the adaptation; by default as in training. 0 adapts nothing.
+        num_inner_steps: gradient steps of the adaptation; by default as in evaluation. 0 adapts nothing.
         balance_classes: whether the examples of smaller classes are repeated until every class has as many as the
             largest, since in training all had the same number; otherwise each example counts once. Models on levels
             take unequal numbers as they are, whatever it says.

@@ -41,7 +41,7 @@ class FewShotClassificationPipeline(UploadsEncoders, Pipeline):
     Args (of `pipeline(...)` or of a call):
         examples, labels: see [`FewShotClassifier.fit`].
         modality, sampling_rate: see [`FewShotClassifier`].
-        num_inner_steps (`int`): gradient steps of the adaptation to `examples`; by default as in training.
+        num_inner_steps (`int`): gradient steps of the adaptation to `examples`; by default as in evaluation.
         reject_below (`float`): in [0, 1]; where the most probable class has a lower probability, an entry with the
             label `"unsure"` and that probability is put before the classes. By default that of a stored classifier.
         top_k (`int`): only the first entries; by default all.

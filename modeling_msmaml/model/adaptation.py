@@ -1,7 +1,7 @@
 """One modality's tasks adapted to their support sets, and their queries classified."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -9,12 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .configuration_msmaml import MSMAMLConfig
+from .implicit_gradients import adapt_implicitly
 from .inner_loop import Parameters, adapt
 from .inner_optimizers import InnerOptimizer
-from .losses import task_losses
 from .norms import NormStatistics
 from .samples import Samples, differentiable
 from .soft_kmeans import refined_prototypes
+from .task_loss import TaskLoss, task_loss_of
 from .task_network import TaskNetwork
 
 Modulation = tuple[Float[Tensor, "T size"], ...]
@@ -32,7 +33,8 @@ class AdaptedTasks:
         modulation: one vector per layer and task; an empty tuple without conditioning.
         statistics: of the support set, one pair per layer, with `norm_statistics="support"`; else `None`, and queries
             are normalised with their own.
-        support_loss: support cross-entropy before each inner step, in nats.
+        support_loss: support loss before each inner step; cross-entropy in nats, unless the config has another.
+        optimizer_state: where the inner optimiser is, such as its momentum, to go on from.
     """
 
     modality: str
@@ -40,6 +42,7 @@ class AdaptedTasks:
     modulation: tuple[Float[Tensor, "T size"], ...]
     statistics: list[NormStatistics] | None
     support_loss: Float[Tensor, "T num_inner_steps"]
+    optimizer_state: list[Tensor] = field(default_factory=list)
 
 
 @dataclass
@@ -69,6 +72,7 @@ def adapt_tasks(
     labels: Int[Tensor, "T S"],
     n_way: int,
     *,
+    num_inner_steps: int,
     first_order: bool,
     every_step: bool,
     unlabelled: Samples | None = None,
@@ -80,29 +84,95 @@ def adapt_tasks(
         encoder: the task encoder; `None` without conditioning.
         optimizer: of the inner loop.
         labels: of the support samples, from 0 to `n_way - 1`.
-        first_order, every_step: see `inner_loop.adapt`.
+        num_inner_steps, first_order, every_step: see `inner_loop.adapt`.
         unlabelled: samples that refine the prototypes, in `config.soft_kmeans_steps` steps.
     """
     modulation = () if encoder is None else encode_tasks(encoder, network, modality, support, labels, n_way)
     start, state = start_of_tasks(network, modality, support, labels, n_way, modulation)
     if unlabelled is not None:
         start |= _refined_classifier(network, modality, start, state, labels, modulation, unlabelled, config)
-    loss, moving, others = support_loss_of(network, modality, labels, start, state, modulation)
-    path, losses = adapt(
+    loss, moving, others = support_loss_of(network, modality, labels, start, state, modulation, task_loss_of(config))
+    if config.outer_gradient == "implicit":
+        if every_step:
+            raise ValueError("multi_step_loss_steps does not go with outer_gradient='implicit': leave it out")
+        path, losses, optimizer_state = adapt_implicitly(
+            loss,
+            moving,
+            others,
+            optimizer=optimizer,
+            num_inner_steps=num_inner_steps,
+            proximal_weight=config.proximal_weight,
+            conjugate_gradient_steps=config.conjugate_gradient_steps,
+        )
+    else:
+        path, losses, optimizer_state = adapt(
+            loss,
+            moving,
+            others,
+            optimizer=optimizer,
+            num_inner_steps=num_inner_steps,
+            first_order=first_order,
+            checkpointing=config.inner_loop_checkpointing,
+            every_step=every_step,
+        )
+    path = [start | parameters for parameters in path]
+    statistics = _statistics(network, config, path[-1], state, modality, modulation)
+    adapted = AdaptedTasks(modality, path[-1], modulation, statistics, losses, optimizer_state)
+    return Adaptation(adapted, start, state, path)
+
+
+def adapt_further(
+    network: TaskNetwork,
+    optimizer: InnerOptimizer,
+    config: MSMAMLConfig,
+    adapted: AdaptedTasks,
+    support: Samples,
+    labels: Int[Tensor, "T S"],
+    *,
+    num_inner_steps: int,
+    first_order: bool,
+) -> AdaptedTasks:
+    """
+    More steps of adapted tasks from where they are, with the modulation that they have.
+
+    Raises:
+        `ValueError`: implicit gradients, whose proximal term is about the start of the tasks.
+    """
+    if config.outer_gradient == "implicit":
+        raise ValueError("outer_gradient='implicit' cannot go on from adapted tasks: adapt with more steps at once")
+    modality, modulation = adapted.modality, adapted.modulation
+    start = {name: differentiable(value) for name, value in adapted.parameters.items()}
+    state = _prepare(network, start, support, modality, modulation)
+    loss, moving, others = support_loss_of(network, modality, labels, start, state, modulation, task_loss_of(config))
+    path, losses, optimizer_state = adapt(
         loss,
         moving,
         others,
         optimizer=optimizer,
-        num_inner_steps=config.num_inner_steps,
+        num_inner_steps=num_inner_steps,
         first_order=first_order,
         checkpointing=config.inner_loop_checkpointing,
-        every_step=every_step,
+        state=[differentiable(tensor) for tensor in adapted.optimizer_state],
+        steps_before=adapted.support_loss.shape[1],
     )
-    path = [start | parameters for parameters in path]
-    statistics = None
-    if config.norm != "group" and config.norm_statistics == "support":
-        statistics = network.statistics(path[-1], state, modality, modulation)
-    return Adaptation(AdaptedTasks(modality, path[-1], modulation, statistics, losses), start, state, path)
+    parameters = start | path[-1]
+    statistics = _statistics(network, config, parameters, state, modality, modulation)
+    losses = torch.cat([adapted.support_loss, losses], dim=1)
+    return AdaptedTasks(modality, parameters, modulation, statistics, losses, optimizer_state)
+
+
+def _statistics(
+    network: TaskNetwork,
+    config: MSMAMLConfig,
+    parameters: Parameters,
+    state: tuple[Tensor, ...],
+    modality: str,
+    modulation: Modulation,
+) -> list[NormStatistics] | None:
+    """Those of the support set that queries are normalised with, if they are."""
+    if config.norm == "group" or config.norm_statistics != "support":
+        return None
+    return network.statistics(parameters, state, modality, modulation)
 
 
 def encode_tasks(
@@ -163,6 +233,7 @@ def support_loss_of(
     start: Parameters,
     state: tuple[Tensor, ...],
     modulation: Modulation,
+    task_loss: TaskLoss,
 ) -> tuple[Callable[..., Float[Tensor, " T"]], Parameters, tuple[Tensor, ...]]:
     """
     The support loss of each task as `inner_loop.adapt` takes it: the function, those of the parameters `start` that
@@ -175,7 +246,7 @@ def support_loss_of(
         state_now, others = others[: len(state)], others[len(state) :]
         modulation_now, values = others[: len(modulation)], others[len(modulation) :]
         parameters = parameters | dict(zip(fixed, values, strict=True))
-        return task_losses(network(parameters, state_now, modality, modulation_now), labels)
+        return task_loss.function(network(parameters, state_now, modality, modulation_now), labels)
 
     return support_loss, moving, (*state, *modulation, *(start[name] for name in fixed))
 
@@ -203,7 +274,8 @@ def adapted_shapes(network: TaskNetwork) -> dict[str, tuple[int, ...]]:
     one row, which stands for all of them, and is there even where it is made of prototypes.
     """
     shapes = {name: tuple(value.shape) for name, value in network.named_parameters() if network.is_adapted(name)}
-    return shapes | {"classifier.weight": (1, network.feature_size + network.descriptor_size), "classifier.bias": (1,)}
+    classifier = {"classifier.weight": (1, network.feature_size + network.descriptor_size), "classifier.bias": (1,)}
+    return shapes | {name: shape for name, shape in classifier.items() if network.is_adapted(name)}
 
 
 def _prepare(

@@ -4,6 +4,7 @@ import copy
 import os
 from typing import TYPE_CHECKING, Any
 
+from .adapted_parameters import adapts_embeddings
 from .encoder_registry import check_embeddings
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         values = config.per_layer(name)
         if len(values) != config.num_layers:
             raise ValueError(f"{name}={values} must be one integer, or one for each of num_layers={config.num_layers}")
+    if config.n_way < 2 and config.task_loss == "cross_entropy":
+        raise ValueError(f"n_way={config.n_way} must be an integer of at least 2")
+    if config.label_smoothing and config.task_loss != "cross_entropy":
+        raise ValueError(f"label_smoothing={config.label_smoothing} has no effect with task_loss={config.task_loss!r}")
     if config.task_encoder_kernel_size % 2 == 0:
         raise ValueError(f"task_encoder_kernel_size={config.task_encoder_kernel_size} must be odd")
     if config.front_ends == "raw" and config.image_size % config.image_patch_size:
@@ -73,6 +78,15 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         raise ValueError(f"inner_rates={config.inner_rates!r} has no effect with num_inner_steps=0")
     if config.inner_optimizer != "sgd" and not config.num_inner_steps:
         raise ValueError(f"inner_optimizer={config.inner_optimizer!r} has no effect with num_inner_steps=0")
+    if config.outer_gradient == "implicit":
+        for name in ("first_order", "inner_loop_checkpointing"):
+            if getattr(config, name):
+                raise ValueError(f"{name}=True has no effect with outer_gradient='implicit', which unrolls no steps")
+        if not config.num_inner_steps:
+            raise ValueError("outer_gradient='implicit' has no effect with num_inner_steps=0")
+    for name, default in (("proximal_weight", 2.0), ("conjugate_gradient_steps", 5)):
+        if getattr(config, name) != default and config.outer_gradient != "implicit":
+            raise ValueError(f"{name}={getattr(config, name)} has no effect without outer_gradient='implicit'")
     if config.modulation_init == "identity" and config.conditioning not in ("affine", "kernel"):
         raise ValueError(
             f"modulation_init='identity' needs conditioning='affine' or 'kernel', not {config.conditioning!r}"
@@ -81,10 +95,11 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         for name in ("task_encoder", "task_encoder_pooling", "share_embeddings"):
             if getattr(config, name) not in ("conv1d", "mean", False):
                 raise ValueError(f"{name}={getattr(config, name)!r} has no effect with conditioning='none'")
-    if config.dropout and config.adapted_parameters == "all":
+    if config.dropout and adapts_embeddings(config):
         raise ValueError(
-            f"dropout={config.dropout} drops what comes out of the embeddings, which adapted_parameters='all' makes "
-            "anew in every inner step: take adapted_parameters='upper' or 'head'"
+            f"dropout={config.dropout} drops what comes out of the embeddings, which "
+            f"adapted_parameters={config.adapted_parameters!r} makes anew in every inner step: take one that leaves "
+            "them, such as 'upper' or 'head'"
         )
     if config.episode_weight == 0 and not config.auxiliary_classes:
         raise ValueError("episode_weight=0.0 trains on auxiliary_classes alone: give them, or a positive weight")

@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .configuration_checks import check_combinations, refuse_own_folders, without_sources
+from .configuration_values import DerivedValues
 from .options import (
     at_least,
     check_options,
@@ -29,7 +30,7 @@ WHITENINGS = ("total", "source", "class")
 
 
 @declared
-class MSMAMLConfig(PreTrainedConfig):
+class MSMAMLConfig(DerivedValues, PreTrainedConfig):
     r"""
     Everything that defines an [`MSMAMLModel`]. The defaults are the architecture of the published checkpoints.
 
@@ -47,7 +48,7 @@ class MSMAMLConfig(PreTrainedConfig):
         "The modalities that the model has embeddings for: any non-empty subset of the registered ones (see "
         "[`register_modality`]).",
     )
-    n_way: int = option(5, "The number of classes in an episode, which is the size of the classifier.", at_least(2))
+    n_way: int = option(5, "The number of classes in an episode, which is the size of the classifier.", at_least(1))
     task_network: str = option(
         "conv1d",
         "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'levels', weighted levels of "
@@ -108,6 +109,12 @@ class MSMAMLConfig(PreTrainedConfig):
         "The number of gradient steps of the inner loop. 0 gives the modulated network without adaptation.",
         at_least(0),
     )
+    num_eval_inner_steps: int | None = option(
+        None,
+        "The number of these steps in evaluation mode, by default the same. Beyond the steps that there are trained "
+        "rates for, those of the last step go on.",
+        at_least(0),
+    )
     num_head_steps: int = option(
         5,
         "With task_network='levels': the number of steps after these on the factors of the head (its temperature, the "
@@ -148,6 +155,24 @@ class MSMAMLConfig(PreTrainedConfig):
         False,
         "Whether the outer gradient ignores how the inner gradients depend on the parameters (FOMAML, arXiv "
         "1703.03400, section 5.2).",
+    )
+    outer_gradient: Literal["unrolled", "implicit"] = option(
+        "unrolled",
+        "How the outer gradient goes through the inner loop: 'unrolled', through every step (MAML); 'implicit', "
+        "through the minimum that the steps come near, in memory that does not grow with their number (iMAML, arXiv "
+        "1909.04630).",
+    )
+    proximal_weight: float = option(
+        2.0,
+        "With outer_gradient='implicit': lambda, by which half the squared distance from the start is added to the "
+        "support loss in the inner loop.",
+        positive,
+    )
+    conjugate_gradient_steps: int = option(
+        5,
+        "With outer_gradient='implicit': the most products with the Hessian, in conjugate gradients, for an outer "
+        "gradient.",
+        at_least(1),
     )
     norm: Literal["batch", "group", "task"] = option(
         "batch",
@@ -246,10 +271,22 @@ class MSMAMLConfig(PreTrainedConfig):
         "k-means, arXiv 1803.00676). Only with `head='prototype'`.",
         at_least(0),
     )
-    adapted_parameters: Literal["all", "upper", "head"] = option(
+    adapted_parameters: str = option(
         "all",
         "What the inner loop adapts of the task network: 'all' (as published); 'upper', everything above the "
-        "embeddings; 'head', the classifier alone (ANIL, arXiv 1909.09157).",
+        "embeddings; 'head', the classifier alone (ANIL, arXiv 1909.09157); 'biases_and_norms', the classifier, the "
+        "biases above the embeddings, and a scale and a shift of each norm; 'lora', the classifier and low-rank "
+        "factors beside the weights in `lora_layers` (arXiv 2106.09685); or one that "
+        "[`register_adapted_parameters`] has added.",
+    )
+    lora_rank: int | None = option(
+        None, "The rank of these factors, by default 4. Only with `adapted_parameters='lora'`.", at_least(1)
+    )
+    lora_layers: list[str] | None = option(
+        None,
+        "The layers that have such factors, or the beginnings of their names in the task network: any of "
+        "'embeddings', 'embeddings.audio', 'convolutions', 'convolutions.0', 'projection' and so on; by default "
+        "convolutions and projection.",
     )
     inner_rates: Literal["fixed", "per_layer_per_step", "per_element"] = option(
         "fixed",
@@ -285,6 +322,12 @@ class MSMAMLConfig(PreTrainedConfig):
         "makes a supervised backbone and needs `auxiliary_classes`.",
         not_negative,
     )
+    task_loss: str = option(
+        "cross_entropy",
+        "The loss of a task, in the inner loop and in the outer one: 'cross_entropy'; 'squared_error', of episodes "
+        "whose labels are numbers, where `n_way` is the number of outputs; or one that [`register_task_loss`] has "
+        "added.",
+    )
     label_smoothing: float = option(
         0.0,
         "How much of a training label is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567, section "
@@ -295,7 +338,7 @@ class MSMAMLConfig(PreTrainedConfig):
         0.0,
         "The probability, in [0, 1), with which a channel of a sample's sequence is zero in a training step (see "
         "[`drop_channels`]): the same channels in all inner steps, so only where the inner loop leaves the "
-        "embeddings as they are (`adapted_parameters` 'upper' or 'head').",
+        "embeddings as they are (not with `adapted_parameters='all'`).",
         fraction,
     )
     level_dropout: float = option(
@@ -352,52 +395,7 @@ class MSMAMLConfig(PreTrainedConfig):
         """The values of these arguments."""
         return {name: getattr(self, name) for name in self.own_arguments()}
 
-    @property
-    def layer_channels(self) -> list[int]:
-        """Output channels of each layer: C, 2C, 4C, ..."""
-        return [self.num_channels * 2**layer for layer in range(self.num_layers)]
-
-    def front_ends_of(self, modality: str) -> str:
-        """`"pretrained"` for a modality in `embeddings`, else `front_ends`."""
-        return "pretrained" if modality in (self.embeddings or {}) else self.front_ends
-
-    def embedding_of(self, modality: str) -> str:
-        """Whose embedding reads a modality: its own, or with `image_signal_side` that of audio."""
-        return "audio" if modality == "image" and self.image_signal_side else modality
-
-    def per_layer(self, name: str) -> list[int]:
-        """`kernel_size`, `stride` or `padding` as one value per layer."""
-        value = getattr(self, name)
-        return [value] * self.num_layers if isinstance(value, int) else list(value)
-
-    @property
-    def modulation_sizes(self) -> list[int]:
-        """Length of each layer's modulation vector; empty without conditioning."""
-        if self.conditioning == "none":
-            return []
-        if self.conditioning == "kernel":
-            inputs = [self.num_channels, *self.layer_channels]
-            return [own + before for own, before in zip(self.layer_channels, inputs, strict=False)]
-        factor = 2 if self.conditioning == "affine" else 1
-        return [factor * channels for channels in self.layer_channels]
-
     def check(self) -> None:
         """Raises `ValueError` at the first argument outside of its range. Also called before every training."""
         check_options(self)
         check_combinations(self)
-
-    @property
-    def network_gains(self) -> dict[str, float]:
-        """`network_gain` of each modality."""
-        return self._of_each_modality(self.network_gain, 1.0)
-
-    @property
-    def descriptor_whitenings(self) -> dict[str, str]:
-        """`descriptor_whitening` of each modality."""
-        return self._of_each_modality(self.descriptor_whitening, "total")
-
-    def _of_each_modality(self, given: Any, default: Any) -> dict[str, Any]:
-        """One value for all modalities, or those of some and the default for the others."""
-        if isinstance(given, dict):
-            return {modality: given.get(modality, default) for modality in self.modalities}
-        return dict.fromkeys(self.modalities, given)

@@ -9,7 +9,15 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from .adaptation import Adaptation, AdaptedTasks, adapt_tasks, adapted_shapes, classify_samples, own_features_at_start
+from .adaptation import (
+    Adaptation,
+    AdaptedTasks,
+    adapt_further,
+    adapt_tasks,
+    adapted_shapes,
+    classify_samples,
+    own_features_at_start,
+)
 from .configuration_msmaml import MSMAMLConfig
 from .descriptors import Descriptor, check_groups
 from .encoder_registry import record_encoders
@@ -19,6 +27,7 @@ from .modalities import build_descriptors, build_frontends
 from .options import default_of, options_of
 from .samples import Samples, read_samples
 from .task_encoder import build_task_encoder
+from .task_loss import task_loss_of
 from .task_network import TaskNetwork
 from .task_networks import TaskNetworkKind, register_task_network
 
@@ -33,6 +42,13 @@ class ConvolutionalTasks(TaskNetworkKind):
             value = getattr(config, field.name)
             if field.name in _OF_LEVELS and value != default_of(field):
                 raise ValueError(f"{field.name}={value} has no effect with task_network={config.task_network!r}")
+        if not task_loss_of(config).classifies:
+            for name, needed in (("head", "linear"), ("task_encoder_pooling", "mean"), ("auxiliary_classes", None)):
+                if getattr(config, name) != needed:
+                    raise ValueError(
+                        f"{name}={getattr(config, name)!r} needs classes, but task_loss={config.task_loss!r} has "
+                        f"numbers for targets: take {name}={needed!r}"
+                    )
         if config.embeddings is not None:
             config.embeddings = record_encoders(config.embeddings)
         model.frontends = build_frontends(config)
@@ -42,6 +58,12 @@ class ConvolutionalTasks(TaskNetworkKind):
         optimizer_class = inner_optimizer_class(config)
         optimizer_class.check(config)
         model.inner_rates = optimizer_class.trained_module(config, adapted_shapes(network))
+        if config.outer_gradient == "implicit" and model.inner_rates is not None:
+            raise ValueError(
+                f"inner_optimizer={config.inner_optimizer!r} with inner_rates={config.inner_rates!r} trains how the "
+                "inner loop goes, which outer_gradient='implicit' does not depend on: take fixed rates, and an "
+                "optimiser without trained parameters"
+            )
         size, numbers = network.feature_size, config.auxiliary_classes or {}
         model.auxiliary = nn.ModuleDict(
             {name: nn.Linear(size, numbers[name], bias=False) for name in config.modalities if name in numbers}
@@ -74,9 +96,25 @@ class ConvolutionalTasks(TaskNetworkKind):
             support,
             labels,
             n_way,
+            num_inner_steps=model.num_inner_steps,
             first_order=config.first_order or model.first_order_for_now,
             every_step=model.training and bool(model.multi_step_weights),
             unlabelled=unlabelled,
+        )
+
+    def adapt_further(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
+    ) -> AdaptedTasks:
+        config = model.config
+        return adapt_further(
+            model.task_network,
+            inner_optimizer_class(config).from_config(config, model.inner_rates),
+            config,
+            adapted,
+            support,
+            labels,
+            num_inner_steps=model.num_inner_steps,
+            first_order=config.first_order or model.first_order_for_now,
         )
 
     def classify(

@@ -1,6 +1,6 @@
 """The inner loop of MAML (Finn et al. 2017, arXiv 1703.03400, algorithm 1) as a pure function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 
@@ -27,7 +27,9 @@ def adapt(
     first_order: bool = False,
     checkpointing: bool = False,
     every_step: bool = False,
-) -> tuple[list[Parameters], Float[Tensor, "T num_inner_steps"]]:
+    state: Sequence[Tensor] | None = None,
+    steps_before: int = 0,
+) -> tuple[list[Parameters], Float[Tensor, "T num_inner_steps"], list[Tensor]]:
     """
     `num_inner_steps` steps of T tasks down their support losses, differentiable with respect to `parameters`, `others`
     and what is trained of the optimiser.
@@ -47,16 +49,19 @@ def adapt(
             `KEPT_STEPS` steps beside the first's, however many there are, with one set more for each level of their
             division; a step runs forwards again and again instead (`segments`). The values and gradients are the same.
         every_step: whether the parameters after every step are returned, which keeps them.
+        state: of the optimiser, where earlier steps left it; by default it begins anew.
+        steps_before: how many steps the tasks have taken already, for what is trained for single steps.
 
     Returns:
-        The parameters after every step, or those after the last alone; and the support losses before each step.
+        The parameters after every step, or those after the last alone; the support losses before each step; and the
+        state of the optimiser after the last.
     """
     names, num_others = list(parameters), len(others)
-    trained = optimizer.trained_of_steps(names, num_inner_steps)
+    trained = optimizer.trained_of_steps(names, steps_before + num_inner_steps)[steps_before:]
     values = list(parameters.values())
+    initial_state = list(optimizer.initial_state(values) if state is None else state)
     if not num_inner_steps:
-        return [dict(zip(names, _views(values), strict=True))], values[0].new_zeros(len(values[0]), 0)
-    initial_state = optimizer.initial_state(values)
+        return [dict(zip(names, _views(values), strict=True))], values[0].new_zeros(len(values[0]), 0), initial_state
     num_moving, num_trained = len(names) + len(initial_state), len(trained[0])
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -113,7 +118,7 @@ def adapt(
         *moving, losses = run(*_views(moving), *others, *chain.from_iterable(trained[done : done + length]))
         path.append(dict(zip(names, moving[: len(names)], strict=True)))
         trace.append(losses)
-    return path, torch.cat(trace, dim=1)
+    return path, torch.cat(trace, dim=1), moving[len(names) :]
 
 
 def _views(tensors: list[Tensor]) -> list[Tensor]:

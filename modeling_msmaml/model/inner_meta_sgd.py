@@ -32,6 +32,10 @@ class MetaSGD(SGD):
             )
 
     @classmethod
+    def has_fixed_rates(cls, config: MSMAMLConfig) -> bool:
+        return False
+
+    @classmethod
     def trained_module(cls, config: MSMAMLConfig, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
         return InnerRates(shapes, config.inner_lr, config.num_inner_steps, per_element=True)
 

@@ -54,6 +54,11 @@ class InnerOptimizer(ABC):
         cls.options(config)
 
     @classmethod
+    def has_fixed_rates(cls, config: MSMAMLConfig) -> bool:
+        """Whether the optimiser goes by `inner_lr` of the config, and not by trained rates that start from it."""
+        return config.inner_rates == "fixed"
+
+    @classmethod
     def trained_module(cls, config: MSMAMLConfig, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module | None:
         """
         What the outer loop trains of this optimiser; the model keeps it as `inner_rates`. By default nothing.
@@ -125,7 +130,7 @@ class DescentOptimizer(InnerOptimizer):
     @classmethod
     def trained_module(cls, config: MSMAMLConfig, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module | None:
         """The rates, if the config has them trained. A module that takes their place has a `resize` as they have."""
-        if config.inner_rates == "fixed":
+        if cls.has_fixed_rates(config):
             return None
         return InnerRates(shapes, config.inner_lr, config.num_inner_steps, config.inner_rates == "per_element")
 

@@ -24,6 +24,7 @@ from .task_networks import TaskNetworkKind, register_task_network
 # The options that a model on levels reads; all others belong to the convolutional task network.
 OF_LEVELS = (
     *("modalities", "n_way", "task_network", "level_encoders", "num_inner_steps", "norm_statistics", "label_smoothing"),
+    "num_eval_inner_steps",
     *("level_rank", "level_dropout", "num_head_steps", "task_chunk_size", "first_order"),
 )
 
@@ -45,7 +46,8 @@ class LevelTasks(TaskNetworkKind):
     has_statistics_for_training = True
     reads_levels = True
     checkpoints_inner_loop = False
-    reported = ("num_inner_steps", "num_head_steps", "level_dropout", "first_order")
+    takes_inner_lr = False
+    reported = ("num_inner_steps", "num_eval_inner_steps", "num_head_steps", "level_dropout", "first_order")
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         return False
@@ -87,7 +89,7 @@ class LevelTasks(TaskNetworkKind):
                 seeds, numbers = task_seeds(levels), network.number_of_level(modality)
                 dropped = levels_to_drop(model.config.level_dropout, seeds, max(numbers) + 1)[:, numbers]
                 channels, state = with_noise(channels, dropped, seeds), (dropped, seeds)
-            steps, first_order = model.config.num_inner_steps, model.config.first_order or model.first_order_for_now
+            steps, first_order = model.num_inner_steps, model.config.first_order or model.first_order_for_now
             solved, before, losses = network.solve(
                 modality, channels, labels, n_way, steps, model.config.num_head_steps if steps else 0, first_order
             )

@@ -59,6 +59,12 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
         super().__init__(config, *args, **kwargs)
         self.add_model_tags(["ms-maml", "meta-learning", "few-shot-learning"])  # of the card that push_to_hub writes
 
+    @property
+    def num_inner_steps(self) -> int:
+        """The number of inner steps in the mode that the model is in, training or evaluation."""
+        given = None if self.training else self.config.num_eval_inner_steps
+        return self.config.num_inner_steps if given is None else given
+
     @classmethod
     def from_pretrained(
         cls,

@@ -1,7 +1,7 @@
 """The losses that the outer loop minimises, as pure functions of logits and features; a new loss goes here."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,9 @@ def task_losses(
 
 
 def multi_step_losses(
-    steps: Iterable[tuple[float, Float[Tensor, "T Q N"]]], labels: Int[Tensor, "T Q"], label_smoothing: float = 0.0
+    steps: Iterable[tuple[float, Float[Tensor, "T Q N"]]],
+    labels: Int[Tensor, "T Q"],
+    loss: Callable[[Float[Tensor, "T Q N"], Tensor], Float[Tensor, " T"]] = task_losses,
 ) -> Float[Tensor, " T"]:
     """
     The multi-step loss of MAML++ (Antoniou et al. 2019, arXiv 1810.09502, section 4.1): the weighted sum of each task's
@@ -33,9 +35,9 @@ def multi_step_losses(
     Args:
         steps: for each of these inner steps its weight and the query logits after it.
         labels: of the queries.
-        label_smoothing: see `task_losses`.
+        loss: of logits and labels.
     """
-    weighted = [weight * task_losses(logits, labels, label_smoothing) for weight, logits in steps]
+    weighted = [weight * loss(logits, labels) for weight, logits in steps]
     return functools.reduce(torch.add, weighted)
 
 

@@ -11,6 +11,7 @@ from transformers.utils.generic import ModelOutput
 
 from .configuration_msmaml import MSMAMLConfig
 from .execution import not_differentiable
+from .task_loss import task_loss_of
 
 
 class MetaBatch(TypedDict, total=False):
@@ -194,7 +195,7 @@ def check_episodes(
         needs_ids = training and "query_labels" in batch and modality in (config.auxiliary_classes or {})
         if needs_ids and "class_ids" not in batch:
             raise ValueError(f"episodes[{name!r}] lacks 'class_ids', which auxiliary_classes needs in training")
-        _check_shapes(name, batch, n_ways[name])
+        _check_shapes(name, batch, n_ways[name], task_loss_of(config).classifies)
     return n_ways
 
 
@@ -208,10 +209,14 @@ def check_support(
     """Raises `ValueError` unless the arguments are what [`MSMAMLModel.adapt`] takes."""
     if modality not in config.modalities:
         raise ValueError(f"modality={modality!r} is unknown to this model, which has {config.modalities}")
-    if n_way < 2:
+    classifies = task_loss_of(config).classifies
+    if n_way < 2 and classifies:
         raise ValueError(f"n_way={n_way} must be at least 2")
     if support.dim() < 2 or not len(support):
         raise ValueError(f"support has shape {tuple(support.shape)}, expected (tasks, samples, ...)")
+    if not classifies:
+        _check_targets("support_labels", support_labels, tuple(support.shape[:2]), n_way)
+        return
     if support_labels.shape != support.shape[:2]:
         raise ValueError(
             f"support_labels has shape {tuple(support_labels.shape)}, expected {tuple(support.shape[:2])}: one "
@@ -220,10 +225,10 @@ def check_support(
     _check_labels("support_labels", support_labels, n_way)
 
 
-def check_query(query: Shaped[Tensor, "T Q ..."], tasks: int) -> None:
-    """Raises `ValueError` unless `query` holds samples of that many tasks."""
+def check_query(query: Shaped[Tensor, "T Q ..."], tasks: int, name: str = "query") -> None:
+    """Raises `ValueError` unless `query`, which an error calls by `name`, holds samples of that many tasks."""
     if query.dim() < 2 or len(query) != tasks:
-        raise ValueError(f"query has shape {tuple(query.shape)}, expected ({tasks}, samples, ...): tasks first")
+        raise ValueError(f"{name} has shape {tuple(query.shape)}, expected ({tasks}, samples, ...): tasks first")
 
 
 def check_unlabelled(unlabelled: Shaped[Tensor, "T U ..."], tasks: int, config: MSMAMLConfig) -> None:
@@ -234,7 +239,7 @@ def check_unlabelled(unlabelled: Shaped[Tensor, "T U ..."], tasks: int, config: 
         raise ValueError(f"unlabelled has shape {tuple(unlabelled.shape)}, expected ({tasks}, samples, ...)")
 
 
-def _check_shapes(group: str, batch: MetaBatch, n_way: int) -> None:
+def _check_shapes(group: str, batch: MetaBatch, n_way: int, classifies: bool) -> None:
     tasks = len(batch["support"])
     for name, tensor in cast(dict[str, Tensor], batch).items():
         if name in ("class_ids", "n_way"):
@@ -246,6 +251,9 @@ def _check_shapes(group: str, batch: MetaBatch, n_way: int) -> None:
                 f"episodes[{group!r}][{name!r}] has shape {tuple(tensor.shape)}, expected "
                 f"({tasks}, {samples}, ...): tasks first, then samples"
             )
+        if name.endswith("labels") and not classifies:
+            _check_targets(f"episodes[{group!r}][{name!r}]", tensor, (tasks, samples), n_way)
+            continue
         if name.endswith("labels"):
             _check_labels(f"episodes[{group!r}][{name!r}]", tensor, n_way)
         if name == "support_labels":
@@ -272,6 +280,14 @@ def _check_classes(name: str, labels: Int[Tensor, "T S"], n_way: int) -> None:
             f"{name} has {int(numbers[task])} classes in task {task}, but the tasks have {n_way}, as the labels or "
             "a linear classifier: give tasks of another number of classes as a meta-batch of their own, "
             f"under a key such as {group_name('image', 1)!r}"
+        )
+
+
+def _check_targets(name: str, targets: Tensor, samples: tuple[int, ...], outputs: int) -> None:
+    if tuple(targets.shape) != (*samples, outputs) or not targets.is_floating_point():
+        raise ValueError(
+            f"{name} has shape {tuple(targets.shape)} and dtype {targets.dtype}, expected floats of shape "
+            f"{(*samples, outputs)}: the task_loss of this model has a number for each of its n_way={outputs} outputs"
         )
 
 

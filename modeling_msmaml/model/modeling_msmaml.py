@@ -12,34 +12,32 @@ from torch import Tensor, nn
 from transformers.utils.generic import can_return_tuple
 
 from .adaptation import Adaptation, AdaptedTasks
+from .adapts_tasks import AdaptsTasks
 from .configuration_msmaml import MSMAMLConfig
 from .convolutional_tasks import ConvolutionalTasks as _ConvolutionalTasks  # noqa: F401, registers itself
-from .execution import map_chunks, uncompiled, with_gradients
+from .execution import map_chunks, with_gradients
 from .explained_tasks import ExplainedTasks
 from .level_tasks import LevelTasks as _LevelTasks  # noqa: F401, registers itself
 from .loading import MSMAMLPreTrainedModel
-from .losses import auxiliary_losses, multi_step_losses, task_losses
+from .losses import auxiliary_losses, multi_step_losses
 from .meta_batch import (
     ChunkResult,
     MetaBatch,
     MSMAMLOutput,
     check_episodes,
-    check_query,
-    check_support,
-    check_unlabelled,
     chunks,
-    classes_of,
     joined,
     modality_of_group,
     without_graph,
 )
 from .modalities import ModalityEmbedding
-from .samples import ReadRows, Samples, can_read_rows_once, differentiable, read_rows
+from .samples import ReadRows, Samples, can_read_rows_once, read_rows
+from .task_loss import task_loss_of, training_loss_of
 from .task_networks import task_network_kind
 from .transformers_calls import AnswersTransformers, refuse_inner_states
 
 
-class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
+class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
     """
     Frontends, task encoder, task network and the inner loop that adapts it (MMAML, arXiv 1910.13616, on sequences of
     any modality; MS-MAML, Zhao and Shao 2024).
@@ -145,13 +143,14 @@ class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
         """Each task's query loss; in training mode with all that the config and `multi_step_weights` say."""
         config, labels = self.config, cast(Tensor, batch.get("query_labels"))
         if not self.training:
-            return task_losses(logits, labels)
+            return task_loss_of(config).function(logits, labels)
+        loss = training_loss_of(config)
         if self.multi_step_weights:
             adapted = zip(self.multi_step_weights, adaptation.every_step(), strict=True)
             steps = ((weight, self._kind.classify(self, after, query)) for weight, after in adapted if weight)
-            losses = config.episode_weight * multi_step_losses(steps, labels, config.label_smoothing)
+            losses = config.episode_weight * multi_step_losses(steps, labels, loss)
         else:
-            losses = config.episode_weight * task_losses(logits, labels, config.label_smoothing)
+            losses = config.episode_weight * loss(logits, labels)
         modality = adaptation.adapted.modality
         if modality in self.auxiliary:
             features = self._kind.auxiliary_features(self, adaptation, query)
@@ -162,76 +161,6 @@ class MSMAMLModel(ExplainedTasks, AnswersTransformers, MSMAMLPreTrainedModel):
             auxiliary = auxiliary_losses(features, vectors, classes, scale, config.label_smoothing)
             losses = losses + config.auxiliary_weight * auxiliary
         return losses
-
-    def adapt(
-        self,
-        modality: str,
-        support: Shaped[Tensor, "T S ..."],
-        support_labels: Int[Tensor, "T S"],
-        n_way: int | None = None,
-        unlabelled: Shaped[Tensor, "T U ..."] | None = None,
-    ) -> AdaptedTasks:
-        """
-        Modulates and adapts the task network to T support sets of one modality, as one.
-
-        Without `torch.no_grad()` the result keeps the graph of the whole inner loop.
-
-        Args:
-            modality: one of the model's modalities.
-            support: raw inputs, see [`MetaBatch`].
-            support_labels: from 0 to `n_way - 1`.
-            n_way: classes of these tasks, by default `config.n_way`, with prototypes as many as the labels. With
-                another number than `config.n_way` the row of every class in a linear classifier starts from the mean of
-                the trained rows (weight and bias): a symmetric new start, that gives the trained rows' average logit to
-                every class until the inner loop tells them apart.
-            unlabelled: raw inputs that refine the prototypes; only with `config.soft_kmeans_steps`.
-
-        Raises:
-            `ValueError`: a modality that the model lacks, `n_way` below 2, misshapen tensors, labels out of range.
-        """
-        n_way = classes_of(support_labels, self.fixed_n_way) if n_way is None else n_way
-        check_support(modality, support, support_labels, n_way, self.config)
-        if unlabelled is not None:
-            check_unlabelled(unlabelled, len(support), self.config)
-        return self._adapt(modality, support, support_labels, n_way, unlabelled).adapted
-
-    def _adapt(
-        self,
-        modality: str,
-        support: Tensor,
-        support_labels: Tensor,
-        n_way: int,
-        unlabelled: Tensor | None = None,
-        dropout: float = 0.0,
-    ) -> Adaptation:
-        graph = torch.is_grad_enabled()
-        # The inner loop differentiates, which inference mode does not allow.
-        with torch.inference_mode(False), torch.set_grad_enabled(graph):
-            labels = differentiable(support_labels)
-            # What torch.compile makes cannot be differentiated twice.
-            adapt = self._kind.adapt if self.config.first_order else uncompiled(self._kind.adapt)
-            return adapt(
-                self,
-                modality,
-                self._read(modality, differentiable(support), dropout),
-                labels,
-                n_way,
-                None if unlabelled is None else self._read(modality, differentiable(unlabelled), dropout),
-            )
-
-    def classify(self, adapted: AdaptedTasks, query: Shaped[Tensor, "T Q ..."]) -> Float[Tensor, "T Q N"]:
-        """
-        Logits of the queries of adapted tasks.
-
-        Args:
-            adapted: what [`MSMAMLModel.adapt`] returned. It can be used any number of times.
-            query: raw inputs of each task, see [`MetaBatch`].
-
-        Raises:
-            `ValueError`: `query` has another number of tasks.
-        """
-        check_query(query, len(adapted.support_loss))
-        return self._kind.classify(self, adapted, self._read(adapted.modality, query))
 
     def _read(self, modality: str, raw: Shaped[Tensor, "T samples ..."], dropout: float = 0.0) -> Samples:
         """Raw inputs, or within `rows_read` rows by number, as far as no modulation or adaptation changes their way."""
@@ -350,6 +279,7 @@ from .convolution import conv1d as _conv1d  # noqa: E402, F401
 from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
 from .encoder_registry import record_encoders as _record_encoders  # noqa: E402, F401
 from .folded_norms import FoldedNorms as _FoldedNorms  # noqa: E402, F401
+from .implicit_gradients import adapt_implicitly as _adapt_implicitly  # noqa: E402, F401
 from .inner_adam import Adam as _Adam  # noqa: E402, F401
 from .inner_loop import adapt as _adapt  # noqa: E402, F401
 from .inner_meta_curvature import MetaCurvature as _MetaCurvature  # noqa: E402, F401

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from .adapted_parameters import adapts_embeddings
 from .configuration_msmaml import MSMAMLConfig
 from .execution import map_chunks
 from .task_network import TaskNetwork
@@ -67,7 +68,7 @@ def read_samples(
     if descriptor is not None:
         descriptors = descriptor(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
     sequences = None
-    if network.adapted != "all":
+    if not network.adapts_embeddings:
         sequences = network.embed(maps, modality)
         if dropout:
             sequences = drop_channels(sequences, dropout, raw)
@@ -77,7 +78,7 @@ def read_samples(
 def can_read_rows_once(config: MSMAMLConfig) -> bool:
     """Whether all that tasks need of a sample is what neither modulation nor adaptation changes."""
     shared = config.conditioning == "none" or config.share_embeddings
-    return shared and config.adapted_parameters != "all"
+    return shared and not adapts_embeddings(config)
 
 
 @torch.no_grad()
@@ -97,7 +98,7 @@ def read_rows(
     def read_part(part: Callable[[], Shaped[Tensor, "batch ..."]]) -> ReadRows:
         samples = read(part().to(device)[None])
         if samples.sequences is None:
-            raise ValueError("rows cannot be read once: adapted_parameters='all' adapts the embeddings that read them")
+            raise ValueError("rows cannot be read once: the inner loop adapts the embeddings that read them")
         return ReadRows(samples.sequences[0], None if samples.descriptors is None else samples.descriptors[0])
 
     found = map_chunks(read_part, parts, device)

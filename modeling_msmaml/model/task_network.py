@@ -10,12 +10,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .adapted_parameters import adapted_parameters_of, adapts_embeddings
 from .configuration_msmaml import MSMAMLConfig
 from .conv_norm import ConvNormLayer, conv_norm_relu
 from .convolution import conv1d, kernel_layout
+from .low_rank import DEFAULT_RANK, key_of_layer, low_rank_layers, make_factors, with_factors
 from .modalities import build_embeddings
 from .modulation import modulated_kernel, modulation_factors
-from .norms import NormStatistics, TaskNormShare, affine_norm, batch_statistics, group_norm, mixed_statistics
+from .norms import (
+    NormParameters,
+    NormStatistics,
+    TaskNormShare,
+    affine_norm,
+    batch_statistics,
+    group_norm,
+    mixed_statistics,
+)
 
 
 class TaskNetwork(nn.Module):
@@ -31,7 +41,8 @@ class TaskNetwork(nn.Module):
         super().__init__()
         self.conditioning = config.conditioning
         self.norm, self.norm_eps = config.norm, config.norm_eps
-        self.adapted = config.adapted_parameters
+        self.choice = adapted_parameters_of(config)
+        self.adapts_embeddings = adapts_embeddings(config)
         self.pools_maximum = config.pooling == "mean_max"
         self.descriptor_size = config.descriptor_size
         self.gains = config.network_gains
@@ -53,6 +64,32 @@ class TaskNetwork(nn.Module):
             self.classifier = nn.Linear(self.feature_size + config.descriptor_size, config.n_way)
         else:
             self.cosine_scale = CosineScale(config.cosine_scale)
+        own_norms = config.layer_channels if self.choice.affine_norms else []
+        self.affine_norm = nn.ModuleList(map(NormParameters, own_norms))
+        layers = low_rank_layers(self, config.lora_layers) if self.choice.low_rank else {}
+        self.low_rank_layers = list(layers)
+        self.factors = make_factors(layers, config.lora_rank or DEFAULT_RANK)
+        self.adapts_features = self._adapts_features(config)
+
+    def _adapts_features(self, config: MSMAMLConfig) -> bool:
+        """
+        Whether inner steps change the features that the classifier reads.
+
+        Raises:
+            `ValueError`: `adapted_parameters` adapts nothing, or embeddings without saying so; an option of low-rank
+                factors without any.
+        """
+        adapted = [name for name, _ in self.named_parameters() if self.is_adapted(name)]
+        name = f"adapted_parameters={config.adapted_parameters!r}"
+        if not adapted and not self.is_adapted("classifier.weight"):
+            raise ValueError(f"{name} adapts no parameter of the task network")
+        if not self.adapts_embeddings and any(own.startswith("embeddings.") for own in adapted):
+            raise ValueError(f"{name} adapts embeddings: give AdaptedParameters(..., embeddings=True)")
+        if not self.choice.low_rank and (config.lora_layers is not None or config.lora_rank is not None):
+            raise ValueError(
+                f"lora_rank={config.lora_rank} and lora_layers={config.lora_layers} have no effect with {name}"
+            )
+        return any(not own.startswith("classifier.") for own in adapted)
 
     def task_parameters(self, modality: str, tasks: int, n_way: int | None = None) -> dict[str, Float[Tensor, "T ..."]]:
         """
@@ -68,7 +105,9 @@ class TaskNetwork(nn.Module):
             n_way: number of classes; by default that of the trained classifier.
         """
         others = tuple(f"embeddings.{name}." for name in self.embeddings if name != self.embedding_of[modality])
-        others = others if self.adapted == "all" else ("embeddings.",)
+        of_others = [layer for layer in self.low_rank_layers if layer.startswith(others)]
+        others = others if self.adapts_embeddings else ("embeddings.",)
+        others += tuple(f"factors.{key_of_layer(layer)}." for layer in of_others)
         parameters: dict[str, Tensor] = {
             name: value for name, value in self.named_parameters() if not name.startswith(others)
         }
@@ -83,11 +122,7 @@ class TaskNetwork(nn.Module):
 
     def is_adapted(self, name: str) -> bool:
         """Returns whether the inner loop adapts the parameter of this name."""
-        if name.startswith(("cosine_scale.", "task_norms.")):
-            return False
-        if name.startswith("embeddings."):
-            return self.adapted == "all"
-        return self.adapted != "head" or name.startswith("classifier.")
+        return self.choice.is_adapted(name)
 
     def prototype_classifier(
         self, features: Float[Tensor, "T S features"], labels: Int[Tensor, "T S"], n_way: int
@@ -138,11 +173,11 @@ class TaskNetwork(nn.Module):
         Raises:
             `ValueError`: `sequences` are needed and missing.
         """
-        samples = inputs if self.adapted == "all" else sequences
+        samples = inputs if self.adapts_embeddings else sequences
         if samples is None:
-            raise ValueError(f"sequences=None: they are needed with adapted_parameters={self.adapted!r}, see embed")
+            raise ValueError("sequences=None: they are needed unless the inner loop adapts embeddings, see embed")
         state = (samples,) if descriptors is None else (samples, descriptors)
-        if self.adapted == "head" and self.norm == "group":
+        if not self.adapts_features and self.norm == "group":
             return (self._features(parameters, state, modality, modulation, statistics),)
         return state
 
@@ -188,7 +223,7 @@ class TaskNetwork(nn.Module):
         With `head="prototype"` or a descriptor, features have unit length. The descriptor comes first, then the
         network's own features, `network_gain` times as long as the descriptor.
         """
-        if self.adapted == "head" and self.norm == "group":
+        if not self.adapts_features and self.norm == "group":
             return state[0]
         return self._features(parameters, state, modality, modulation, statistics)
 
@@ -218,7 +253,9 @@ class TaskNetwork(nn.Module):
         found: list[NormStatistics] | None = None,
     ) -> Float[Tensor, "T batch features"]:
         """Computes the features; appends the statistics that the norms used to `found`, if it is given."""
-        hidden = self._embed(parameters, state[0], modality) if self.adapted == "all" else state[0]
+        if self.low_rank_layers:
+            parameters = with_factors(parameters, self.low_rank_layers)
+        hidden = self._embed(parameters, state[0], modality) if self.adapts_embeddings else state[0]
         layers = self._layers(parameters, modulation)
         if self.norm == "batch" and statistics is None and found is None:
             hidden = conv_norm_relu(hidden, layers, self.norm_eps)
@@ -253,8 +290,11 @@ class TaskNetwork(nn.Module):
             weight, bias = parameters[f"convolutions.{number}.weight"], parameters[f"convolutions.{number}.bias"]
             if self.conditioning == "kernel":
                 weight = modulated_kernel(weight, modulation[number])
-            factors = modulation_factors(modulation[number], self.conditioning) if modulation else (1.0, 0.0)
-            layers.append(ConvNormLayer(weight, bias, *factors, convolution.stride[0], convolution.padding[0]))
+            scale, shift = modulation_factors(modulation[number], self.conditioning) if modulation else (1.0, 0.0)
+            if self.choice.affine_norms:
+                own_scale, own_shift = (parameters[f"affine_norm.{number}.{kind}"] for kind in ("weight", "bias"))
+                scale, shift = own_scale * scale, own_shift * scale + shift
+            layers.append(ConvNormLayer(weight, bias, scale, shift, convolution.stride[0], convolution.padding[0]))
         return layers
 
     def _set_statistics(

@@ -11,8 +11,8 @@ from torch import Tensor
 from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .loading import MSMAMLPreTrainedModel
-from .losses import task_losses
 from .samples import Samples
+from .task_loss import task_loss_of
 
 
 class TaskNetworkKind(ABC):
@@ -28,7 +28,11 @@ class TaskNetworkKind(ABC):
     reads_levels = False
 
     # The options of the config that results are reported with.
-    reported: tuple[str, ...] = ("conditioning", "num_inner_steps", "inner_lr", "inner_optimizer", "first_order")
+    reported: tuple[str, ...] = (
+        *("conditioning", "num_inner_steps", "num_eval_inner_steps", "inner_lr", "inner_optimizer", "first_order"),
+    )
+    # Whether `inner_lr` has an effect.
+    takes_inner_lr = True
     # Whether `inner_loop_checkpointing` has an effect.
     checkpoints_inner_loop = True
     # Whether `fit_for_training` has an effect.
@@ -63,6 +67,14 @@ class TaskNetworkKind(ABC):
     ) -> Adaptation:
         """Adapts to T support sets of one modality. With a graph, the outer loop differentiates through it."""
 
+    def adapt_further(
+        self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
+    ) -> AdaptedTasks:
+        """More inner steps from where adapted tasks are; see [`MSMAMLModel.adapt_further`]."""
+        raise ValueError(
+            f"task_network={model.config.task_network!r} cannot go on from adapted tasks: adapt to all examples"
+        )
+
     @abstractmethod
     def classify(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, query: Samples, state: tuple[Tensor, ...] = ()
@@ -84,7 +96,7 @@ class TaskNetworkKind(ABC):
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, support: Samples, labels: Int[Tensor, "T S"]
     ) -> Float[Tensor, " T"]:
         """The loss of the support sets after the last inner step; `adapted.support_loss` has it before each."""
-        return task_losses(self.classify(model, adapted, support), labels)
+        return task_loss_of(model.config).function(self.classify(model, adapted, support), labels)
 
     def level_weights(self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks) -> list[dict[str, float]]:
         """The weights of the levels in each adapted task; see [`MSMAMLModel.level_weights`]."""

@@ -157,12 +157,13 @@ def in_parts(splits: list) -> list[Callable[[], Tensor]]:
 @contextmanager
 def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
     """Within, `model` classifies queries without adapting to the support set."""
-    steps, model.config.num_inner_steps = model.config.num_inner_steps, 0
+    config, of_evaluation = model.config, model.config.num_eval_inner_steps
+    steps, config.num_inner_steps, config.num_eval_inner_steps = config.num_inner_steps, 0, None
     weights, model.multi_step_weights = model.multi_step_weights, None
     try:
         yield
     finally:
-        model.config.num_inner_steps, model.multi_step_weights = steps, weights
+        config.num_inner_steps, config.num_eval_inner_steps, model.multi_step_weights = steps, of_evaluation, weights
 
 
 def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:

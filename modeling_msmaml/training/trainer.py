@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
+from ..model.task_loss import task_loss_of
 from .callbacks import OuterGradientRules, StepSettings, check_annealing
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
 from .collator import collate_episodes
@@ -71,6 +72,11 @@ class MetaTrainer(TrainerHooks):
             raise ValueError(
                 f"n_way={args.n_way} does not fit the model, whose classifier has n_way={model.config.n_way}: "
                 "evaluate with that, or train a model of the n_way you want"
+            )
+        if not task_loss_of(model.config).classifies:
+            raise ValueError(
+                f"task_loss={model.config.task_loss!r} has numbers for targets, but MetaTrainer draws and evaluates "
+                "episodes of classes: train the model in a loop of your own, as examples/sine_regression.py does"
             )
         if model.task_encoder is None:
             for name in ("alternating_steps", "task_encoder_max_grad_norm", "task_encoder_learning_rate"):

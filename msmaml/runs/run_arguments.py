@@ -30,6 +30,7 @@ _EXAMPLES = {
     "descriptor_whitening": '{"audio": "class"}',
     "network_gain": '{"text": 0.3}',
     "auxiliary_classes": '{"image": 60}',
+    "lora_layers": '["convolutions", "projection"]',
     "inner_optimizer_kwargs": '{"momentum": 0.9}',
     "level_encoders": '{"text": "encoders/text"}',
     "embeddings": '{"image": {"timm": "resnet18"}}',

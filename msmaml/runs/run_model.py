@@ -24,7 +24,7 @@ ROWS_TO_FIT_TO = 3_000
 # The options that may differ from those of a checkpoint: they concern training alone, or change no result.
 CHANGEABLE = (
     *("label_smoothing", "dropout", "level_dropout", "auxiliary_weight", "episode_weight"),
-    *("task_chunk_size", "inner_loop_checkpointing", "soft_kmeans_steps"),
+    *("task_chunk_size", "inner_loop_checkpointing", "soft_kmeans_steps", "num_eval_inner_steps"),
 )
 # Options of a modality, and the front ends with which they have an effect.
 READ_BY = {

@@ -210,7 +210,7 @@ def test_checkpointing_runs_steps_forwards_as_often_as_its_schedule_says(number)
         return (parameters["a"] ** 3).sum(1)
 
     start = sample(2, 3)
-    path, _ = adapt(loss, {"a": start}, optimizer=SGD(0.01), num_inner_steps=number, checkpointing=True)
+    path, _, _ = adapt(loss, {"a": start}, optimizer=SGD(0.01), num_inner_steps=number, checkpointing=True)
     path[-1]["a"].sum().backward()
     # A step alone is made again too, since others may follow it.
     assert runs == (2 if number == 1 else sum(forward_runs(number, KEPT_STEPS)))
@@ -292,7 +292,7 @@ def test_an_optimiser_s_state_goes_from_step_to_step(checkpointing, every_step):
     def loss(parameters, power):
         return (parameters["a"].abs() ** power).sum(1)
 
-    path, losses = adapt(
+    path, losses, _ = adapt(
         loss,
         {"a": start},
         (power,),

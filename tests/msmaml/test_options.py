@@ -28,6 +28,7 @@ VALUES = {
     "embeddings": '{"image": {"timm": "resnet18"}}',
     "task_encoder_kernel_size": "5",
     "inner_grad_clip": "3",
+    "lora_layers": '["projection"]',
     "inner_optimizer_kwargs": '{"momentum": 0.5}',
     "task_chunk_size": "2",
     "inner_loop_checkpointing": "true",

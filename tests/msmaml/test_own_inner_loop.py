@@ -8,7 +8,7 @@ import pytest
 
 import run_meta
 from modeling_msmaml import MSMAMLModel
-from modeling_msmaml.model import inner_optimizers
+from modeling_msmaml.model import adapted_parameters, inner_optimizers, task_loss
 
 from ..test_docs import blocks
 from .test_run_meta import options
@@ -19,7 +19,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "inner_loop.md"
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
     """Writes a module of the page, which is not part of the package; returns its name."""
-    monkeypatch.setattr(inner_optimizers, "_REGISTRY", dict(inner_optimizers._REGISTRY))
+    for module in (adapted_parameters, inner_optimizers, task_loss):
+        monkeypatch.setattr(module, "_REGISTRY", dict(module._REGISTRY))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(PAGE.parents[1])
 
@@ -65,3 +66,33 @@ def test_wrong_options_of_an_optimiser_are_refused_before_a_run(tmp_path, outsid
     given = ("--import_module", module, "--inner_optimizer", "sign_momentum")
     with pytest.raises((ValueError, SystemExit), match=message):
         run(tmp_path, *given, "--inner_optimizer_kwargs", kwargs)
+
+
+def test_a_choice_from_outside_of_what_is_adapted(tmp_path, outside):
+    module = outside("own_choice", "register_adapted_parameters")
+    given = ("--import_module", module, "--adapted_parameters", "body", "--inner_rates", "per_element")
+    results = run(tmp_path / "own", *given)
+    rates = MSMAMLModel.from_pretrained(tmp_path / "own").inner_rates.rates
+    assert rates and all(name.startswith("convolutions_") for name in rates)
+    again = run(tmp_path / "again", model_name_or_path=tmp_path / "own", do_train=False)
+    assert again["test_loss"] == results["test_loss"]
+
+
+def test_low_rank_factors_in_a_run(tmp_path):
+    given = ("--adapted_parameters", "lora", "--lora_layers", '["convolutions.0"]', "--lora_rank", "2")
+    run(tmp_path, *given)
+    model = MSMAMLModel.from_pretrained(tmp_path)
+    assert [name for name, _ in model.task_network.factors.named_parameters()] == [
+        f"convolutions_0.{part}" for part in ("down", "up")
+    ]
+
+
+def test_a_loss_from_outside_and_more_steps_in_evaluation(tmp_path, outside):
+    given = ("--import_module", outside("own_loss", "register_task_loss"), "--task_loss", "margin")
+    results = run(tmp_path / "own", *given, "--first_order", "true", num_eval_inner_steps=4)
+    model = MSMAMLModel.from_pretrained(tmp_path / "own")
+    assert (model.config.task_loss, model.config.num_inner_steps, model.config.num_eval_inner_steps) == ("margin", 2, 4)
+    again = run(tmp_path / "again", model_name_or_path=tmp_path / "own", do_train=False)
+    assert again["test_loss"] == results["test_loss"]
+    none = run(tmp_path / "none", model_name_or_path=tmp_path / "own", do_train=False, num_eval_inner_steps=0)
+    assert none["test_loss"] != results["test_loss"]
