@@ -86,6 +86,11 @@ EXTRAS_REQUIRE = {
         "shtab>=1.7",  # shell completion, see completion
         "nbclient>=0.10",  # executes the notebooks in examples/
         "ipykernel>=6.29",  # in this kernel
+        "optuna>=4.0",  # hyperparameter search
+    ],
+    "search": [
+        "msmaml[train]",
+        "optuna>=4.0",  # MetaTrainer.hyperparameter_search
     ],
     "completion": ["shtab>=1.7"],  # msmaml completion
     "export": [

@@ -5,7 +5,14 @@ from importlib.metadata import PackageNotFoundError, requires
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("train", "web", "bench", "export", "completion")  # those that somebody may need who does not develop
+EXTRAS = (
+    "train",
+    "web",
+    "bench",
+    "export",
+    "search",
+    "completion",
+)  # those that somebody may need who does not develop
 
 
 def extra_with(module: str | None) -> str | None:

@@ -3,7 +3,6 @@
 from torch import nn
 from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState
 
-from ..model.modeling_msmaml import MSMAMLModel
 from .trainer_hooks import TrainerHooks
 from .training_args import MetaTrainingArguments
 
@@ -46,24 +45,26 @@ class StepSettings(TrainerCallback):
     both of MAML++, Antoniou et al. 2019, arXiv 1810.09502).
 
     Args:
-        model: the model that is trained.
+        trainer: the trainer that this callback is added to.
     """
 
-    def __init__(self, model: MSMAMLModel):
-        self.model = model
+    def __init__(self, trainer: TrainerHooks):
+        self.trainer = trainer
 
     def on_step_begin(
         self, args: MetaTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs
     ) -> None:
-        self.model.training_turn = state.global_step
-        self.model.first_order_for_now = state.global_step < args.first_order_steps
-        self.model.multi_step_weights = None
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        model.training_turn = state.global_step
+        model.first_order_for_now = state.global_step < args.first_order_steps
+        model.multi_step_weights = None
         if args.multi_step_loss_steps:
             progress = state.global_step / args.multi_step_loss_steps
-            self.model.multi_step_weights = step_weights(self.model.config.num_inner_steps, progress)
+            model.multi_step_weights = step_weights(model.config.num_inner_steps, progress)
 
     def on_train_end(self, args: MetaTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self.model.first_order_for_now, self.model.multi_step_weights = False, None
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        model.first_order_for_now, model.multi_step_weights = False, None
 
 
 def step_weights(num_inner_steps: int, progress: float) -> tuple[float, ...] | None:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, HPSearchBackend, TrainOutput
 
 from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
-from ..model.task_loss import task_loss_of
-from .callbacks import OuterGradientRules, StepSettings, check_annealing
+from .callbacks import OuterGradientRules, StepSettings
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
 from .collator import collate_episodes
 from .disk_space import told_if_full
@@ -29,15 +28,16 @@ from .evaluation import (
     summarise,
     without_inner_loop,
 )
-from .hardware_limits import refuse_missing_bf16, refuse_what_cannot_work, warn_of_fp16
+from .model_settings import fit_to_arguments
 from .trainer_hooks import TrainerHooks, logs_this_step
 from .training_args import MetaTrainingArguments
 from .training_record import TrainingRecord
+from .trials import check_reached, objective_of, searched_values
 
 logger = logging.getLogger(__name__)
 
 # Arguments of `Trainer` that meta-training would not use.
-WITHOUT_EFFECT = {"compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func", "model_init"}
+WITHOUT_EFFECT = {"compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func"}
 
 
 class MetaTrainer(TrainerHooks):
@@ -49,10 +49,12 @@ class MetaTrainer(TrainerHooks):
     set: `eval_<modality>_accuracy`, `eval_<data set>_accuracy` and so on.
 
     Args:
-        model: the model to train; its config takes over the inner-loop settings that `args` gives.
+        model: the model to train; its config takes over the inner-loop settings that `args` gives. `None` with
+            `model_init`, a function that makes a model for each training, of a trial of `hyperparameter_search` or
+            without arguments.
         args: the arguments, with the `n_way` that the model was made for.
         data_collator: makes a meta-batch of a list of episodes; by default [`collate_episodes`].
-        kwargs: as for `transformers.Trainer`, without those that replace its losses, metrics or model.
+        kwargs: as for `transformers.Trainer`, without those that replace its losses or metrics.
 
     Raises:
         `ValueError`: `args` do not fit the model, or ask for what cannot work with an inner loop.
@@ -63,59 +65,31 @@ class MetaTrainer(TrainerHooks):
 
     def __init__(
         self,
-        model: MSMAMLModel,
+        model: MSMAMLModel | None,
         args: MetaTrainingArguments,
         data_collator: Callable[[list[dict]], dict] | None = None,
         **kwargs,
     ):
-        if model.fixed_n_way not in (None, args.n_way):
-            raise ValueError(
-                f"n_way={args.n_way} does not fit the model, whose classifier has n_way={model.config.n_way}: "
-                "evaluate with that, or train a model of the n_way you want"
-            )
-        if not task_loss_of(model.config).classifies:
-            raise ValueError(
-                f"task_loss={model.config.task_loss!r} has numbers for targets, but MetaTrainer draws and evaluates "
-                "episodes of classes: train the model in a loop of your own, as examples/sine_regression.py does"
-            )
-        if model.task_encoder is None:
-            for name in ("alternating_steps", "task_encoder_max_grad_norm", "task_encoder_learning_rate"):
-                if getattr(args, name):
-                    raise ValueError(f"{name}={getattr(args, name)} needs a task encoder, but conditioning is 'none'")
-        steps = model.config.num_inner_steps
-        if model.config.inner_rates == "per_layer_per_step" and args.num_inner_steps not in (None, steps):
-            raise ValueError(
-                f"num_inner_steps={args.num_inner_steps} does not fit the model, which has trained rates for {steps} "
-                "steps: leave it out, or make a model with that many"
-            )
-        for name, value in args.model_overrides().items():
-            setattr(model.config, name, value)
-        model.config.check()
-        refuse_what_cannot_work(args, model.config.first_order)
-        refuse_missing_bf16(args)
-        if warning := warn_of_fp16(args, model.config.first_order):
-            logger.warning(warning)
-        if args.train_n_way not in (None, args.n_way) and model.fixed_n_way is not None:
-            raise ValueError(
-                f"train_n_way={args.train_n_way} does not fit a linear classifier of n_way={args.n_way}: leave it out, "
-                "or make a model with head='prototype'"
-            )
-        if data_collator is None:
-            data_collator = partial(
-                collate_episodes,
-                class_ids=bool(model.config.auxiliary_classes),
-                n_way=model.fixed_n_way is None,
-            )
         for name in WITHOUT_EFFECT & kwargs.keys():
             raise ValueError(f"{name} has no effect in meta-training: losses and metrics are those of episodes")
-        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        if (model is None) == (kwargs.get("model_init") is None):
+            raise ValueError("a trainer needs either a model, or model_init, a function that makes one")
+        self._collates_by_default = data_collator is None
+        if model is not None:
+            fit_to_arguments(model, args)
+        super().__init__(model=model, args=args, data_collator=data_collator or collate_episodes, **kwargs)
+        self._collate_for_model()
         self.add_callback(OuterGradientRules(self))
-        if args.multi_step_loss_steps or args.first_order_steps:
-            check_annealing(args, model.config)
-        self.add_callback(StepSettings(model))
+        self.add_callback(StepSettings(self))
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
         self._record = TrainingRecord()
+
+    def _collate_for_model(self) -> None:
+        """Makes meta-batches of what the model needs, unless the caller does."""
+        if self._collates_by_default:
+            class_ids, n_way = bool(self.model.config.auxiliary_classes), self.model.fixed_n_way is None
+            self.data_collator = partial(collate_episodes, class_ids=class_ids, n_way=n_way)
 
     # Training
 
@@ -148,6 +122,60 @@ class MetaTrainer(TrainerHooks):
                 *(output_dir, checkpoints(output_dir)[-1].name),
             )
         return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        if trial is not None and self.hp_search_backend == HPSearchBackend.OPTUNA:
+            self.hp_space(trial)  # so that `model_init` finds in `trial.params` what is searched
+        model: Any = super().call_model_init(trial)
+        if trial is None:
+            fit_to_arguments(model, self.args)
+        return model
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        if self.hp_search_backend is not None and trial is not None:
+            self.args.check()
+            fit_to_arguments(self.model, self.args)
+            check_reached(searched_values(trial), self.model.config, self.args)
+            self._collate_for_model()
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        **kwargs,
+    ) -> Any:
+        """
+        As in transformers, with what fits episodes by default: the objective is `metric_for_best_model`, or else
+        `eval_accuracy`.
+
+        Args:
+            hp_space: what is searched, by the names of arguments of training or of the model (`inner_lr` and others). A
+                model option that is no argument is read by `model_init` from `trial.params`.
+            compute_objective: the objective as a function of an evaluation's metrics.
+            n_trials: how many trainings there are.
+            direction: `"minimize"` or `"maximize"`; needed with an objective of one's own.
+            kwargs: as for `Trainer.hyperparameter_search`.
+
+        Raises:
+            `ValueError`: no `hp_space`, no `model_init`, no direction; or a searched value that reaches nothing.
+        """
+        if self.model_init is None:
+            raise ValueError(
+                "each trial trains a new model: make the trainer with MetaTrainer(None, args, model_init=...)"
+            )
+        if hp_space is None:
+            raise ValueError(
+                "hp_space must say what is searched, as in lambda trial: {'inner_lr': trial.suggest_float(...)}"
+            )
+        if compute_objective is None:
+            compute_objective, direction_of_metric = objective_of(self.args.metric_for_best_model)
+            direction = direction or direction_of_metric
+        if direction is None:
+            raise ValueError("direction must say whether compute_objective is to be 'minimize'd or 'maximize'd")
+        return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction, **kwargs)
 
     def save_progress(self, checkpoint: Path) -> None:
         settings = run_settings(self.args, self.model.config, self.train_dataset)

@@ -217,7 +217,7 @@ class MetaTrainingArguments(TrainingArguments):
             setattr(self, name, parse_json(name, getattr(self, name), expected))
         expected = 'neither a number nor JSON such as {"text": 0.3}'
         self.mix_classes = parse_json("mix_classes", self.mix_classes, expected)
-        self._check()
+        self.check()
         self.augment = cast(Any, _parse_names(self.augment))
         self.new_classes = cast(Any, _parse_names(self.new_classes) or None)
         if self.new_classes is True:
@@ -242,7 +242,8 @@ class MetaTrainingArguments(TrainingArguments):
         # Pinned memory speeds copies to a GPU up; without one, PyTorch only warns.
         self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type == "cuda"
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises `ValueError` for a value that is out of range, or that would have no effect."""
         defaults = {item.name: item for item in dataclasses.fields(self)}
         for name in filter(defaults.__contains__, UNUSED_ARGUMENTS):
             value, default = getattr(self, name), default_of(defaults[name])
