@@ -88,6 +88,12 @@ EXTRAS_REQUIRE = {
         "ipykernel>=6.29",  # in this kernel
         "optuna>=4.0",  # hyperparameter search
     ],
+    "trackers": [
+        "msmaml[train]",
+        "tensorboard>=2.18",  # --report_to tensorboard
+        "trackio>=0.43",  # --report_to trackio
+        "wandb>=0.20",  # --report_to wandb
+    ],
     "search": [
         "msmaml[train]",
         "optuna>=4.0",  # MetaTrainer.hyperparameter_search

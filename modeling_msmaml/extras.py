@@ -11,6 +11,7 @@ EXTRAS = (
     "bench",
     "export",
     "search",
+    "trackers",
     "completion",
 )  # those that somebody may need who does not develop
 

@@ -284,9 +284,8 @@ class MSMAMLConfig(DerivedValues, PreTrainedConfig):
     )
     lora_layers: list[str] | None = option(
         None,
-        "The layers that have such factors, or the beginnings of their names in the task network: any of "
-        "'embeddings', 'embeddings.audio', 'convolutions', 'convolutions.0', 'projection' and so on; by default "
-        "convolutions and projection.",
+        "The layers that have such factors, or the beginnings of their names in the task network: 'embeddings', "
+        "'embeddings.audio', 'convolutions.0' and so on; by default convolutions and projection.",
     )
     inner_rates: Literal["fixed", "per_layer_per_step", "per_element"] = option(
         "fixed",

@@ -192,28 +192,6 @@ def _in_context_of_caller(function: Callable[[Chunk], Result]) -> Callable[[Chun
     return call
 
 
-class _NotDifferentiable(torch.autograd.Function):
-    """`not_differentiable` as a node of autograd's graph."""
-
-    @staticmethod
-    def forward(ctx: Any, why: str, tensor: Tensor, parameter: Tensor) -> Tensor:
-        ctx.why = why
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        raise RuntimeError(ctx.why)
-
-
-def not_differentiable(tensor: Tensor, parameter: Tensor, why: str) -> Tensor:
-    """
-    Returns `tensor`, whose graph was not kept, such that who differentiates it is told why that cannot be: a
-    `RuntimeError` with this message, in place of one that says that nothing needs a gradient. `parameter` is one that
-    the value depends on. A compiler, which would run into the error, gets `tensor` as it is.
-    """
-    return tensor if torch.compiler.is_compiling() else _NotDifferentiable.apply(why, tensor, parameter)
-
-
 class _WithGradients(torch.autograd.Function):
     """`with_gradients` as a node of autograd's graph."""
 

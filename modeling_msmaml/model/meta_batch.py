@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
 from .configuration_msmaml import MSMAMLConfig
-from .execution import not_differentiable
 from .task_loss import task_loss_of
 
 
@@ -37,11 +36,6 @@ class MetaBatch(TypedDict, total=False):
 
 
 _SEPARATOR = "#"
-_NO_GRAPH = (
-    "in training mode with query_labels, the model computes the gradient of its own loss at once, and keeps no graph "
-    "of logits, support_loss and modulation: for a loss of your own, call model(episodes, return_loss=False), or leave "
-    "query_labels out"
-)
 
 
 def group_name(modality: str, number: int) -> str:
@@ -122,20 +116,6 @@ def joined(groups: list[str], results: list[ChunkResult], loss: Tensor | None = 
             name: tuple(map(torch.cat, zip(*(part.modulation for part in group), strict=True)))
             for name, group in parts.items()
         },
-    )
-
-
-def without_graph(output: MSMAMLOutput, parameter: Tensor) -> MSMAMLOutput:
-    """The same output, of whose tensors all but the loss say why they have no gradient to who differentiates them."""
-
-    def told(tensor: Tensor) -> Tensor:
-        return not_differentiable(tensor, parameter, _NO_GRAPH)
-
-    return MSMAMLOutput(
-        loss=output.loss,
-        logits={name: told(tensor) for name, tensor in output.logits.items()},
-        support_loss={name: told(tensor) for name, tensor in output.support_loss.items()},
-        modulation={name: tuple(map(told, tensors)) for name, tensors in output.modulation.items()},
     )
 
 

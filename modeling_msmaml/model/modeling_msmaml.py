@@ -28,7 +28,6 @@ from .meta_batch import (
     chunks,
     joined,
     modality_of_group,
-    without_graph,
 )
 from .modalities import ModalityEmbedding
 from .samples import ReadRows, Samples, can_read_rows_once, read_rows
@@ -110,9 +109,7 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
             return joined(groups, results)
         loss = torch.stack([result.loss for result in results if result.loss is not None]).sum()
         gradients = [result.gradients for result in results if result.gradients is not None]
-        if not eagerly:
-            return joined(groups, results, loss)
-        return without_graph(joined(groups, results, with_gradients(loss, trained, gradients)), trained[0])
+        return joined(groups, results, with_gradients(loss, trained, gradients) if eagerly else loss)
 
     def _solve(
         self,

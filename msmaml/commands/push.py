@@ -8,6 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import is_of_network
+
 EPILOG = """
 examples:
   msmaml push outputs/quickstart USER/NAME
@@ -50,6 +52,8 @@ def main(argv: list[str] | None = None) -> None:
             revision=arguments.revision,
             ignore_patterns=["checkpoint-*", f"{UNFINISHED}/*", "runs/*"],
         )
-    except UPLOAD_ERRORS as error:
+    except Exception as error:
+        if not (isinstance(error, UPLOAD_ERRORS) or is_of_network(error)):
+            raise
         sys.exit(f"push: {arguments.repository} was not changed: {error}")
     print(commit.repo_url)

@@ -140,3 +140,19 @@ def test_trackio_keeps_what_was_logged(tmp_path, monkeypatch):
     for name in ("audio_accuracy", "audio_accuracy_before", "text_support_loss_step3", "task_encoder_grad_norm"):
         shown = [row[f"train/{name}"] for row in rows if f"train/{name}" in row]
         assert shown == pytest.approx([entry[name] for entry in log_entries(trainer)])
+
+
+def test_wandb_keeps_offline_what_was_logged(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="the extra trackers is not installed")
+    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "PROJECT": "msmaml-test", "SILENT": "true"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    trainer = make_trainer(tmp_path / "run", report_to="wandb", run_name="tiny")
+    trainer.train()
+    import wandb
+
+    summary = dict(wandb.run.summary)
+    wandb.finish()
+    for name in ("audio_accuracy", "audio_accuracy_before", "text_support_loss_step3", "task_encoder_grad_norm"):
+        assert summary[f"train/{name}"] == pytest.approx(log_entries(trainer)[-1][name])
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert file.stat().st_size
