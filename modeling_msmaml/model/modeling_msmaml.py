@@ -269,7 +269,9 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
 # Modalities and inner optimisers register themselves when they are imported. And with code from the Hub, transformers
 # fetches what a module imports itself, and misses in some orders what only those modules import: so this one, which the
 # auto classes load, names them all.
+from .adapted_parameters import AdaptedParameters as _AdaptedParameters  # noqa: E402, F401
 from .configuration_checks import check_combinations as _check_combinations  # noqa: E402, F401
+from .configuration_values import DerivedValues as _DerivedValues  # noqa: E402, F401
 from .conv_norm import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
 from .conv_norm_gradients import activate as _activate  # noqa: E402, F401
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
@@ -303,6 +305,7 @@ from .level_statistics import LevelStatistics as _LevelStatistics  # noqa: E402,
 from .level_text import TransformersLevels as _TransformersLevels  # noqa: E402, F401
 from .level_timm import TimmFeatures as _TimmFeatures  # noqa: E402, F401
 from .level_views import ViewedImages as _ViewedImages  # noqa: E402, F401
+from .low_rank import LowRankFactors as _LowRankFactors  # noqa: E402, F401
 from .modality_audio import AudioEmbedding as _AudioEmbedding  # noqa: E402, F401
 from .modality_image import ImageEmbedding as _ImageEmbedding  # noqa: E402, F401
 from .modality_text import TextEmbedding as _TextEmbedding  # noqa: E402, F401

@@ -85,7 +85,7 @@ def test_a_value_of_the_command_line_is_that_of_the_config(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("n_way", 1, "n_way=1 must be an integer of at least 2"),
+        ("n_way", 0, "n_way=0 must be an integer of at least 1"),
         ("n_way", 5.0, "n_way=5.0 must be an integer"),
         ("num_layers", True, "num_layers=True must be an integer"),
         ("inner_lr", 0, "inner_lr=0 must be positive"),
