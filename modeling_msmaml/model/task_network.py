@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .adapted_parameters import adapted_parameters_of, adapts_embeddings
+from .adapted_parameters import AdaptedParameters, adapted_parameters_of, adapts_embeddings
 from .configuration_msmaml import MSMAMLConfig
 from .conv_norm import ConvNormLayer, conv_norm_relu
 from .convolution import conv1d, kernel_layout
@@ -41,7 +41,7 @@ class TaskNetwork(nn.Module):
         super().__init__()
         self.conditioning = config.conditioning
         self.norm, self.norm_eps = config.norm, config.norm_eps
-        self.choice = adapted_parameters_of(config)
+        choice = adapted_parameters_of(config)
         self.adapts_embeddings = adapts_embeddings(config)
         self.pools_maximum = config.pooling == "mean_max"
         self.descriptor_size = config.descriptor_size
@@ -64,14 +64,17 @@ class TaskNetwork(nn.Module):
             self.classifier = nn.Linear(self.feature_size + config.descriptor_size, config.n_way)
         else:
             self.cosine_scale = CosineScale(config.cosine_scale)
-        own_norms = config.layer_channels if self.choice.affine_norms else []
+        own_norms = config.layer_channels if choice.affine_norms else []
         self.affine_norm = nn.ModuleList(map(NormParameters, own_norms))
-        layers = low_rank_layers(self, config.lora_layers) if self.choice.low_rank else {}
+        layers = low_rank_layers(self, config.lora_layers) if choice.low_rank else {}
         self.low_rank_layers = list(layers)
         self.factors = make_factors(layers, config.lora_rank or DEFAULT_RANK)
-        self.adapts_features = self._adapts_features(config)
+        # Names and not the choice itself, whose function need not be one that can be pickled.
+        names = [name for name, _ in self.named_parameters()]
+        self._adapted = frozenset(filter(choice.is_adapted, [*names, "classifier.weight", "classifier.bias"]))
+        self.adapts_features = self._adapts_features(config, choice)
 
-    def _adapts_features(self, config: MSMAMLConfig) -> bool:
+    def _adapts_features(self, config: MSMAMLConfig, choice: AdaptedParameters) -> bool:
         """
         Whether inner steps change the features that the classifier reads.
 
@@ -85,7 +88,7 @@ class TaskNetwork(nn.Module):
             raise ValueError(f"{name} adapts no parameter of the task network")
         if not self.adapts_embeddings and any(own.startswith("embeddings.") for own in adapted):
             raise ValueError(f"{name} adapts embeddings: give AdaptedParameters(..., embeddings=True)")
-        if not self.choice.low_rank and (config.lora_layers is not None or config.lora_rank is not None):
+        if not choice.low_rank and (config.lora_layers is not None or config.lora_rank is not None):
             raise ValueError(
                 f"lora_rank={config.lora_rank} and lora_layers={config.lora_layers} have no effect with {name}"
             )
@@ -122,7 +125,7 @@ class TaskNetwork(nn.Module):
 
     def is_adapted(self, name: str) -> bool:
         """Returns whether the inner loop adapts the parameter of this name."""
-        return self.choice.is_adapted(name)
+        return name in self._adapted
 
     def prototype_classifier(
         self, features: Float[Tensor, "T S features"], labels: Int[Tensor, "T S"], n_way: int
@@ -291,7 +294,7 @@ class TaskNetwork(nn.Module):
             if self.conditioning == "kernel":
                 weight = modulated_kernel(weight, modulation[number])
             scale, shift = modulation_factors(modulation[number], self.conditioning) if modulation else (1.0, 0.0)
-            if self.choice.affine_norms:
+            if len(self.affine_norm):
                 own_scale, own_shift = (parameters[f"affine_norm.{number}.{kind}"] for kind in ("weight", "bias"))
                 scale, shift = own_scale * scale, own_shift * scale + shift
             layers.append(ConvNormLayer(weight, bias, scale, shift, convolution.stride[0], convolution.padding[0]))
