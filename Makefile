@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # accelerate gives a process one thread unless told otherwise.
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo web docs test fast fuzz lint browser peers clean
+.PHONY: demo web docs test fast fuzz campaign lint browser peers clean
 
 demo: $(VENV)/installed
 	$(BIN)/accelerate launch run_meta.py configs/quickstart.yaml
@@ -27,6 +27,12 @@ fast: $(VENV)/installed
 # Damaged sounds, pictures, texts and tables, more of them than the suite reads; it says which took most.
 fuzz: $(VENV)/installed
 	MSMAML_MUTATIONS=20000 $(BIN)/python -m pytest tests/inputs/test_damaged_files.py --timeout 3000 -rP
+
+# Long works that are killed, or stopped by a full disk, at random moments, and resumed: docs/trust.md. It takes hours.
+TRIALS ?= 50
+campaign: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaign --trials $(TRIALS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaign.memory
 
 # Style, who may import whom, and types.
 lint: $(VENV)/installed

@@ -121,7 +121,8 @@ class StoredClassifier:
         levels is saved with the encoder of the examples' modality alone. The card, `README.md`, says the classes, how
         many examples each had, and the licences of the model. The code is saved with it, for `pipeline(...,
         trust_remote_code=True)` without this package. The folder can be pushed to the Hub, and fitted anew like any
-        model of this modality.
+        model of this modality. One whose saving was stopped holds at most a model, never a classifier in which old and
+        new files are mixed.
 
         Raises:
             `sklearn.exceptions.NotFittedError`: it has not been fitted.
@@ -146,6 +147,8 @@ class StoredClassifier:
         text = None if card is None else Path(card).read_text()  # before another one may take its place
         if counts is not None:
             content["class_count"] = counts.tolist()
+        # Whoever reads the folder meanwhile, or after a full disk, finds a model that is not fitted.
+        (folder / CLASSIFIER_FILE).unlink(missing_ok=True)
         part_of_model(as_trained(own._model), own.modality_).save_pretrained(folder)
         if own._processor is not None:
             part_of_processor(own._processor, own.modality_).save_pretrained(folder)
@@ -158,7 +161,9 @@ class StoredClassifier:
             numbers = own._numbers_of(examples.labels)
             save_examples(examples.levels, numbers, torch.tensor(examples.positions), folder / TASKS_FILE)
         add_pipeline_code(folder)
-        (folder / CLASSIFIER_FILE).write_text(json.dumps(content, indent=2) + "\n")
+        unfinished = folder / f"{CLASSIFIER_FILE}.writing"
+        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(unfinished, folder / CLASSIFIER_FILE)
 
     def export(self, folder: str | os.PathLike) -> None:
         """

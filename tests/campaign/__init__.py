@@ -1,0 +1,1 @@
+"""Long works that are killed or stopped by a full disk at random moments, and resumed: `python -m tests.campaign`."""
