@@ -86,15 +86,18 @@ class StoredClassifier:
             hub: arguments with which files are fetched.
 
         Raises:
-            `ValueError`: what was saved is of another version.
+            `ValueError`: what was saved is of another version, or has arguments that are not saved.
         """
         classifier: Any = self
         saved = saved_file(place, CLASSIFIER_FILE, **hub)
         content = {} if saved is None else json.loads(Path(saved).read_text())
         if content and content.get("format") != _FORMAT:
             raise ValueError(f"{saved} has format={content.get('format')!r}, this version reads {_FORMAT}: fit again")
-        for name in content.get("arguments", {}).keys() - given:
-            setattr(classifier, name, content["arguments"][name])
+        stored = content.get("arguments", {})
+        if unknown := sorted(stored.keys() - set(_SAVED_ARGUMENTS)):  # whoever wrote the file may name any attribute
+            raise ValueError(f"{saved} has arguments that none has that was saved, {', '.join(unknown)}: fit again")
+        for name in stored.keys() - given:
+            setattr(classifier, name, stored[name])
         model, processor = classifier.base_model()
         if not content:
             return classifier

@@ -178,3 +178,14 @@ def test_a_pipeline_rejects_and_adapts_as_the_classifier_does(level_dir, tmp_pat
     ):
         with pytest.raises(ValueError, match=message):
             call(queries, **options)
+
+
+@pytest.mark.parametrize("name", ["model", "predict_proba", "_model"])
+def test_a_file_that_sets_another_attribute_is_refused(level_dir, tmp_path, name):
+    fitted(level_dir).save_pretrained(tmp_path)
+    file = tmp_path / CLASSIFIER_FILE
+    content = json.loads(file.read_text())
+    content["arguments"][name] = "someone/else"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"has arguments that none has that was saved, {name}"):
+        FewShotClassifier.from_pretrained(tmp_path)
