@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import cast
 
-from transformers import set_seed
+from transformers import IntervalStrategy, set_seed
 
 from modeling_msmaml import (
     MetaTrainer,
@@ -89,6 +89,8 @@ def run(
             fit_for_training(model, divided.fitted)
             datasets["train"] = make_training_episodes(divided.trained, data, args)
     splits = splits_of(datasets)
+    if "validation" not in datasets:  # of a run that only tests, `Trainer` would ask what it could evaluate on
+        args.eval_strategy = IntervalStrategy.NO
     trainer = MetaTrainer(
         model=model,
         args=args,
