@@ -151,8 +151,8 @@ def load_few_shot(
             `clinc150`, `banking77` and `wordnet` have `text_length`, `min_count` and `tokenizer`; `cifar100` has
             `image_size`, `omniglot` has `part` and `image_size`; `synthetic` has `modality` and `seed`. The options of
             the data sets in class folders are described in `data_sets/listed_classes.py` and
-            `data_sets/speech_commands.py`, those of `folder` and `hub` in
-            `data_sets/folder.py`, `data_sets/hub_data_set.py` and `data_sets/own_data.py`.
+            `data_sets/speech_commands.py`, those of `folder` and `hub` in `data_sets/folder.py`,
+            `data_sets/hub_data_set.py` and `data_sets/own_data.py`.
 
     Warns:
         UserWarning: the protocol is `original`; `FewShotSplit.warning` has the text.

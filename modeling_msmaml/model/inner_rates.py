@@ -69,5 +69,5 @@ class InnerRates(nn.Module):
 
 
 def key_of(name: str) -> str:
-    """The name of a parameter as a key of `nn.ParameterDict`, which takes no dots."""
+    """The name of a parameter or a layer as a key of `nn.ParameterDict` or `nn.ModuleDict`, which take no dots."""
     return name.replace(".", "_")

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .inner_rates import key_of
+
 # What LoRA stands beside where a config names no layers.
 LAYERS = ("convolutions", "projection")
 DEFAULT_RANK = 4
@@ -69,15 +71,10 @@ def low_rank_layers(network: nn.Module, names: Sequence[str] | None) -> dict[str
 
 
 def make_factors(layers: dict[str, nn.Module], rank: int) -> nn.ModuleDict:
-    """The factors of layers, by `key_of_layer`."""
+    """The factors of layers, by `key_of`."""
     return nn.ModuleDict(
-        {key_of_layer(name): LowRankFactors(cast(Tensor, layer.weight), rank) for name, layer in layers.items()}
+        {key_of(name): LowRankFactors(cast(Tensor, layer.weight), rank) for name, layer in layers.items()}
     )
-
-
-def key_of_layer(name: str) -> str:
-    """The name of a layer as a key of `nn.ModuleDict`, which takes no dots."""
-    return name.replace(".", "_")
 
 
 def with_factors(
@@ -86,7 +83,7 @@ def with_factors(
     """The parameters of tasks, with the product of its factors added to the weight of each of these layers."""
     changed = {}
     for layer in layers:
-        name, key = f"{layer}.weight", f"factors.{key_of_layer(layer)}"
+        name, key = f"{layer}.weight", f"factors.{key_of(layer)}"
         if name in parameters:  # tasks of one modality have no embeddings of another
             weight = parameters[name]
             changed[name] = weight + (parameters[f"{key}.up"] @ parameters[f"{key}.down"]).reshape(weight.shape)

@@ -14,7 +14,8 @@ from .adapted_parameters import AdaptedParameters, adapted_parameters_of, adapts
 from .configuration_msmaml import MSMAMLConfig
 from .conv_norm import ConvNormLayer, conv_norm_relu
 from .convolution import conv1d, kernel_layout
-from .low_rank import DEFAULT_RANK, key_of_layer, low_rank_layers, make_factors, with_factors
+from .inner_rates import key_of
+from .low_rank import DEFAULT_RANK, low_rank_layers, make_factors, with_factors
 from .modalities import build_embeddings
 from .modulation import modulated_kernel, modulation_factors
 from .norms import (
@@ -110,7 +111,7 @@ class TaskNetwork(nn.Module):
         others = tuple(f"embeddings.{name}." for name in self.embeddings if name != self.embedding_of[modality])
         of_others = [layer for layer in self.low_rank_layers if layer.startswith(others)]
         others = others if self.adapts_embeddings else ("embeddings.",)
-        others += tuple(f"factors.{key_of_layer(layer)}." for layer in of_others)
+        others += tuple(f"factors.{key_of(layer)}." for layer in of_others)
         parameters: dict[str, Tensor] = {
             name: value for name, value in self.named_parameters() if not name.startswith(others)
         }

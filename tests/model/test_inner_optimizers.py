@@ -18,7 +18,7 @@ from modeling_msmaml.model.options import option, positive
 from .. import reference
 from ..own_data import MAKERS, SAMPLING_RATE, save_tiny_model
 from ..toys import tiny_config, tiny_episodes, tiny_model
-from .test_outer_gradient import gradients
+from .test_outer_gradient import finite_difference, gradients, random_direction
 
 STEPS = 4
 # What each needs of a config, with trained parameters of every kind among them.
@@ -107,21 +107,13 @@ def test_an_outer_gradient_is_that_of_a_plain_loop_over_tasks(name, first_order)
 def test_outer_gradient_agrees_with_finite_differences(name):
     model, episodes = model_of(name, inner_grad_clip=None), tiny_episodes(["image"], tasks=1)
     _, actual = gradients(model, episodes)
-    generator, step = torch.Generator().manual_seed(1), 1e-6
-    parameters = {key: p for key, p in model.named_parameters() if actual.get(key) is not None}
+    generator = torch.Generator().manual_seed(1)
+    parameters = [key for key, _ in model.named_parameters() if actual.get(key) is not None]
     for part in ("task_network.", "inner_rates."):
-        own = {key: p for key, p in parameters.items() if key.startswith(part) and not key.endswith(".bias")}
-        along = {key: torch.randn(p.shape, generator=generator, dtype=p.dtype) for key, p in own.items()}
-        losses = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                for key, parameter in own.items():
-                    parameter += sign * step * along[key]
-                losses.append(model(episodes).loss.item())
-                for key, parameter in own.items():
-                    parameter -= sign * step * along[key]
+        own = [key for key in parameters if key.startswith(part) and not key.endswith(".bias")]
+        along = random_direction(model, own, generator)
         analytical = sum((actual[key] * along[key]).sum().item() for key in own)
-        assert analytical == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-5, abs=1e-9), part
+        assert analytical == pytest.approx(finite_difference(model, episodes, along, 1e-6), rel=1e-5, abs=1e-9), part
 
 
 @every_optimizer

@@ -21,6 +21,25 @@ def gradients(model, episodes):
     return output.loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
+def random_direction(model, names, generator):
+    """A random tensor for each of the named parameters."""
+    own = dict(model.named_parameters())
+    return {name: torch.randn(own[name].shape, generator=generator, dtype=own[name].dtype) for name in names}
+
+
+@torch.no_grad()
+def finite_difference(model, episodes, direction, step):
+    """The central difference of the loss along a direction of parameters, which are left where they were."""
+    own, losses = dict(model.named_parameters()), []
+    for sign in (1, -1):
+        for name, along in direction.items():
+            own[name] += sign * step * along
+        losses.append(model(episodes).loss.item())
+        for name, along in direction.items():
+            own[name] -= sign * step * along
+    return (losses[0] - losses[1]) / (2 * step)
+
+
 def assert_same_gradients(model, episodes):
     loss, actual = gradients(model, episodes)
     expected_loss, expected = reference.outer_gradient(model, episodes)
@@ -41,19 +60,12 @@ def test_outer_gradient_agrees_with_finite_differences(conditioning, norm_statis
     _, actual = gradients(model, episodes)
     generator = torch.Generator().manual_seed(1)
     largest = max(gradient.abs().max().item() for gradient in actual.values())
-    step = 1e-6
     for name, parameter in model.named_parameters():
         direction = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
         if name == "frontends.text.weight":
             direction[0] = 0  # padding is not trained
         direction /= direction.norm()
-        losses = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                parameter += sign * step * direction
-                losses.append(model(episodes).loss.item())
-                parameter -= sign * step * direction
-        numerical = (losses[0] - losses[1]) / (2 * step)
+        numerical = finite_difference(model, episodes, {name: direction}, 1e-6)
         analytical = (actual[name] * direction).sum().item()
         assert analytical == pytest.approx(numerical, rel=1e-4, abs=1e-7 * max(1.0, largest)), name
 
