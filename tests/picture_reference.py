@@ -42,6 +42,30 @@ def conv2d_logits(config, fast: dict[str, Tensor], pictures: Tensor, modulation:
     return F.linear(pooled, fast["classifier.weight"], fast["classifier.bias"])
 
 
+def encode(model: MSMAMLModel, support: Tensor, parameters: dict[str, Tensor]) -> list[Tensor]:
+    """The modulation of a support set by an encoder over pictures; its recurrent part is PyTorch's."""
+    config = model.config
+    own = {n.removeprefix("task_encoder."): p for n, p in parameters.items() if n.startswith("task_encoder.")}
+    hidden, padding = support, config.task_encoder_kernel_size // 2
+    for layer in range(config.num_layers):
+        hidden = F.conv2d(hidden, own[f"convolutions.{layer}.weight"], own[f"convolutions.{layer}.bias"], 2, padding)
+        scale, shift = own[f"norms.{layer}.weight"], own[f"norms.{layer}.bias"]
+        hidden = F.batch_norm(hidden, None, None, scale, shift, training=True, eps=config.norm_eps).relu()
+    samples = hidden.mean((2, 3))
+    if config.task_encoder == "conv_gru":
+        size, layers = config.task_encoder_hidden_size, config.task_encoder_gru_layers
+        gru = torch.nn.GRU(samples.shape[1], size, layers, bidirectional=True).to(samples.dtype)
+        weights = {n.removeprefix("gru."): p for n, p in own.items() if n.startswith("gru.")}
+        outputs, _ = torch.func.functional_call(gru, weights, (samples,))
+        task = torch.cat([outputs[-1, :size], outputs[0, size:]])
+    else:
+        task = F.linear(samples, own["projection.weight"], own["projection.bias"]).relu().mean(0)
+    return [
+        F.linear(task, own[f"modulations.{layer}.weight"], own[f"modulations.{layer}.bias"])
+        for layer in range(config.num_layers)
+    ]
+
+
 def loss(model: MSMAMLModel, batch: dict, parameters: dict[str, Tensor], logits_of, encode, adapted) -> Tensor:
     """
     Mean query cross-entropy over tasks of pictures, differentiable with respect to `parameters`, named as in the model.

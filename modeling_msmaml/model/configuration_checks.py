@@ -99,6 +99,10 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         for name in ("task_encoder", "task_encoder_pooling", "share_embeddings"):
             if getattr(config, name) not in ("conv1d", "mean", False):
                 raise ValueError(f"{name}={getattr(config, name)!r} has no effect with conditioning='none'")
+    if config.task_encoder_gru_layers != 1 and (config.conditioning == "none" or config.task_encoder != "conv_gru"):
+        raise ValueError(
+            f"task_encoder_gru_layers={config.task_encoder_gru_layers} has no effect without task_encoder='conv_gru'"
+        )
     if config.dropout and adapts_embeddings(config):
         raise ValueError(
             f"dropout={config.dropout} drops what comes out of the embeddings, which "

@@ -79,17 +79,21 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
     )
     task_encoder: str = option(
         "conv1d",
-        "The task encoder: 'conv1d', the convolutional one, or one that [`register_task_encoder`] has added. It has no "
-        "part in a model without conditioning.",
+        "The task encoder: 'conv1d', convolutions over the sequences of an embedding; 'conv2d', over pictures, with a "
+        "stride of 2; 'conv_gru', the same with a recurrent network over the support samples (MMAML); or one that "
+        "[`register_task_encoder`] has added. It has no part in a model without conditioning.",
     )
     task_encoder_kernel_size: int = option(
         3,
-        "The kernel size of the task encoder's convolutions, an odd number; their stride is 1, and they keep the "
-        "length.",
+        "The kernel size of the task encoder's convolutions, an odd number; those over sequences have a stride of 1 "
+        "and keep the length.",
         at_least(1),
     )
     task_encoder_hidden_size: int = option(
         128, "The size of the task representation, of which every layer's modulation is a linear map.", at_least(1)
+    )
+    task_encoder_gru_layers: int = option(
+        1, "With task_encoder='conv_gru': the number of layers of the recurrent network.", at_least(1)
     )
     num_inner_steps: int = option(
         5,

@@ -30,6 +30,7 @@ from .meta_batch import (
     modality_of_group,
 )
 from .modalities import ModalityEmbedding
+from .picture_task_encoder import ConvGRUTaskEncoder as _ConvGRUTaskEncoder  # noqa: F401, registers itself
 from .picture_tasks import PictureTasks as _PictureTasks  # noqa: F401, registers itself
 from .samples import ReadRows, Samples, can_read_rows_once, read_rows
 from .task_loss import task_loss_of, training_loss_of

@@ -53,7 +53,7 @@ class PictureNetwork(TaskNetwork):
         side = sides_of_layers(config)[-1]
         return config.layer_channels[-1] * side**2 if self.flattens else super().pooled_size(config)
 
-    def _through(
+    def through_layers(
         self,
         layers: list[ConvNormLayer],
         hidden: Float[Tensor, "T batch colours height width"],
@@ -63,14 +63,14 @@ class PictureNetwork(TaskNetwork):
     ) -> Float[Tensor, "T batch channels positions"]:
         for number, layer in enumerate(layers):
             hidden = conv2d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
-            flat = self._normalised(hidden.flatten(3), number, layer, parameters, statistics, found)
+            flat = self.normalised(hidden.flatten(3), number, layer, parameters, statistics, found)
             hidden = F.relu_(flat).unflatten(3, hidden.shape[3:])
             if self.max_pooling:
                 hidden = max_pool(hidden)
         return hidden.flatten(3)
 
-    def _pooled(self, hidden: Float[Tensor, "T batch channels positions"]) -> Float[Tensor, "T batch pooled"]:
-        return hidden.flatten(2) if self.flattens else super()._pooled(hidden)
+    def pooled(self, hidden: Float[Tensor, "T batch channels positions"]) -> Float[Tensor, "T batch pooled"]:
+        return hidden.flatten(2) if self.flattens else super().pooled(hidden)
 
 
 def sides_of_layers(config: MSMAMLConfig) -> list[int]:

@@ -79,23 +79,26 @@ class TaskEncoder(nn.Module):
                 hidden = conv1d(hidden.flatten(0, 1)[None], layer.weight, layer.bias, padding=layer.padding)
                 hidden = hidden[0].unflatten(0, (tasks, samples))
                 hidden = F.relu_(group_norm(hidden, layer.scale, layer.shift, self.norm_eps))
-        task = self._pool(F.relu(self.projection(hidden.transpose(2, 3).mean(dim=2))), labels, n_way)
+        samples_of_task = F.relu(self.projection(hidden.transpose(2, 3).mean(dim=2)))
+        if self.pools_classes:
+            task = pooled_over_classes(samples_of_task, labels, n_way, self.norm_eps)
+        else:
+            task = samples_of_task.mean(dim=1)
         return tuple(modulation(task) for modulation in self.modulations)
 
-    def _pool(
-        self, samples: Float[Tensor, "T support size"], labels: Int[Tensor, "T support"], n_way: int
-    ) -> Float[Tensor, "T task_size"]:
-        """Returns the mean over the samples, or the mean and standard deviation over the means of the classes."""
-        if not self.pools_classes:
-            return samples.mean(dim=1)
-        members = F.one_hot(labels, n_way).to(samples.dtype).transpose(1, 2)
-        counts = members.sum(dim=2, keepdim=True)
-        means = (members @ samples) / counts.clamp(min=1)
-        # A class without support samples does not count.
-        shares = (counts > 0).to(samples.dtype) / (counts > 0).sum(dim=1, keepdim=True)
-        centre = (shares * means).sum(dim=1, keepdim=True)
-        spread = ((shares * (means - centre).square()).sum(dim=1) + self.norm_eps).sqrt()
-        return torch.cat([centre[:, 0], spread], dim=1)
+
+def pooled_over_classes(
+    samples: Float[Tensor, "T support size"], labels: Int[Tensor, "T support"], n_way: int, eps: float
+) -> Float[Tensor, "T 2*size"]:
+    """Returns the mean and standard deviation over the means of the classes; `eps` is added to the variance."""
+    members = F.one_hot(labels, n_way).to(samples.dtype).transpose(1, 2)
+    counts = members.sum(dim=2, keepdim=True)
+    means = (members @ samples) / counts.clamp(min=1)
+    # A class without support samples does not count.
+    shares = (counts > 0).to(samples.dtype) / (counts > 0).sum(dim=1, keepdim=True)
+    centre = (shares * means).sum(dim=1, keepdim=True)
+    spread = ((shares * (means - centre).square()).sum(dim=1) + eps).sqrt()
+    return torch.cat([centre[:, 0], spread], dim=1)
 
 
 _REGISTRY: dict[str, type[nn.Module]] = {}

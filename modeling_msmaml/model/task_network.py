@@ -274,14 +274,14 @@ class TaskNetwork(nn.Module):
             parameters = with_factors(parameters, self.low_rank_layers)
         hidden = self._embed(parameters, state[0], modality) if self.adapts_embeddings else state[0]
         layers = self._layers(parameters, modulation)
-        pooled = self._pooled(self._through(layers, hidden, parameters, statistics, found))
+        pooled = self.pooled(self.through_layers(layers, hidden, parameters, statistics, found))
         if self.projection is not None:
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
         descriptors = state[1] if len(state) > 1 else None
         return self._beside_descriptor(pooled, descriptors, self.gains[modality])
 
-    def _through(
+    def through_layers(
         self,
         layers: list[ConvNormLayer],
         hidden: Float[Tensor, "T batch channels length"],
@@ -294,10 +294,10 @@ class TaskNetwork(nn.Module):
             return conv_norm_relu(hidden, layers, self.norm_eps)
         for number, layer in enumerate(layers):
             hidden = conv1d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
-            hidden = F.relu_(self._normalised(hidden, number, layer, parameters, statistics, found))
+            hidden = F.relu_(self.normalised(hidden, number, layer, parameters, statistics, found))
         return hidden
 
-    def _normalised(
+    def normalised(
         self,
         hidden: Float[Tensor, "T batch channels length"],
         number: int,
@@ -318,7 +318,7 @@ class TaskNetwork(nn.Module):
             used = mixed_statistics(hidden, (mean, variance), share)
         return affine_norm(hidden, used, *factors)
 
-    def _pooled(self, hidden: Float[Tensor, "T batch channels length"]) -> Float[Tensor, "T batch pooled"]:
+    def pooled(self, hidden: Float[Tensor, "T batch channels length"]) -> Float[Tensor, "T batch pooled"]:
         """The mean over the positions, and with `pooling="mean_max"` the maximum behind it."""
         # The transposition makes the gradient have channels last in memory, like `hidden`.
         pooled = hidden.transpose(2, 3).mean(dim=2)

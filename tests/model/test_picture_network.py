@@ -9,70 +9,13 @@ from modeling_msmaml.model import task_encoder
 from modeling_msmaml.model.convolution2d import conv2d
 
 from .. import picture_reference, reference
+from ..pictures import assert_plain_gradients, picture_batch, picture_config, picture_model
 from .test_outer_gradient import finite_difference, gradients, random_direction
-
-N_WAY, K_SHOT, N_QUERY, SIDE = 3, 2, 2, 8
-
-
-def picture_config(**changes) -> MSMAMLConfig:
-    """A network of two layers on pictures of eight pixels' side."""
-    options = {
-        "modalities": ["image"],
-        "task_network": "conv2d",
-        "n_way": N_WAY,
-        "layer_widths": [4, 5],
-        "num_layers": 2,
-        "kernel_size": 3,
-        "image_size": SIDE,
-        "num_inner_steps": 3,
-        "inner_lr": 0.1,
-        "task_encoder_hidden_size": 6,
-        "conditioning": "none",
-    }
-    return MSMAMLConfig(**{**options, **changes})
-
-
-def picture_model(dtype=torch.float64, **changes) -> MSMAMLModel:
-    """Its scales and shifts are not those that training starts from."""
-    torch.manual_seed(0)
-    model = MSMAMLModel(picture_config(**changes)).to(dtype)
-    for name, parameter in model.task_network.named_parameters():
-        if name.startswith("affine_norm."):
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    return model
-
-
-def picture_batch(tasks: int = 2, channels: int = 3, side: int = SIDE) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-
-    def pictures(samples):
-        shape = (tasks, N_WAY * samples, channels, side, side)
-        return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-
-    def labels(samples):
-        return torch.arange(N_WAY).repeat_interleave(samples).repeat(tasks, 1)
-
-    return {
-        "support": pictures(K_SHOT),
-        "support_labels": labels(K_SHOT),
-        "query": pictures(N_QUERY),
-        "query_labels": labels(N_QUERY),
-    }
 
 
 def encoded_patches(model, support, parameters):
     """The modulation of the encoder over sequences."""
     return reference.encode(model, "image", support, parameters)
-
-
-def assert_plain_gradients(model, batch, logits_of, encode, adapted=lambda name: True):
-    loss, actual = gradients(model, {"image": batch})
-    expected_loss, expected = picture_reference.outer_gradient(model, batch, logits_of, encode, adapted)
-    torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-10)
-    largest = max(float(value.abs().max()) for value in expected.values() if value is not None)
-    for name, gradient in expected.items():
-        gradient = torch.zeros_like(actual[name]) if gradient is None else gradient
-        torch.testing.assert_close(actual[name], gradient, rtol=1e-10, atol=1e-10 * max(1.0, largest), msg=name)
 
 
 KINDS = {
@@ -126,20 +69,18 @@ def test_outer_gradient_agrees_with_finite_differences(changes):
     direction = random_direction(
         model, [n for n, g in actual.items() if g is not None], torch.Generator().manual_seed(2)
     )
-    numerical = finite_difference(model, episodes, direction, 1e-6)
+    numerical = finite_difference(model, episodes, direction, 1e-8)  # no ReLU changes sides
     analytical = sum(float((actual[name] * along).sum().detach()) for name, along in direction.items())
     assert analytical == pytest.approx(numerical, rel=1e-4)
 
 
-@pytest.mark.parametrize(("side", "stride"), [(28, 2), (14, 2), (7, 2), (4, 2), (32, 2), (16, 1), (21, 1), (84, 2)])
+@pytest.mark.parametrize(("side", "stride"), [(28, 2), (14, 2), (7, 2), (4, 2), (32, 2), (16, 1)])
 def test_convolutions_of_pictures_are_exact(side, stride, threads):
     """In float32, with gradients, at the sizes that occur: the CPU's kernel for one dimension is wrong there."""
     generator = torch.Generator().manual_seed(side)
-    inputs, weight = (
-        torch.randn(2, 3, 16, side, side, generator=generator),
-        torch.randn(2, 24, 16, 3, 3, generator=generator),
-    )
-    bias, results = torch.randn(2, 24, generator=generator), []
+    shapes = (2, 2, 8, side, side), (2, 16, 8, 3, 3), (2, 16)
+    inputs, weight, bias = (torch.randn(shape, generator=generator) for shape in shapes)
+    results = []
     for dtype in (torch.float32, torch.float64):
         tensors = [tensor.to(dtype).requires_grad_() for tensor in (inputs, weight, bias)]
         if dtype == torch.float32:

@@ -374,6 +374,7 @@ def test_configs_parse_and_the_command_line_goes_on_top(path):
         path.stem,
         {"flagship": "audio_text_image", "pretrained_text": "text"}.get(path.stem),
         {"seven_sets": "audio_fsdd_clinc150_banking77_text_image_omniglot"}.get(path.stem),
+        {"mmaml": "image_omniglot"}.get(path.stem),
         "synthetic:audio_synthetic:text_synthetic:image",
     )
 
@@ -385,6 +386,7 @@ def test_there_is_a_config_for_each_set_of_modalities():
         "base",
         "everything",
         "flagship",
+        "mmaml",
         "pretrained_text",
         "seven_sets",
     }
