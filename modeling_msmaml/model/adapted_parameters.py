@@ -21,7 +21,8 @@ class AdaptedParameters:
         embeddings: whether embeddings, or low-rank factors of them, may be among them. If not, the sequences of samples
             are computed once, and not in every inner step.
         affine_norms: whether every norm of the network gets a scale and a shift of its own, `"affine_norm.0.weight"`
-            and `"affine_norm.0.bias"`, which start at 1 and 0. They come before the modulation.
+            and `"affine_norm.0.bias"`, which start at 1 and 0. They come before the modulation. With `norm_affine` of
+            the config norms have them in any case.
         low_rank: whether the layers in `lora_layers` get low-rank factors, such as `"factors.convolutions_0.up"`.
     """
 
@@ -75,8 +76,8 @@ def _of_classifier(name: str) -> bool:
 
 
 def _of_layers(name: str) -> bool:
-    """Convolutions, projection and classifier."""
-    return name.startswith(("convolutions.", "projection.", "classifier."))
+    """Convolutions, scales and shifts of norms, projection and classifier."""
+    return name.startswith(("convolutions.", "affine_norm.", "projection.", "classifier."))
 
 
 register_adapted_parameters(
@@ -87,7 +88,7 @@ register_adapted_parameters("head", AdaptedParameters(_of_classifier))
 register_adapted_parameters(
     "biases_and_norms",
     AdaptedParameters(
-        lambda name: _of_classifier(name) or name.startswith("affine_norm.") or (_of_layers(name) and "bias" in name),
+        lambda name: name.startswith(("classifier.", "affine_norm.")) or (_of_layers(name) and "bias" in name),
         affine_norms=True,
     ),
 )

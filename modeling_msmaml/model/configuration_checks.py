@@ -19,13 +19,17 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         values = config.per_layer(name)
         if len(values) != config.num_layers:
             raise ValueError(f"{name}={values} must be one integer, or one for each of num_layers={config.num_layers}")
+    if config.layer_widths is not None and len(config.layer_widths) != config.num_layers:
+        raise ValueError(
+            f"layer_widths={config.layer_widths} must have one integer for each of num_layers={config.num_layers}"
+        )
     if config.n_way < 2 and config.task_loss == "cross_entropy":
         raise ValueError(f"n_way={config.n_way} must be an integer of at least 2")
     if config.label_smoothing and config.task_loss != "cross_entropy":
         raise ValueError(f"label_smoothing={config.label_smoothing} has no effect with task_loss={config.task_loss!r}")
     if config.task_encoder_kernel_size % 2 == 0:
         raise ValueError(f"task_encoder_kernel_size={config.task_encoder_kernel_size} must be odd")
-    if config.front_ends == "raw" and config.image_size % config.image_patch_size:
+    if config.front_ends == "raw" and config.cuts_patches and config.image_size % config.image_patch_size:
         raise ValueError(
             f"image_size={config.image_size} must be a multiple of image_patch_size={config.image_patch_size}"
         )

@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .configuration_checks import check_combinations, refuse_own_folders, without_sources
+from .configuration_layers import LayerOptions
 from .configuration_values import DerivedValues
 from .options import (
     at_least,
@@ -30,7 +31,7 @@ WHITENINGS = ("total", "source", "class")
 
 
 @declared
-class MSMAMLConfig(DerivedValues, PreTrainedConfig):
+class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
     r"""
     Everything that defines an [`MSMAMLModel`]. The defaults are the architecture of the published checkpoints.
 
@@ -51,8 +52,9 @@ class MSMAMLConfig(DerivedValues, PreTrainedConfig):
     n_way: int = option(5, "The number of classes in an episode, which is the size of the classifier.", at_least(1))
     task_network: str = option(
         "conv1d",
-        "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'levels', weighted levels of "
-        "frozen encoders; or one that [`register_task_network`] has added.",
+        "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'conv2d', the same over "
+        "pictures, which are the only modality then; 'levels', weighted levels of frozen encoders; or one that "
+        "[`register_task_network`] has added.",
     )
     level_encoders: dict[str, Any] | str | None = option(
         None,
@@ -66,21 +68,6 @@ class MSMAMLConfig(DerivedValues, PreTrainedConfig):
         "With `task_network='levels'`: the most eigenvectors that the whitening of a level keeps, by default all. "
         "Fewer make a saved model smaller.",
         at_least(1),
-    )
-    num_channels: int = option(
-        32,
-        "C, the channels of every modality's sequence. Layer l (counted from 0) has `num_channels * 2**l` channels.",
-        at_least(1),
-    )
-    num_layers: int = option(4, "The number of layers of the task network, and of the task encoder.", at_least(1))
-    kernel_size: int | list[int] = option(
-        5, "The kernel size of the task network's convolutions; a list has one value per layer.", each(at_least(1))
-    )
-    stride: int | list[int] = option(
-        2, "The stride of the task network's convolutions; a list has one value per layer.", each(at_least(1))
-    )
-    padding: int | list[int] = option(
-        1, "The padding of the task network's convolutions; a list has one value per layer.", each(at_least(0))
     )
     conditioning: Literal["affine", "sigmoid", "softmax", "none", "kernel"] = option(
         "affine",
@@ -246,8 +233,10 @@ class MSMAMLConfig(DerivedValues, PreTrainedConfig):
     feature_size: int = option(
         0, "The size to which the task network's pooled features are projected; 0 projects nothing.", at_least(0)
     )
-    pooling: Literal["mean", "mean_max"] = option(
-        "mean", "How the task network sums up a sequence: 'mean' over its positions, or 'mean_max', mean and maximum."
+    pooling: Literal["mean", "mean_max", "flatten"] = option(
+        "mean",
+        "How the task network sums up a sequence or picture: 'mean' over its positions; 'mean_max', mean and maximum; "
+        "or 'flatten', all positions of a picture side by side.",
     )
     network_gain: float | dict[str, float] = option(
         1.0,

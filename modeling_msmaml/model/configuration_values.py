@@ -10,6 +10,9 @@ class DerivedValues:
     modalities: Any
     num_channels: Any
     num_layers: Any
+    layer_widths: Any
+    task_network: Any
+    task_encoder: Any
     conditioning: Any
     embeddings: Any
     front_ends: Any
@@ -19,7 +22,9 @@ class DerivedValues:
 
     @property
     def layer_channels(self) -> list[int]:
-        """Output channels of each layer: C, 2C, 4C, ..."""
+        """Output channels of each layer: `layer_widths`, or C, 2C, 4C, ..."""
+        if self.layer_widths is not None:
+            return list(self.layer_widths)
         return [self.num_channels * 2**layer for layer in range(self.num_layers)]
 
     def front_ends_of(self, modality: str) -> str:
@@ -29,6 +34,12 @@ class DerivedValues:
     def embedding_of(self, modality: str) -> str:
         """Whose embedding reads a modality: its own, or with `image_signal_side` that of audio."""
         return "audio" if modality == "image" and self.image_signal_side else modality
+
+    @property
+    def cuts_patches(self) -> bool:
+        """Whether the task network or the task encoder reads pictures as sequences of patches."""
+        encoder = self.conditioning != "none" and self.task_encoder == "conv1d"
+        return encoder or self.task_network != "conv2d"
 
     def per_layer(self, name: str) -> list[int]:
         """`kernel_size`, `stride` or `padding` as one value per layer."""

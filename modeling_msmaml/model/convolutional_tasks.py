@@ -37,11 +37,23 @@ _OF_LEVELS = ("level_encoders", "level_rank", "level_dropout", "num_head_steps")
 class ConvolutionalTasks(TaskNetworkKind):
     """[`TaskNetwork`] with its task encoder, inner rates, frontends and descriptors."""
 
-    def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
+    network_class: type[TaskNetwork] = TaskNetwork
+    # The options that other kinds of task network read.
+    without_effect = (*_OF_LEVELS, "max_pooling")
+
+    def check(self, config: MSMAMLConfig) -> None:
+        """Raises `ValueError` for options that this kind does not read, or that do not go with it."""
         for field in options_of(type(config)):
             value = getattr(config, field.name)
-            if field.name in _OF_LEVELS and value != default_of(field):
+            if field.name in self.without_effect and value != default_of(field):
                 raise ValueError(f"{field.name}={value} has no effect with task_network={config.task_network!r}")
+        if config.pooling == "flatten":
+            raise ValueError(
+                "pooling='flatten' needs inputs of one size: take task_network='conv2d', or another pooling"
+            )
+
+    def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
+        self.check(config)
         if not task_loss_of(config).classifies:
             for name, needed in (("head", "linear"), ("task_encoder_pooling", "mean"), ("auxiliary_classes", None)):
                 if getattr(config, name) != needed:
@@ -53,7 +65,7 @@ class ConvolutionalTasks(TaskNetworkKind):
             config.embeddings = record_encoders(config.embeddings)
         model.frontends = build_frontends(config)
         model.task_encoder = build_task_encoder(config)
-        network = model.task_network = TaskNetwork(config)
+        network = model.task_network = self.network_class(config)
         model.descriptors = build_descriptors(config)
         optimizer_class = inner_optimizer_class(config)
         optimizer_class.check(config)

@@ -30,6 +30,7 @@ from .meta_batch import (
     modality_of_group,
 )
 from .modalities import ModalityEmbedding
+from .picture_tasks import PictureTasks as _PictureTasks  # noqa: F401, registers itself
 from .samples import ReadRows, Samples, can_read_rows_once, read_rows
 from .task_loss import task_loss_of, training_loss_of
 from .task_networks import task_network_kind
@@ -271,10 +272,13 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
 # auto classes load, names them all.
 from .adapted_parameters import AdaptedParameters as _AdaptedParameters  # noqa: E402, F401
 from .configuration_checks import check_combinations as _check_combinations  # noqa: E402, F401
+from .configuration_layers import LayerOptions as _LayerOptions  # noqa: E402, F401
 from .configuration_values import DerivedValues as _DerivedValues  # noqa: E402, F401
 from .conv_norm import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
 from .conv_norm_gradients import activate as _activate  # noqa: E402, F401
 from .convolution import conv1d as _conv1d  # noqa: E402, F401
+from .convolution2d import conv2d as _conv2d  # noqa: E402, F401
+from .cosine_scale import CosineScale as _CosineScale  # noqa: E402, F401
 from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
 from .encoder_registry import record_encoders as _record_encoders  # noqa: E402, F401
 from .folded_norms import FoldedNorms as _FoldedNorms  # noqa: E402, F401
@@ -312,6 +316,7 @@ from .modality_text import TextEmbedding as _TextEmbedding  # noqa: E402, F401
 from .modulation import ModulationLayer as _ModulationLayer  # noqa: E402, F401
 from .norms import group_norm as _group_norm  # noqa: E402, F401
 from .options import option as _option  # noqa: E402, F401
+from .picture_network import PictureNetwork as _PictureNetwork  # noqa: E402, F401
 from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401

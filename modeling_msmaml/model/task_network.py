@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import initialization as init
 
 from .adapted_parameters import AdaptedParameters, adapted_parameters_of, adapts_embeddings
 from .configuration_msmaml import MSMAMLConfig
 from .conv_norm import ConvNormLayer, conv_norm_relu
 from .convolution import conv1d, kernel_layout
+from .cosine_scale import CosineScale
 from .inner_rates import key_of
 from .low_rank import DEFAULT_RANK, low_rank_layers, make_factors, with_factors
 from .modalities import build_embeddings
@@ -43,20 +43,16 @@ class TaskNetwork(nn.Module):
         self.conditioning = config.conditioning
         self.norm, self.norm_eps = config.norm, config.norm_eps
         choice = adapted_parameters_of(config)
-        self.adapts_embeddings = adapts_embeddings(config)
         self.pools_maximum = config.pooling == "mean_max"
         self.descriptor_size = config.descriptor_size
         self.gains = config.network_gains
-        self.embeddings = build_embeddings(config)
+        self.embeddings = self.make_embeddings(config)
+        # Inner steps change nothing of what has no parameters.
+        self.adapts_embeddings = adapts_embeddings(config) and any(True for _ in self.embeddings.parameters())
         self.embedding_of = {name: config.embedding_of(name) for name in config.modalities}
-        channels = [config.num_channels, *config.layer_channels]
-        geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
-            for layer, (kernel, stride, padding) in enumerate(geometry)
-        )
+        self.convolutions = self.make_convolutions(config)
         self.task_norms = nn.ModuleList(TaskNormShare() for _ in self.convolutions if self.norm == "task")
-        pooled = channels[-1] * (2 if self.pools_maximum else 1)
+        pooled = self.pooled_size(config)
         self.projection = nn.Linear(pooled, config.feature_size) if config.feature_size else None
         # The size of the network's own features, without the descriptor.
         self.feature_size = config.feature_size or pooled
@@ -65,7 +61,7 @@ class TaskNetwork(nn.Module):
             self.classifier = nn.Linear(self.feature_size + config.descriptor_size, config.n_way)
         else:
             self.cosine_scale = CosineScale(config.cosine_scale)
-        own_norms = config.layer_channels if choice.affine_norms else []
+        own_norms = config.layer_channels if choice.affine_norms or config.norm_affine else []
         self.affine_norm = nn.ModuleList(map(NormParameters, own_norms))
         layers = low_rank_layers(self, config.lora_layers) if choice.low_rank else {}
         self.low_rank_layers = list(layers)
@@ -74,6 +70,23 @@ class TaskNetwork(nn.Module):
         names = [name for name, _ in self.named_parameters()]
         self._adapted = frozenset(filter(choice.is_adapted, [*names, "classifier.weight", "classifier.bias"]))
         self.adapts_features = self._adapts_features(config, choice)
+
+    def make_embeddings(self, config: MSMAMLConfig) -> nn.ModuleDict:
+        """The embedding of each modality."""
+        return build_embeddings(config)
+
+    def make_convolutions(self, config: MSMAMLConfig) -> nn.ModuleList:
+        """The convolution of each layer."""
+        channels = [config.num_channels, *config.layer_channels]
+        geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
+        return nn.ModuleList(
+            nn.Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
+            for layer, (kernel, stride, padding) in enumerate(geometry)
+        )
+
+    def pooled_size(self, config: MSMAMLConfig) -> int:
+        """The number of values that the last layer's output is pooled to."""
+        return config.layer_channels[-1] * (2 if self.pools_maximum else 1)
 
     def _adapts_features(self, config: MSMAMLConfig, choice: AdaptedParameters) -> bool:
         """
@@ -120,7 +133,7 @@ class TaskNetwork(nn.Module):
                 mean = parameters[name].mean(dim=0)
                 parameters[name] = mean.expand(n_way, *mean.shape)
         for name, value in parameters.items():
-            if name.startswith("convolutions.") and name.endswith(".weight"):
+            if name.startswith("convolutions.") and value.dim() == 3:
                 parameters[name] = kernel_layout(value)
         return {name: value.expand(tasks, *value.shape) for name, value in parameters.items()}
 
@@ -261,31 +274,55 @@ class TaskNetwork(nn.Module):
             parameters = with_factors(parameters, self.low_rank_layers)
         hidden = self._embed(parameters, state[0], modality) if self.adapts_embeddings else state[0]
         layers = self._layers(parameters, modulation)
-        if self.norm == "batch" and statistics is None and found is None:
-            hidden = conv_norm_relu(hidden, layers, self.norm_eps)
-        else:
-            for number, layer in enumerate(layers):
-                hidden = conv1d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
-                factors = layer.scale, layer.shift, self.norm_eps
-                if self.norm == "group":
-                    hidden = F.relu_(group_norm(hidden, *factors))
-                    continue
-                used = self._set_statistics(parameters, number, hidden) if statistics is None else statistics[number]
-                if found is not None:
-                    found.append(used)
-                if self.norm == "task":
-                    mean, variance, share = used
-                    used = mixed_statistics(hidden, (mean, variance), share)
-                hidden = F.relu_(affine_norm(hidden, used, *factors))
-        # The transposition makes the gradient have channels last in memory, like `hidden`.
-        pooled = hidden.transpose(2, 3).mean(dim=2)
-        if self.pools_maximum:
-            pooled = torch.cat([pooled, hidden.amax(dim=3)], dim=2)
+        pooled = self._pooled(self._through(layers, hidden, parameters, statistics, found))
         if self.projection is not None:
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
         descriptors = state[1] if len(state) > 1 else None
         return self._beside_descriptor(pooled, descriptors, self.gains[modality])
+
+    def _through(
+        self,
+        layers: list[ConvNormLayer],
+        hidden: Float[Tensor, "T batch channels length"],
+        parameters: dict[str, Tensor],
+        statistics: list[NormStatistics] | None,
+        found: list[NormStatistics] | None,
+    ) -> Float[Tensor, "T batch channels new_length"]:
+        """What the layers make of embedded samples; see `_features`."""
+        if self.norm == "batch" and statistics is None and found is None:
+            return conv_norm_relu(hidden, layers, self.norm_eps)
+        for number, layer in enumerate(layers):
+            hidden = conv1d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
+            hidden = F.relu_(self._normalised(hidden, number, layer, parameters, statistics, found))
+        return hidden
+
+    def _normalised(
+        self,
+        hidden: Float[Tensor, "T batch channels length"],
+        number: int,
+        layer: ConvNormLayer,
+        parameters: dict[str, Tensor],
+        statistics: list[NormStatistics] | None,
+        found: list[NormStatistics] | None,
+    ) -> Float[Tensor, "T batch channels length"]:
+        """The norm of this number, with the layer's scale and shift; see `_features`."""
+        factors = layer.scale, layer.shift, self.norm_eps
+        if self.norm == "group":
+            return group_norm(hidden, *factors)
+        used = self._set_statistics(parameters, number, hidden) if statistics is None else statistics[number]
+        if found is not None:
+            found.append(used)
+        if self.norm == "task":
+            mean, variance, share = used
+            used = mixed_statistics(hidden, (mean, variance), share)
+        return affine_norm(hidden, used, *factors)
+
+    def _pooled(self, hidden: Float[Tensor, "T batch channels length"]) -> Float[Tensor, "T batch pooled"]:
+        """The mean over the positions, and with `pooling="mean_max"` the maximum behind it."""
+        # The transposition makes the gradient have channels last in memory, like `hidden`.
+        pooled = hidden.transpose(2, 3).mean(dim=2)
+        return torch.cat([pooled, hidden.amax(dim=3)], dim=2) if self.pools_maximum else pooled
 
     def _layers(self, parameters: dict[str, Tensor], modulation: tuple[Tensor, ...]) -> list[ConvNormLayer]:
         """Returns the layers of each task, with its modulation."""
@@ -335,23 +372,6 @@ class TaskNetwork(nn.Module):
         if len(inputs) == 1:
             return torch.func.functional_call(embedding, {n: v[0] for n, v in own.items()}, (inputs[0],))[None]
         return torch.vmap(lambda task, samples: torch.func.functional_call(embedding, task, (samples,)))(own, inputs)
-
-
-class CosineScale(nn.Module):
-    """
-    The trained factor by which cosines are multiplied to give logits.
-
-    Args:
-        value: the factor before training.
-    """
-
-    def __init__(self, value: float):
-        super().__init__()
-        self.start = value
-        self.value = nn.Parameter(torch.tensor(float(value)))
-
-    def reset_parameters(self) -> None:
-        init.constant_(self.value, self.start)
 
 
 def _replica(module: nn.Module) -> nn.Module:

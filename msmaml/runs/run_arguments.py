@@ -25,6 +25,7 @@ CONFIGS = (_PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent) / "
 _EXAMPLES = {
     "modalities": '["audio", "text"]',
     "kernel_size": "[5, 5, 3, 3]",
+    "layer_widths": "[64, 64, 64, 64]",
     "stride": "[2, 2, 1, 1]",
     "padding": "[1, 1, 0, 0]",
     "descriptor_whitening": '{"audio": "class"}',

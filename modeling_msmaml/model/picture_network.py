@@ -1,0 +1,92 @@
+"""The task network over pictures: a 2-D convolutional classifier, modulated and adapted as that over sequences is."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .configuration_msmaml import MSMAMLConfig
+from .conv_norm import ConvNormLayer
+from .convolution2d import conv2d, max_pool, size_after
+from .modalities import ModalityEmbedding
+from .modality_image import check_image_shape
+from .norms import NormStatistics
+from .task_network import TaskNetwork
+
+
+class Pictures(ModalityEmbedding):
+    """The embedding of pictures that are read as they are; it has no parameters."""
+
+    def __init__(self, config: MSMAMLConfig):
+        super().__init__(config)
+        self.image_shape = (config.image_channels, config.image_size, config.image_size)
+
+    def forward(
+        self, inputs: Float[Tensor, "batch colours height width"]
+    ) -> Float[Tensor, "batch colours height width"]:
+        check_image_shape(tuple(inputs.shape[1:]), self.image_shape)
+        return inputs
+
+
+class PictureNetwork(TaskNetwork):
+    """
+    `num_layers` x [convolution -> norm -> modulation -> ReLU -> maximum over squares, with `max_pooling`] -> pooling
+    over positions -> classifier: the four layers of MAML (arXiv 1703.03400, section 5.2) and, with a modulation, the
+    task network of MMAML (arXiv 1910.13616).
+    """
+
+    def __init__(self, config: MSMAMLConfig):
+        self.max_pooling, self.flattens = config.max_pooling, config.pooling == "flatten"
+        super().__init__(config)
+
+    def make_embeddings(self, config: MSMAMLConfig) -> nn.ModuleDict:
+        return nn.ModuleDict({"image": Pictures(config)})
+
+    def make_convolutions(self, config: MSMAMLConfig) -> nn.ModuleList:
+        channels = [config.image_channels, *config.layer_channels]
+        geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
+        return nn.ModuleList(
+            nn.Conv2d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
+            for layer, (kernel, stride, padding) in enumerate(geometry)
+        )
+
+    def pooled_size(self, config: MSMAMLConfig) -> int:
+        side = sides_of_layers(config)[-1]
+        return config.layer_channels[-1] * side**2 if self.flattens else super().pooled_size(config)
+
+    def _through(
+        self,
+        layers: list[ConvNormLayer],
+        hidden: Float[Tensor, "T batch colours height width"],
+        parameters: dict[str, Tensor],
+        statistics: list[NormStatistics] | None,
+        found: list[NormStatistics] | None,
+    ) -> Float[Tensor, "T batch channels positions"]:
+        for number, layer in enumerate(layers):
+            hidden = conv2d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
+            flat = self._normalised(hidden.flatten(3), number, layer, parameters, statistics, found)
+            hidden = F.relu_(flat).unflatten(3, hidden.shape[3:])
+            if self.max_pooling:
+                hidden = max_pool(hidden)
+        return hidden.flatten(3)
+
+    def _pooled(self, hidden: Float[Tensor, "T batch channels positions"]) -> Float[Tensor, "T batch pooled"]:
+        return hidden.flatten(2) if self.flattens else super()._pooled(hidden)
+
+
+def sides_of_layers(config: MSMAMLConfig) -> list[int]:
+    """
+    The height and width of the output of each layer of [`PictureNetwork`].
+
+    Raises:
+        `ValueError`: pictures are too small for that many layers.
+    """
+    sides = [config.image_size]
+    for layer, geometry in enumerate(zip(*map(config.per_layer, ("kernel_size", "stride", "padding")), strict=True)):
+        side = size_after(sides[-1], *geometry) // (2 if config.max_pooling else 1)
+        if side < 1:
+            raise ValueError(
+                f"image_size={config.image_size} is too small for layer {layer}, of pictures of {sides[-1]} x "
+                f"{sides[-1]} positions: give larger pictures, fewer layers, smaller kernels, strides or more padding"
+            )
+        sides.append(side)
+    return sides[1:]
