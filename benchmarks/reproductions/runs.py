@@ -109,6 +109,27 @@ RUNS: dict[str, Reproduction] = {
         "1,000 meta-steps, and first order over 5,000",
         PER_STEP_NORMS,
     ),
+    "protonet_omniglot": Reproduction(
+        "ProtoNet",
+        "configs/reproductions/protonet_omniglot.yaml",
+        (Published("98.8", OMNIGLOT_5_1, "Snell et al. 2017, arXiv 1703.05175, table 1"),),
+        {
+            **{
+                name: value
+                for name, value in SMALL_OMNIGLOT.items()
+                if name not in ("train_n_query", "lr_scheduler_type")
+            },
+            "stride": "2",
+            "max_pooling": "false",
+            "pooling": "mean",
+            "train_n_way": "20",
+            "max_steps": "5000",
+            "per_device_train_batch_size": "2",
+        },
+        "as MAML's run, but 5,000 meta-steps of 2 tasks; 20 classes in a training task in place of 60; strides in "
+        "place of max pooling",
+        "the squared distance of queries and prototypes, for which their cosine stands",
+    ),
     "maml_fc100": Reproduction(
         "MAML",
         "configs/reproductions/maml_fc100.yaml",
