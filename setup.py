@@ -185,7 +185,7 @@ setup(
         "modeling_msmaml.hub": ["*.md"],
         "data_builders.splits": ["*.json"],
         "modeling_msmaml.pretrained": ["**/*"],
-        "msmaml.configs": ["*.yaml"],
+        "msmaml.configs": ["**/*.yaml"],
         "msmaml.web": ["examples/**/*"],
     },
     entry_points={"console_scripts": ["msmaml = msmaml.__main__:main"]},

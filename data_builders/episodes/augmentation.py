@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Int16, Int32, Shaped, UInt8
 from torch import Tensor
 
+from .affine_augmentation import affine
 from .random_bits import RandomBits
 
 _STEPS = 10_000  # number of values that a random fraction can take
@@ -31,9 +32,9 @@ def augment(
         bits: random numbers that decide how each row is changed.
         names: names of the changes. `"basic"` changes the speed and the gain of sounds, shifts them circularly and
             silences a span; it crops passages and drops tokens; it mirrors images and shifts them by up to 4 pixels.
-            `"spec_augment"` (sounds), `"random_resized_crop"`, `"rand_augment"` and `"random_erasing"` (images) are in
-            `library_augmentation.py`. The changes are made in the order of `CHANGES`, whatever the order of the names,
-            and those of other modalities are skipped.
+            `"affine"` (images) is in `affine_augmentation.py`; `"spec_augment"` (sounds), `"random_resized_crop"`,
+            `"rand_augment"` and `"random_erasing"` (images) are in `library_augmentation.py`. The changes are made in
+            the order of `CHANGES`, whatever the order of the names, and those of other modalities are skipped.
 
     Raises:
         ValueError: the modality or a name does not exist.
@@ -133,6 +134,7 @@ def _library(name: str) -> Callable[[Tensor, RandomBits], Tensor]:
 CHANGES = {
     "random_resized_crop": {"image": _library("random_resized_crop")},
     "rand_augment": {"image": _library("rand_augment")},
+    "affine": {"image": affine},
     "basic": {"audio": _each(_sound), "text": _each(_passage), "image": _each(_picture)},
     "spec_augment": {"audio": _library("spec_augment")},
     "random_erasing": {"image": _library("random_erasing")},

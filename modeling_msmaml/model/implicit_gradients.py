@@ -29,22 +29,21 @@ def adapt_implicitly(
     conjugate_gradient_steps: int,
 ) -> tuple[list[Parameters], Float[Tensor, "T num_inner_steps"], list[Tensor]]:
     """
-    As `inner_loop.adapt`, with the outer gradient of the minimum that the steps come near. They go down (section 3,
-    equation 3)
+    As `inner_loop.adapt`, with the outer gradient of the minimum that the steps come near. They go down the support
+    loss with the proximal term of iMAML,
 
         G(phi) = support_loss(phi) + proximal_weight / 2 * |phi - start|^2
 
     At its minimum, phi is a function of the start and of all else that the support loss depends on, with a derivative
-    that the implicit function theorem gives (lemma 1, for the start): the gradient v with respect to phi becomes, with
-    H the Hessian of the support loss,
+    that the implicit function theorem gives (the paper has that of the start): the gradient v with respect to phi
+    becomes, with H the Hessian of the support loss,
 
         u = (H + proximal_weight * I)^-1 v
         proximal_weight * u   with respect to the start
         -(d^2 support_loss / d phi d other)^T u   with respect to others
 
-    where conjugate gradients find u (algorithm 2), for each task by itself. No graph of the inner steps is kept,
-    however many there are. The gradient is exact as far as the steps reach the minimum, and conjugate gradients their
-    solution.
+    where conjugate gradients find u, for each task by itself. No graph of the inner steps is kept, however many there
+    are. The gradient is exact as far as the steps reach the minimum, and conjugate gradients their solution.
 
     Args:
         proximal_weight: lambda, above 0. It should outweigh the negative curvature of the support loss; a task whose

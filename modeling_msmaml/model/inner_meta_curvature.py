@@ -17,8 +17,8 @@ from .inner_rates import InnerRates, key_of
 @dataclass(frozen=True)
 class MetaCurvature(DescentOptimizer):
     """
-    Meta-Curvature (Park and Oliva 2019, arXiv 1902.03356, section 3): the gradient G of a kernel, of shape (outputs,
-    inputs, positions), is multiplied by a trained matrix along each of its dimensions, before the step.
+    Meta-Curvature (Park and Oliva 2019, arXiv 1902.03356): the gradient G of a kernel, of shape (outputs, inputs,
+    positions), is multiplied by a trained matrix along each of its dimensions, before the step.
 
         MC(G) = G x_3 M_f x_2 M_i x_1 M_o
         p <- p - rate * MC(G)

@@ -14,8 +14,8 @@ from .inner_sgd import SGD
 @dataclass(frozen=True)
 class MetaSGD(SGD):
     """
-    Meta-SGD (Li et al. 2017, arXiv 1707.09835, equation 2): gradient descent with a rate alpha for every element, which
-    the outer loop trains with the start, all from `inner_lr`:
+    Meta-SGD (Li et al. 2017, arXiv 1707.09835): gradient descent with a rate alpha for every element, which the outer
+    loop trains with the start, all from `inner_lr`:
 
         p <- p - alpha * clamp(d support_loss / d p, -grad_clip, grad_clip)
 

@@ -127,8 +127,9 @@ class MetaTrainingArguments(TrainingArguments):
     # True, False or names once parsed.
     augment: list[str] | None = option(
         None,
-        "Change training samples at random: 'true' (which is 'basic'), or any of 'basic', 'spec_augment', "
-        "'random_resized_crop', 'rand_augment', 'random_erasing'; see data_builders/episodes/augmentation.py.",
+        "Change training samples at random: 'true' (which is 'basic'), or any of 'basic', 'affine', "
+        "'spec_augment', 'random_resized_crop', 'rand_augment', 'random_erasing'; see "
+        "data_builders/episodes/augmentation.py.",
         typed=False,
     )
     new_classes: list[str] | None = option(

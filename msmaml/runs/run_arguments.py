@@ -133,7 +133,8 @@ def parse_arguments(
 
 def find_config(name: str) -> Path:
     """
-    The YAML file of a run: a file, or else one that comes with the code, `base` and `configs/base.yaml` alike.
+    The YAML file of a run: a file, or else one that comes with the code, `base` and `configs/base.yaml` alike, and
+    `reproductions/protonet_omniglot` of a folder in it.
 
     Raises:
         `FileNotFoundError`: there is neither.
@@ -141,12 +142,14 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = {file.stem: file for file in CONFIGS.glob("*.yaml")}
-    is_shipped = path.parent in (Path("."), Path("configs")) and path.suffix in ("", ".yaml")
-    if is_shipped and path.stem in shipped:
-        return shipped[path.stem]
-    close = difflib.get_close_matches(path.stem, shipped, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    shipped = {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in CONFIGS.rglob("*.yaml")}
+    parts = (path.parent / path.stem).parts
+    asked = "/".join(parts[parts[:1] == ("configs",) :])
+    if path.suffix in ("", ".yaml") and asked in shipped:
+        return shipped[asked]
+    by_stem = {known.rpartition("/")[2]: known for known in shipped}
+    close = difflib.get_close_matches(path.stem, by_stem, n=1)
+    hint = f" (did you mean {by_stem[close[0]]!r}?)" if close else ""
     names = ", ".join(sorted(shipped)) or "none"
     raise FileNotFoundError(f"there is no config file {name}{hint}; those that come with the code are: {names}")
 

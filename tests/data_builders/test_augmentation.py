@@ -127,11 +127,25 @@ def test_pictures_are_cropped_changed_and_erased():
             assert 4 < changed.sum() < 20 and erased.float().mean(dim=(1, 2)).max() < 0.4
 
 
+def test_an_affine_change_moves_a_character_a_little_and_mirrors_none():
+    """A dot right of the middle stays near its place; the paper round it stays white."""
+    before = torch.full((40, 3, 28, 28), 255, dtype=torch.uint8)
+    before[:, :, 13:15, 20:22] = 0
+    after = augment("image", before, RandomBits(2), ["affine"])
+    assert (after[:, :, 0] == 255).all() and (after[:, :, :, 0] == 255).all()
+    ink = 255.0 - after[:, 0].double()
+    weight, places = ink.sum(dim=(1, 2)), torch.arange(28.0, dtype=torch.float64)
+    down, across = (ink.sum(dim=2) @ places / weight, ink.sum(dim=1) @ places / weight)
+    assert (down - 13.5).abs().max() < 3.5 and (across - 20.5).abs().max() < 2.5
+    assert down.std() > 0.5 and across.std() > 0.5
+    assert (weight / (4 * 255)).min() > 0.7 and (weight / (4 * 255)).max() < 1.4, "scaled by 0.9 to 1.1 in each side"
+
+
 def test_changes_of_other_modalities_are_passed_over_and_unknown_ones_refused():
     before = rows("text")
     names = ["rand_augment", "spec_augment"]
     assert torch.equal(augment("text", before, RandomBits(0), names), before)
-    with pytest.raises(ValueError, match="give each of random_resized_crop, .* once"):
+    with pytest.raises(ValueError, match="give each of random_resized_crop, .*, affine, basic, .* once"):
         augment("text", before, RandomBits(0), ["flip"])
     settings = {"n_way": 3, "k_shot": 2, "n_query": 3, "num_episodes": 4}
     with pytest.raises(ValueError, match="'spec_augment' changes audio samples, but the data are image"):

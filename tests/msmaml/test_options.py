@@ -197,6 +197,14 @@ def test_a_wrong_argument_of_a_run_is_named(tmp_path, argv, message):
         parse_arguments([*argv, "--output_dir", str(tmp_path)])
 
 
+@pytest.mark.parametrize("name", ["reproductions/maml_omniglot", "configs/reproductions/maml_omniglot.yaml"])
+def test_configs_in_folders_of_those_that_come_with_the_code_are_known_too(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name).samefile(REPOSITORY / "configs" / "reproductions" / "maml_omniglot.yaml")
+    with pytest.raises(FileNotFoundError, match="did you mean 'reproductions/maml_omniglot'"):
+        find_config("maml_omniglot")
+
+
 @pytest.mark.parametrize(
     ("name", "is_found"),
     [
