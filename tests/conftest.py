@@ -28,6 +28,7 @@ SLOW = {
         "test_a_folder_is_pushed_with_its_card_and_without_checkpoints",
         "test_a_classifier_is_pushed_and_loaded_with_all_options_of_the_hub",
         "test_a_killed_run_goes_on",
+        "test_a_killed_run_leaves_whole_files_and_goes_on_without_repeating_itself",
         "test_a_name_loads_what_it_needs",
         "test_a_tagged_commit_is_installed_under_its_tag",
         "test_a_repository_that_cannot_be_made_is_said_before_training",

@@ -82,11 +82,13 @@ def test_python_of_the_training_page_runs(tmp_path, monkeypatch):
     """After the run that it follows, cut short; the search has a test of its own."""
     config = REPOSITORY / "configs" / "quickstart.yaml"
     monkeypatch.chdir(tmp_path)
-    run_meta.main([str(config), *options(output_dir="outputs/quickstart")])
-    evaluating, _ = blocks(REPOSITORY / "docs" / "training.md", "python")
+    run_meta.main([str(config), *options(output_dir="outputs/quickstart"), "--log_tasks", "evaluation"])
+    evaluating, _, logged = blocks(REPOSITORY / "docs" / "training.md", "python")
     names = {}
     exec(compile(evaluating, "docs/training.md", "exec"), names)
     assert names["logits"].shape == (2, 75, 5)
+    exec(compile(logged, "docs/training.md", "exec"), names)
+    assert "test" in set(names["classes"].phase)
 
 
 def test_python_of_the_data_page_runs(capsys):

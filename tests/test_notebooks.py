@@ -53,4 +53,4 @@ def test_the_list_of_examples_names_all():
     folder = Path(NOTEBOOKS[0]).parent
     named = set(re.findall(r"\]\(([\w.]+)\)", (folder / "README.md").read_text()))
     assert named == {path.name for path in folder.iterdir() if path.suffix in (".py", ".ipynb")}
-    assert len(NOTEBOOKS) == 4
+    assert len(NOTEBOOKS) == 5

@@ -25,6 +25,7 @@ from data_builders import EpisodeDataset, FewShotSplit, load_few_shot
 from modeling_msmaml import MSMAMLModel
 from modeling_msmaml.hub.provenance import commit
 from modeling_msmaml.training.evaluation import episode_results, summarise
+from modeling_msmaml.training.task_facts import TaskFacts
 
 from ..data import batches, of_classes
 from ..pages import command_line
@@ -56,8 +57,9 @@ def accuracies(model: MSMAMLModel, episodes: EpisodeDataset) -> dict[str, float]
     """Accuracies with intervals, in all and for each modality."""
     results = []
     for batch in batches(episodes, TASKS_AT_A_TIME):
-        groups = [name for name, tasks in batch.items() for _ in tasks["support"]]  # one data set per modality
-        results += episode_results(model(batch), batch, groups, groups)
+        # One data set per modality.
+        tasks = [TaskFacts(name, data_set=name) for name, tasks in batch.items() for _ in tasks["support"]]
+        results += episode_results(model(batch), batch, tasks)
     return {name: value for name, value in summarise(results).items() if "accuracy" in name}
 
 

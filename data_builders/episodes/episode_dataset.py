@@ -158,6 +158,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
             `second_class_ids`, `second_support_ids` and `second_query_ids` are those of the second.
 
             - `modality`, `data_set`: strings, the modality and the name of the data set;
+            - `index`: the index, from 0 to num_episodes - 1;
             - `support` (S, ...) and `query` (Q, ...): raw rows, ordered by label;
             - `support_labels`, `query_labels`: int64 labels from 0 to N - 1;
             - `class_ids` (N,): int64, the class of the split that each label stands for;
@@ -197,6 +198,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
         return {
             "modality": split.modality,
             "data_set": split.name,
+            "index": index,
             "support": raw[:n_support],
             "support_labels": labels[0].clone(),
             "query": raw[n_support : n_support + n_query],

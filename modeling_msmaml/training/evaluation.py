@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
-from .collator import group_names
 from .metrics import FewShotAccuracy
+from .task_facts import FactsCollator, TaskFacts, named_splits
+from .task_rows import task_rows
 from .trainer_hooks import TrainerHooks, loader_options
 
 # Evaluation reads the rows of a modality once for all episodes, READ_ROWS at a time, if what it keeps of them takes at
@@ -37,33 +38,6 @@ class EpisodeResult:
     loss: float
 
 
-@dataclass
-class EvaluationCollator:
-    """
-    What `collate` makes of episodes, with row numbers for raw inputs of the modalities in `read_once` (modality ->
-    its splits, whose rows are numbered through), and of each episode its group and its data set, in their order, which
-    a meta-batch does not keep.
-    """
-
-    collate: Callable[[list[dict]], dict]
-    read_once: dict[str, list]
-
-    def __call__(self, episodes: list[dict]) -> dict:
-        numbered = [
-            self._numbered(episode) if episode["modality"] in self.read_once else episode for episode in episodes
-        ]
-        data_sets = [episode.get("data_set", episode["modality"]) for episode in episodes]
-        return {**self.collate(numbered), "groups": group_names(numbered), "data_sets": data_sets}
-
-    def _numbered(self, episode: dict) -> dict:
-        first = 0
-        for split in self.read_once[episode["modality"]]:
-            if split.name == episode["data_set"]:
-                break
-            first += len(split)
-        return {**episode, "support": first + episode["support_ids"], "query": first + episode["query_ids"]}
-
-
 def evaluation_dataloader(trainer: TrainerHooks, dataset: Dataset) -> DataLoader:
     """This process's share of the episodes, in order."""
     # Each process takes its share and no more: accelerate's samplers repeat episodes to even out the last batch. A
@@ -78,7 +52,7 @@ def evaluation_dataloader(trainer: TrainerHooks, dataset: Dataset) -> DataLoader
         dataset,
         sampler=range(first, last),
         batch_size=size,
-        collate_fn=EvaluationCollator(trainer.data_collator, read_once),
+        collate_fn=FactsCollator(trainer.data_collator, named_splits(dataset), read_once),
         # Without its own, an evaluation would draw from the global random state and change the training after it.
         generator=torch.Generator(),
         **loader_options(args),
@@ -97,7 +71,12 @@ def splits_to_read_once(model: MSMAMLModel, dataset: Dataset) -> dict[str, list]
     return found
 
 
-def evaluated_episodes(trainer: TrainerHooks, dataloader: DataLoader, description: str) -> list[EpisodeResult]:
+def evaluated_episodes(
+    trainer: TrainerHooks,
+    dataloader: DataLoader,
+    description: str,
+    record: Callable[[list[dict]], None] | None = None,
+) -> list[EpisodeResult]:
     """
     The results of all processes' episodes. The model adapts to every episode, and no outer graph is kept.
 
@@ -105,6 +84,7 @@ def evaluated_episodes(trainer: TrainerHooks, dataloader: DataLoader, descriptio
         trainer: with the model, which is put into evaluation mode.
         dataloader: of [`evaluation_dataloader`].
         description: of the evaluation, for errors.
+        record: takes [`task_rows`] of this process's episodes, as they are evaluated.
 
     Raises:
         `FloatingPointError`: a loss is not finite.
@@ -116,12 +96,15 @@ def evaluated_episodes(trainer: TrainerHooks, dataloader: DataLoader, descriptio
     results = []
     with torch.no_grad(), trainer.accelerator.autocast(), model.rows_read(rows):
         for batch in dataloader:
-            groups, data_sets = batch.pop("groups"), batch.pop("data_sets")
+            tasks = batch.pop("tasks")
             episodes: Any = trainer._prepare_inputs(batch)["episodes"]
             output = model(episodes, return_dict=True)
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(explain_not_finite(trainer, output, episodes, f"in {description.lower()}"))
-            results += episode_results(output, episodes, groups, data_sets)
+            found = episode_results(output, episodes, tasks)
+            results += found
+            if record is not None:
+                record(task_rows(found, output, episodes, tasks))
             trainer.control = trainer.callback_handler.on_prediction_step(trainer.args, trainer.state, trainer.control)
     return gather_object(results)
 
@@ -176,23 +159,15 @@ def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]
 
 
 def episode_results(
-    output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]], groups: list[str], data_sets: list[str]
+    output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]], tasks: list[TaskFacts]
 ) -> list[EpisodeResult]:
-    """
-    The results of the episodes of a meta-batch, in their order.
-
-    Args:
-        groups, data_sets: the group of each episode (see `collate_episodes`), and the name of its data set.
-    """
+    """The results of the episodes of a meta-batch, in the order of `tasks`."""
     rows: dict[str, Iterator[tuple]] = {}
     for group, logits in output.logits.items():
-        labels = episodes[group]["query_labels"]
+        logits, labels = logits.detach(), episodes[group]["query_labels"]
         losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none").mean(dim=1)
         rows[group] = zip(logits.argmax(dim=-1).tolist(), labels.tolist(), losses.tolist(), strict=True)
-    return [
-        EpisodeResult(modality_of_group(group), data_set, *next(rows[group]))
-        for group, data_set in zip(groups, data_sets, strict=True)
-    ]
+    return [EpisodeResult(modality_of_group(task.group), task.data_set, *next(rows[task.group])) for task in tasks]
 
 
 def summarise(results: list[EpisodeResult]) -> dict[str, float]:

@@ -25,7 +25,7 @@ def refuse_deepspeed_zero3(deepspeed: dict | str | None) -> None:
         `ValueError`: it, or accelerate's configuration in the environment, asks for ZeRO stage 3.
     """
     settings = [deepspeed]
-    if _is_true("ACCELERATE_USE_DEEPSPEED"):
+    if is_true("ACCELERATE_USE_DEEPSPEED"):
         settings.append(os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE"))
         settings.append({"zero_optimization": {"stage": os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")}})
     for setting in settings:
@@ -53,7 +53,7 @@ def refuse_what_cannot_work(args: TrainingArguments, first_order: bool) -> None:
         )
     if first_order:
         return
-    if args.fsdp or _is_true("ACCELERATE_USE_FSDP"):
+    if args.fsdp or is_true("ACCELERATE_USE_FSDP"):
         raise ValueError(
             "FSDP with second-order gradients: the outer gradient goes back through parameters that FSDP has split and "
             "freed by then; take accelerate_configs/multi_gpu.yaml (DistributedDataParallel), or first_order=True"
@@ -108,5 +108,5 @@ def mixed_precision(args: TrainingArguments) -> str:
     return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
-def _is_true(variable: str) -> bool:
+def is_true(variable: str) -> bool:
     return os.environ.get(variable, "false").lower() in ("1", "true", "yes")

@@ -3,7 +3,8 @@ Whether the processes that a launcher has started train one model together.
 
 torchrun, `accelerate launch` and `mpirun` tell each process by environment variables how many of them there are.
 Without a GPU, `TrainingArguments` heeds them only with `use_cpu`: otherwise each process would be a run of its own, and
-all of them would write into one `output_dir`.
+all of them would write into one `output_dir`. And where there is a GPU, it would take it although the configuration of
+accelerate says `use_cpu`.
 """
 
 import logging
@@ -11,6 +12,8 @@ import os
 
 import torch
 from accelerate.utils import is_torch_xla_available
+
+from .hardware_limits import is_true
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +26,12 @@ _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 def trains_on_cpu() -> bool:
     """
-    Whether a launcher started several processes where there is no accelerator by which they could communicate. The
-    environment then says where the main process is, which `mpirun` does not, if all of them are on this machine.
+    Whether accelerate's configuration says `use_cpu`, or a launcher started several processes where there is no
+    accelerator by which they could communicate. In the second case the environment then says where the main process is,
+    which `mpirun` does not, if all of them are on this machine.
     """
+    if is_true("ACCELERATE_USE_CPU"):
+        return True
     launched, rank = _first_set(_SIZES)[1], _first_set(_RANKS, -1)[1]
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     # Apple's GPUs cannot: each process would train alone.

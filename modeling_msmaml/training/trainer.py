@@ -21,6 +21,7 @@ from .checkpoints import check_continuation, checkpoint_step, checkpoints, resol
 from .collator import collate_episodes
 from .disk_space import told_if_full
 from .evaluation import (
+    episode_results,
     evaluated_episodes,
     evaluation_dataloader,
     explain_not_finite,
@@ -29,6 +30,9 @@ from .evaluation import (
     without_inner_loop,
 )
 from .model_settings import fit_to_arguments
+from .task_facts import FactsCollator, TaskFacts, named_splits
+from .task_log import TaskLog
+from .task_rows import task_rows
 from .trainer_hooks import TrainerHooks, logs_this_step
 from .training_args import MetaTrainingArguments
 from .training_record import TrainingRecord
@@ -84,6 +88,12 @@ class MetaTrainer(TrainerHooks):
         if args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience, args.early_stopping_threshold))
         self._record = TrainingRecord()
+        self._task_log = self._new_task_log()
+
+    def _new_task_log(self, trial: Any = None) -> TaskLog | None:
+        if self.args.log_tasks == "none":
+            return None
+        return TaskLog(Path(self._get_output_dir(trial)), self.args.process_index, self.args.world_size)
 
     def _collate_for_model(self) -> None:
         """Makes meta-batches of what the model needs, unless the caller does."""
@@ -121,7 +131,18 @@ class MetaTrainer(TrainerHooks):
                 "resume_from_checkpoint=last goes on from them, another output_dir keeps them apart",
                 *(output_dir, checkpoints(output_dir)[-1].name),
             )
-        return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
+        self._loaded_step = None
+        if kwargs.get("trial") is not None:
+            self._task_log = self._new_task_log(kwargs["trial"])
+        if self._task_log is None:
+            return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
+        if args.local_process_index == 0:
+            self._task_log.begin(self._resumed_step)
+        self.accelerator.wait_for_everyone()
+        try:
+            return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
+        finally:
+            self._task_log.end_training()
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         if trial is not None and self.hp_search_backend == HPSearchBackend.OPTUNA:
@@ -180,6 +201,8 @@ class MetaTrainer(TrainerHooks):
     def save_progress(self, checkpoint: Path) -> None:
         settings = run_settings(self.args, self.model.config, self.train_dataset)
         self._record.save(checkpoint, self.args.process_index, settings=settings)
+        if self._task_log is not None:
+            self._task_log.end_training()
 
     def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:
         """One parameter group for each network and kind of weight decay, each with its learning rate."""
@@ -214,6 +237,7 @@ class MetaTrainer(TrainerHooks):
     def compute_loss(
         self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch=None
     ) -> Tensor | tuple[Tensor, MSMAMLOutput]:
+        tasks: list[TaskFacts] | None = inputs.pop("tasks", None)
         output = model(**inputs, return_dict=True)
         episodes = inputs["episodes"]
         if self._looks_at_every_loss() and not torch.isfinite(output.loss):
@@ -224,7 +248,21 @@ class MetaTrainer(TrainerHooks):
             self._record.add(f"{modality}_accuracy", accuracies.sum(), len(accuracies))
         if self._details_are_due():
             self._record_adaptation(output, episodes)
+        if tasks is not None and self._task_log is not None:
+            rows = task_rows(episode_results(output, episodes, tasks), output, episodes, tasks)
+            step = self.state.global_step + 1
+            self._task_log.add_training(step, [{**row, "phase": "train", "step": step} for row in rows])
         return (output.loss, output) if return_outputs else output.loss
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.args.log_tasks != "all":
+            return super().get_train_dataloader()
+        collate = self.data_collator
+        self.data_collator = FactsCollator(collate, named_splits(self.train_dataset))
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collate
 
     def _looks_at_every_loss(self) -> bool:
         """Whether every loss is checked: reading one from an accelerator stalls its queue until all work is done."""
@@ -315,7 +353,15 @@ class MetaTrainer(TrainerHooks):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        results = evaluated_episodes(self, dataloader, description)
+        if self._task_log is None:
+            results = evaluated_episodes(self, dataloader, description)
+        else:
+            step = self.state.global_step if self._loaded_step is None else self._loaded_step
+            place = {"phase": metric_key_prefix, "step": step}
+            with self._task_log.evaluation(metric_key_prefix, step, self.accelerator.wait_for_everyone) as file:
+                results = evaluated_episodes(
+                    self, dataloader, description, lambda rows: file.add([{**row, **place} for row in rows])
+                )
         return EvalLoopOutput(
             # Lists, since episodes may differ in their number of queries.
             predictions=[result.predictions for result in results],  # pyright: ignore[reportArgumentType]

@@ -5,6 +5,7 @@ new release of transformers stands in this file. It holds for transformers 5.4.0
 - `train` aligns the model's special tokens with those of `processing_class`, and then calls `_inner_training_loop`;
 - `_inner_training_loop` clears `should_training_stop`, and calls `_run_epoch` for each pass over the episodes;
 - `_get_train_sampler` says in which order they are read;
+- `_load_best_model` loads the weights of step `best_global_step` of the state when training ends;
 - `init_hf_repo` makes the repository when a trainer is made that pushes; `_push_from_checkpoint` starts uploads in the
   background, whose errors it never looks at, and `_finish_current_push` waits for them;
 - `_save_checkpoint` writes model, optimizer, scheduler, random states and `trainer_state.json` into the folder
@@ -50,6 +51,8 @@ class TrainerHooks(Trainer):
     _unfinished: Path | None = None
     # The number of meta-steps of the checkpoint from which this run goes on.
     _resumed_step: int | None = None
+    # The number of meta-steps of the best weights, once `load_best_model_at_end` has loaded them.
+    _loaded_step: int | None = None
     # The uploads of checkpoints of this run, without those that have been warned of.
     _pushes: tuple[Future, ...] = ()
     # A processor without a tokenizer, until training has begun.
@@ -136,6 +139,10 @@ class TrainerHooks(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(output_dir / name))
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._loaded_step = self.state.best_global_step
 
     def _run_epoch(self, *args, **kwargs) -> None:
         # A run that early stopping had ended and that was killed after its last checkpoint has nothing left to do; but

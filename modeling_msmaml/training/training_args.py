@@ -189,6 +189,12 @@ class MetaTrainingArguments(TrainingArguments):
         "Log, for each modality, accuracy before adaptation and support loss before each inner step, and the gradient "
         "norms of both networks. Default: when report_to names a tracker.",
     )
+    log_tasks: Literal["none", "evaluation", "all"] = option(
+        "none",
+        "Write a row for each task into Parquet files in the folder task_log of output_dir: its data set, classes and "
+        "shots, support loss before each inner step, query loss, accuracy of each class, and modulation; of the tasks "
+        "that are evaluated, or of all, those of training too.",
+    )
 
     do_eval: bool | None = option(
         None,

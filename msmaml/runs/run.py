@@ -45,6 +45,11 @@ def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> 
             f"num_unlabelled={args.num_unlabelled} and soft_kmeans_steps={arguments.soft_kmeans_steps or 0}: "
             "unlabelled samples refine prototypes in these steps, so that one has no effect without the other"
         )
+    if args.log_tasks == "evaluation" and not (args.do_eval or args.do_predict):
+        raise ValueError(
+            "log_tasks='evaluation' has no effect in a run that evaluates nothing: give --do_eval or --do_predict, or "
+            "log_tasks='all' for the tasks of training"
+        )
     if not args.do_train and arguments.model_name_or_path is None:
         raise ValueError("there is no model to evaluate: give --model_name_or_path, or --do_train to make one")
     if not args.do_train and args.resume_from_checkpoint is not None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -26,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "accelerate_configs"
 WORLD_SIZE = 2
 # SGD: Adam amplifies rounding on parameters whose true gradient is zero.
-OPTIONS = {"max_steps": 5, "optim": "sgd", "learning_rate": 0.1, "log_inner_loop": True}
+OPTIONS = {"max_steps": 5, "optim": "sgd", "learning_rate": 0.1, "log_inner_loop": True, "log_tasks": "all"}
 # Tasks that each of the two processes has, and what that makes of audio, text, image, audio, text, image, ...:
 # three: every process meets every modality; two: one always lacks one; one: each has a single one.
 TASKS = [3, 2, 1]
@@ -201,6 +202,20 @@ def test_two_processes_evaluate_like_one(one, two, tasks):
         assert double["trained"][name] == pytest.approx(single["trained"][name], rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.parametrize("tasks", TASKS)
+def test_two_processes_log_the_tasks_of_one(one, two, tasks):
+    ours, theirs = (
+        pd.read_parquet(folder / f"run{tasks}" / "task_log").sort_values(
+            ["phase", "step", "episode"], ignore_index=True
+        )
+        for folder in (two, one)
+    )
+    assert theirs.groupby("phase").size().to_dict() == {"eval": 2 * EPISODES, "train": OPTIONS["max_steps"] * 2 * tasks}
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3, atol=1e-4)
+    names = {path.stem.rpartition("-step")[2][9:] for path in (two / f"run{tasks}" / "task_log").iterdir()}
+    assert names == {"00000-of-00002", "00001-of-00002"}
+
+
 def test_two_processes_train_the_default_architecture_like_one(one, two):
     """Masks and mixtures are functions of the tasks, not of the process that has them."""
     single, double = reports(one, two, "default")
@@ -245,6 +260,12 @@ def test_two_processes_resume_to_the_last_bit(two):
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
     expected, actual = (json.loads((state / "trainer_state.json").read_text())["log_history"] for state in states)
     assert actual == expected
+    expected, actual = (
+        pd.read_parquet(two / name / "task_log").sort_values("episode", ignore_index=True)
+        for name in ("straight", "stopped")
+    )
+    assert actual.step.tolist() == [step for step in range(1, 6) for _ in range(6)]
+    pd.testing.assert_frame_equal(actual, expected, check_exact=True)
 
 
 def test_every_set_up_has_its_configuration():

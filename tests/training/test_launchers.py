@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 
+from modeling_msmaml.training.launchers import trains_on_cpu
+
 from .test_distributed import CONFIGS, REPOSITORY, free_port
 from .test_trainer import arguments
 
@@ -84,6 +86,11 @@ def test_processes_of_a_launcher_train_together_without_a_gpu(tmp_path, launcher
         }
 
 
+def pretend_to_have(monkeypatch, accelerator: str) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(accelerator))
+
+
 @pytest.mark.parametrize(
     ("environment", "accelerator"),
     [
@@ -99,8 +106,29 @@ def test_processes_that_would_train_apart_are_refused(tmp_path, monkeypatch, env
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     if accelerator is not None:
-        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(accelerator))
+        pretend_to_have(monkeypatch, accelerator)
     with pytest.raises(ValueError, match=rf"{variable}={size}: .*into one output_dir.* accelerate launch .*use_cpu"):
         arguments(tmp_path / "run", use_cpu=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("variable", ["true", "True", "1"])
+def test_a_configuration_for_the_cpu_holds_where_there_is_a_gpu(tmp_path, monkeypatch, variable):
+    """`cpu.yaml`, as accelerate hands it on: one process, which would take the GPU."""
+    pretend_to_have(monkeypatch, "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", variable)
+    args = arguments(tmp_path, use_cpu=False)
+    assert (args.use_cpu, args.device.type, args.n_gpu) == (True, "cpu", 0)
+
+
+@pytest.mark.parametrize("launcher", ["RANK", "PMI_RANK"])
+def test_several_processes_on_the_cpu_need_no_option_where_there_is_a_gpu(monkeypatch, launcher):
+    """`multi_cpu.yaml`, with each launcher that starts it."""
+    monkeypatch.setenv(launcher.replace("RANK", "SIZE") if "_" in launcher else "WORLD_SIZE", "2")
+    monkeypatch.setenv(launcher, "1")
+    pretend_to_have(monkeypatch, "cuda")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "False")
+    assert not trains_on_cpu()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert trains_on_cpu()
