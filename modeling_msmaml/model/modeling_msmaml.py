@@ -322,6 +322,7 @@ from .options import option as _option  # noqa: E402, F401
 from .picture_network import PictureNetwork as _PictureNetwork  # noqa: E402, F401
 from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
+from .residual_network import ResidualNetwork as _ResidualNetwork  # noqa: E402, F401
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
 from .task_encoder import build_task_encoder as _build_task_encoder  # noqa: E402, F401
 from .task_network import TaskNetwork as _TaskNetwork  # noqa: E402, F401
