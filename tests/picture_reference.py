@@ -42,9 +42,32 @@ def conv2d_logits(config, fast: dict[str, Tensor], pictures: Tensor, modulation:
     return F.linear(pooled, fast["classifier.weight"], fast["classifier.bias"])
 
 
+def resnet12_logits(config, fast: dict[str, Tensor], pictures: Tensor, modulation: list[Tensor], kept=None) -> Tensor:
+    """ResNet-12; `kept` are the factors of each layer's output."""
+    hidden = pictures
+    for layer in range(config.num_layers):
+        inputs = hidden
+        for number in range(3):
+            hidden = F.conv2d(hidden, fast[f"convolutions.{3 * layer + number}.weight"], padding=1)
+            hidden = normalised(hidden, fast, 4 * layer + number, config.norm_eps)
+            if number < 2:
+                hidden = F.leaky_relu(hidden, 0.1)
+        if modulation:
+            hidden = modulated(hidden, modulation[layer], config.conditioning)
+        shortcut = F.conv2d(inputs, fast[f"shortcuts.{layer}.weight"])
+        hidden = hidden + normalised(shortcut, fast, 4 * layer + 3, config.norm_eps)
+        hidden = F.max_pool2d(F.leaky_relu(hidden, 0.1), 2)
+        if kept is not None:
+            hidden = hidden * kept[layer]
+    pooled = hidden.flatten(1) if config.pooling == "flatten" else hidden.mean((2, 3))
+    return F.linear(pooled, fast["classifier.weight"], fast["classifier.bias"])
+
+
 def encode(model: MSMAMLModel, support: Tensor, parameters: dict[str, Tensor]) -> list[Tensor]:
     """The modulation of a support set by an encoder over pictures; its recurrent part is PyTorch's."""
     config = model.config
+    if config.conditioning == "none":
+        return []
     own = {n.removeprefix("task_encoder."): p for n, p in parameters.items() if n.startswith("task_encoder.")}
     hidden, padding = support, config.task_encoder_kernel_size // 2
     for layer in range(config.num_layers):

@@ -286,6 +286,5 @@ def _prepare(
     modulation: Modulation,
     statistics: list[NormStatistics] | None = None,
 ) -> tuple[Tensor, ...]:
-    return network.prepare(
-        parameters, cast(Tensor, samples.maps), samples.sequences, samples.descriptors, modality, modulation, statistics
-    )
+    inputs = cast(Tensor, samples.maps), samples.sequences, samples.descriptors
+    return network.prepare(parameters, *inputs, modality, modulation, statistics, samples.kept)

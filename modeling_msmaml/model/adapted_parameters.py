@@ -76,8 +76,8 @@ def _of_classifier(name: str) -> bool:
 
 
 def _of_layers(name: str) -> bool:
-    """Convolutions, scales and shifts of norms, projection and classifier."""
-    return name.startswith(("convolutions.", "affine_norm.", "projection.", "classifier."))
+    """Convolutions (with those of shortcuts), scales and shifts of norms, projection and classifier."""
+    return name.startswith(("convolutions.", "shortcuts.", "affine_norm.", "projection.", "classifier."))
 
 
 register_adapted_parameters(

@@ -23,6 +23,9 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         raise ValueError(
             f"layer_widths={config.layer_widths} must have one integer for each of num_layers={config.num_layers}"
         )
+    for name, default in (("drop_block_size", 5), ("drop_block_steps", 0)):
+        if getattr(config, name) != default and not config.drop_block:
+            raise ValueError(f"{name}={getattr(config, name)} has no effect with drop_block=0.0")
     if config.n_way < 2 and config.task_loss == "cross_entropy":
         raise ValueError(f"n_way={config.n_way} must be an integer of at least 2")
     if config.label_smoothing and config.task_loss != "cross_entropy":

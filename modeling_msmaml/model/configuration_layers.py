@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from .options import at_least, each, option
+from .options import at_least, each, fraction, option
+
+RESNET12_WIDTHS = (64, 160, 320, 640)
 
 
 @dataclass(kw_only=True)
@@ -17,7 +19,8 @@ class LayerOptions:
     num_layers: int = option(4, "The number of layers of the task network, and of the task encoder.", at_least(1))
     layer_widths: list[int] | None = option(
         None,
-        "The channels of each layer, in place of `num_channels * 2**l`, such as [64, 64, 64, 64].",
+        "The channels of each layer, in place of `num_channels * 2**l`, such as [64, 64, 64, 64]. With "
+        "task_network='resnet12' and four layers they are [64, 160, 320, 640] by default.",
         each(at_least(1)),
     )
     kernel_size: int | list[int] = option(
@@ -37,4 +40,18 @@ class LayerOptions:
         False,
         "Whether every norm of the task network has a trained scale and shift, which come before the modulation and "
         "which the inner loop adapts with 'all', 'upper' and 'biases_and_norms' (the last has them in any case).",
+    )
+    drop_block: float = option(
+        0.0,
+        "With task_network='resnet12': the probability, in [0, 1), with which a position of a channel is zero in a "
+        "training step. In the last two layers, squares of positions are dropped together (DropBlock, arXiv "
+        "1810.12890).",
+        fraction,
+    )
+    drop_block_size: int = option(5, "The height and width of these squares, in positions.", at_least(1))
+    drop_block_steps: int = option(
+        0,
+        "The number of training steps in which the probability for squares rises from 0 to `drop_block`; MetaOptNet "
+        "(arXiv 1904.03758) takes 40,000 passes.",
+        at_least(0),
     )

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .configuration_checks import check_combinations, refuse_own_folders, without_sources
-from .configuration_layers import LayerOptions
+from .configuration_layers import RESNET12_WIDTHS, LayerOptions
 from .configuration_values import DerivedValues
 from .options import (
     at_least,
@@ -53,8 +53,8 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
     task_network: str = option(
         "conv1d",
         "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'conv2d', the same over "
-        "pictures, which are the only modality then; 'levels', weighted levels of frozen encoders; or one that "
-        "[`register_task_network`] has added.",
+        "pictures, which are the only modality then; 'resnet12', residual layers over pictures; 'levels', weighted "
+        "levels of frozen encoders; or one that [`register_task_network`] has added.",
     )
     level_encoders: dict[str, Any] | str | None = option(
         None,
@@ -358,6 +358,8 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
         if self.norm_statistics is None:
             pools = self.norm == "batch" and self.task_network != "levels"
             self.norm_statistics = "transductive" if pools else "support"
+        if self.task_network == "resnet12" and self.layer_widths is None and self.num_layers == len(RESNET12_WIDTHS):
+            self.layer_widths = list(RESNET12_WIDTHS)
         kwargs.setdefault("pad_token_id", 0)
         if not _IS_SAVED_CODE:
             kwargs.pop("custom_pipelines", None)

@@ -39,7 +39,7 @@ class DerivedValues:
     def cuts_patches(self) -> bool:
         """Whether the task network or the task encoder reads pictures as sequences of patches."""
         encoder = self.conditioning != "none" and self.task_encoder == "conv1d"
-        return encoder or self.task_network != "conv2d"
+        return encoder or self.task_network not in ("conv2d", "resnet12")
 
     def per_layer(self, name: str) -> list[int]:
         """`kernel_size`, `stride` or `padding` as one value per layer."""

@@ -39,7 +39,7 @@ class ConvolutionalTasks(TaskNetworkKind):
 
     network_class: type[TaskNetwork] = TaskNetwork
     # The options that other kinds of task network read.
-    without_effect = (*_OF_LEVELS, "max_pooling")
+    without_effect: tuple[str, ...] = (*_OF_LEVELS, "max_pooling", "drop_block")
 
     def check(self, config: MSMAMLConfig) -> None:
         """Raises `ValueError` for options that this kind does not read, or that do not go with it."""

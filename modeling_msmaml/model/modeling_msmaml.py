@@ -32,6 +32,7 @@ from .meta_batch import (
 from .modalities import ModalityEmbedding
 from .picture_task_encoder import ConvGRUTaskEncoder as _ConvGRUTaskEncoder  # noqa: F401, registers itself
 from .picture_tasks import PictureTasks as _PictureTasks  # noqa: F401, registers itself
+from .residual_tasks import ResidualTasks as _ResidualTasks  # noqa: F401, registers itself
 from .samples import ReadRows, Samples, can_read_rows_once, read_rows
 from .task_loss import task_loss_of, training_loss_of
 from .task_networks import task_network_kind
@@ -54,7 +55,7 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
     # to 1 (none: the last alone counts), and whether second derivatives are left out for now.
     multi_step_weights: tuple[float, ...] | None = None
     first_order_for_now: bool = False
-    # Which of the statistics of `fit_for_training` the episodes of this meta-step see: this number, counted round.
+    # The meta-step. Which of the statistics of `fit_for_training` its episodes see is this number, counted round.
     training_turn: int = 0
     # Within `rows_read`.
     _rows: Mapping[str, ReadRows] = MappingProxyType({})
@@ -281,6 +282,7 @@ from .convolution import conv1d as _conv1d  # noqa: E402, F401
 from .convolution2d import conv2d as _conv2d  # noqa: E402, F401
 from .cosine_scale import CosineScale as _CosineScale  # noqa: E402, F401
 from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
+from .drop_block import kept_factors as _kept_factors  # noqa: E402, F401
 from .encoder_registry import record_encoders as _record_encoders  # noqa: E402, F401
 from .folded_norms import FoldedNorms as _FoldedNorms  # noqa: E402, F401
 from .implicit_gradients import adapt_implicitly as _adapt_implicitly  # noqa: E402, F401
@@ -320,6 +322,7 @@ from .options import option as _option  # noqa: E402, F401
 from .picture_network import PictureNetwork as _PictureNetwork  # noqa: E402, F401
 from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
+from .residual_network import ResidualNetwork as _ResidualNetwork  # noqa: E402, F401
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
 from .task_encoder import build_task_encoder as _build_task_encoder  # noqa: E402, F401
 from .task_network import TaskNetwork as _TaskNetwork  # noqa: E402, F401

@@ -50,7 +50,7 @@ class PictureNetwork(TaskNetwork):
         )
 
     def pooled_size(self, config: MSMAMLConfig) -> int:
-        side = sides_of_layers(config)[-1]
+        side = self.sides(config)[-1]
         return config.layer_channels[-1] * side**2 if self.flattens else super().pooled_size(config)
 
     def through_layers(
@@ -60,10 +60,12 @@ class PictureNetwork(TaskNetwork):
         parameters: dict[str, Tensor],
         statistics: list[NormStatistics] | None,
         found: list[NormStatistics] | None,
+        kept: tuple[Float[Tensor, "T batch ..."], ...],
     ) -> Float[Tensor, "T batch channels positions"]:
         for number, layer in enumerate(layers):
             hidden = conv2d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
-            flat = self.normalised(hidden.flatten(3), number, layer, parameters, statistics, found)
+            factors = number, layer.scale, layer.shift
+            flat = self.normalised(hidden.flatten(3), *factors, parameters, statistics, found)
             hidden = F.relu_(flat).unflatten(3, hidden.shape[3:])
             if self.max_pooling:
                 hidden = max_pool(hidden)
@@ -72,21 +74,25 @@ class PictureNetwork(TaskNetwork):
     def pooled(self, hidden: Float[Tensor, "T batch channels positions"]) -> Float[Tensor, "T batch pooled"]:
         return hidden.flatten(2) if self.flattens else super().pooled(hidden)
 
+    def sides(self, config: MSMAMLConfig) -> list[int]:
+        """
+        The height and width of the output of each layer.
 
-def sides_of_layers(config: MSMAMLConfig) -> list[int]:
-    """
-    The height and width of the output of each layer of [`PictureNetwork`].
+        Raises:
+            `ValueError`: pictures are too small for that many layers.
+        """
+        sides = [config.image_size]
+        for layer in range(config.num_layers):
+            side = self.side_after(sides[-1], layer, config)
+            if side < 1:
+                raise ValueError(
+                    f"image_size={config.image_size} is too small for layer {layer}, of pictures of {sides[-1]} x "
+                    f"{sides[-1]} positions: give larger pictures or fewer layers, or smaller kernels and strides"
+                )
+            sides.append(side)
+        return sides[1:]
 
-    Raises:
-        `ValueError`: pictures are too small for that many layers.
-    """
-    sides = [config.image_size]
-    for layer, geometry in enumerate(zip(*map(config.per_layer, ("kernel_size", "stride", "padding")), strict=True)):
-        side = size_after(sides[-1], *geometry) // (2 if config.max_pooling else 1)
-        if side < 1:
-            raise ValueError(
-                f"image_size={config.image_size} is too small for layer {layer}, of pictures of {sides[-1]} x "
-                f"{sides[-1]} positions: give larger pictures, fewer layers, smaller kernels, strides or more padding"
-            )
-        sides.append(side)
-    return sides[1:]
+    def side_after(self, side: int, layer: int, config: MSMAMLConfig) -> int:
+        """The height and width of what a layer makes of a picture; 0 if that is too small for it."""
+        kernel, stride, padding = (config.per_layer(name)[layer] for name in ("kernel_size", "stride", "padding"))
+        return size_after(side, kernel, stride, padding) // (2 if config.max_pooling else 1)

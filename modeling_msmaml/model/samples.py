@@ -20,12 +20,14 @@ _32_BITS = 0xFFFFFFFF
 class Samples:
     """
     Samples of T tasks: the frontend's maps (unless nothing after them needs them), the embedding's sequences (if it is
-    not adapted), the descriptors (if the modality has any).
+    not adapted), the descriptors (if the modality has any); and what a training step drops of the layers' outputs, as
+    factors, where a kind of task network drops anything.
     """
 
     maps: Float[Tensor, "T samples ..."] | None
     sequences: Float[Tensor, "T samples C L"] | None
     descriptors: Float[Tensor, "T samples size"] | None
+    kept: tuple[Float[Tensor, "T samples ..."], ...] = ()
 
 
 @dataclass
@@ -134,11 +136,16 @@ def task_seeds(raw: Shaped[Tensor, "T samples ..."]) -> Int[Tensor, " T"]:
 
 
 def _kept(sequences: Tensor, rate: float, seeds: Int[Tensor, " T"]) -> Bool[Tensor, "T samples channels"]:
-    """Which channels stay: each with a number from 0 to 2^32 - 1 of its own that is not below `rate` of them."""
+    """Which channels stay."""
     samples, channels = sequences.shape[1:3]
-    places = mixed_bits(torch.arange(samples * channels, device=sequences.device))
-    numbers = mixed_bits((mixed_bits(seeds)[:, None] + places) & _32_BITS)
+    numbers = random_numbers(seeds, samples * channels)
     return (numbers >= int(rate * 2**32)).unflatten(1, (samples, channels))
+
+
+def random_numbers(seeds: Int[Tensor, " T"], size: int) -> Int[Tensor, "T size"]:
+    """Numbers from 0 to 2^32 - 1 that follow from the seed of a task, a number from 0 to 2^32 - 1, and their place."""
+    places = mixed_bits(torch.arange(size, device=seeds.device))
+    return mixed_bits((mixed_bits(seeds)[:, None] + places) & _32_BITS)
 
 
 def mixed_bits(numbers: Int[Tensor, "..."]) -> Int[Tensor, "..."]:

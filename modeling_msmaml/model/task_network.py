@@ -38,6 +38,9 @@ class TaskNetwork(nn.Module):
     What no inner step changes (see `config.adapted_parameters`) is computed once, by `prepare`.
     """
 
+    # Whether norms have a scale and a shift of their own in any case.
+    always_affine = False
+
     def __init__(self, config: MSMAMLConfig):
         super().__init__()
         self.conditioning = config.conditioning
@@ -51,7 +54,8 @@ class TaskNetwork(nn.Module):
         self.adapts_embeddings = adapts_embeddings(config) and any(True for _ in self.embeddings.parameters())
         self.embedding_of = {name: config.embedding_of(name) for name in config.modalities}
         self.convolutions = self.make_convolutions(config)
-        self.task_norms = nn.ModuleList(TaskNormShare() for _ in self.convolutions if self.norm == "task")
+        sizes = self.norm_sizes(config)
+        self.task_norms = nn.ModuleList(TaskNormShare() for _ in sizes if self.norm == "task")
         pooled = self.pooled_size(config)
         self.projection = nn.Linear(pooled, config.feature_size) if config.feature_size else None
         # The size of the network's own features, without the descriptor.
@@ -61,8 +65,8 @@ class TaskNetwork(nn.Module):
             self.classifier = nn.Linear(self.feature_size + config.descriptor_size, config.n_way)
         else:
             self.cosine_scale = CosineScale(config.cosine_scale)
-        own_norms = config.layer_channels if choice.affine_norms or config.norm_affine else []
-        self.affine_norm = nn.ModuleList(map(NormParameters, own_norms))
+        has_affine_norms = choice.affine_norms or config.norm_affine or self.always_affine
+        self.affine_norm = nn.ModuleList(map(NormParameters, sizes if has_affine_norms else []))
         layers = low_rank_layers(self, config.lora_layers) if choice.low_rank else {}
         self.low_rank_layers = list(layers)
         self.factors = make_factors(layers, config.lora_rank or DEFAULT_RANK)
@@ -83,6 +87,10 @@ class TaskNetwork(nn.Module):
             nn.Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
             for layer, (kernel, stride, padding) in enumerate(geometry)
         )
+
+    def norm_sizes(self, config: MSMAMLConfig) -> list[int]:
+        """The channels of each norm."""
+        return config.layer_channels
 
     def pooled_size(self, config: MSMAMLConfig) -> int:
         """The number of values that the last layer's output is pooled to."""
@@ -173,6 +181,7 @@ class TaskNetwork(nn.Module):
         modality: str,
         modulation: tuple[Float[Tensor, "T size"], ...],
         statistics: list[NormStatistics] | None = None,
+        kept: tuple[Float[Tensor, "T batch ..."], ...] = (),
     ) -> tuple[Tensor, ...]:
         """
         Computes as much of the network's output for some samples as does not change with inner steps. `forward`,
@@ -186,6 +195,7 @@ class TaskNetwork(nn.Module):
             modality: the modality of the tasks.
             modulation: see `forward`.
             statistics: see `forward`.
+            kept: factors of the layers' outputs in a training step, where a subclass drops any.
 
         Raises:
             `ValueError`: `sequences` are needed and missing.
@@ -193,7 +203,7 @@ class TaskNetwork(nn.Module):
         samples = inputs if self.adapts_embeddings else sequences
         if samples is None:
             raise ValueError("sequences=None: they are needed unless the inner loop adapts embeddings, see embed")
-        state = (samples,) if descriptors is None else (samples, descriptors)
+        state = (samples, *kept) if descriptors is None else (samples, descriptors)
         if not self.adapts_features and self.norm == "group":
             return (self._features(parameters, state, modality, modulation, statistics),)
         return state
@@ -274,7 +284,7 @@ class TaskNetwork(nn.Module):
             parameters = with_factors(parameters, self.low_rank_layers)
         hidden = self._embed(parameters, state[0], modality) if self.adapts_embeddings else state[0]
         layers = self._layers(parameters, modulation)
-        pooled = self.pooled(self.through_layers(layers, hidden, parameters, statistics, found))
+        pooled = self.pooled(self.through_layers(layers, hidden, parameters, statistics, found, state[1:]))
         if self.projection is not None:
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
@@ -288,26 +298,28 @@ class TaskNetwork(nn.Module):
         parameters: dict[str, Tensor],
         statistics: list[NormStatistics] | None,
         found: list[NormStatistics] | None,
+        kept: tuple[Float[Tensor, "T batch ..."], ...],
     ) -> Float[Tensor, "T batch channels new_length"]:
-        """What the layers make of embedded samples; see `_features`."""
+        """What the layers make of embedded samples; see `_features`, and for `kept` `prepare`."""
         if self.norm == "batch" and statistics is None and found is None:
             return conv_norm_relu(hidden, layers, self.norm_eps)
         for number, layer in enumerate(layers):
             hidden = conv1d(hidden, layer.weight, layer.bias, layer.stride, layer.padding)
-            hidden = F.relu_(self.normalised(hidden, number, layer, parameters, statistics, found))
+            hidden = F.relu_(self.normalised(hidden, number, layer.scale, layer.shift, parameters, statistics, found))
         return hidden
 
     def normalised(
         self,
         hidden: Float[Tensor, "T batch channels length"],
         number: int,
-        layer: ConvNormLayer,
+        scale: Float[Tensor, "#T channels"] | float,
+        shift: Float[Tensor, "#T channels"] | float,
         parameters: dict[str, Tensor],
         statistics: list[NormStatistics] | None,
         found: list[NormStatistics] | None,
     ) -> Float[Tensor, "T batch channels length"]:
-        """The norm of this number, with the layer's scale and shift; see `_features`."""
-        factors = layer.scale, layer.shift, self.norm_eps
+        """The norm of this number, with a scale and a shift; see `_features`."""
+        factors = scale, shift, self.norm_eps
         if self.norm == "group":
             return group_norm(hidden, *factors)
         used = self._set_statistics(parameters, number, hidden) if statistics is None else statistics[number]
