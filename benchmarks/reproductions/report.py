@@ -35,7 +35,7 @@ def conditions(record: dict) -> str:
         f"{record['protocol']}; {data}; {record['n_way']}-way {record['k_shot']}-shot, {record['n_query']} queries a "
         f"class, {record['episodes']} test episodes (seed {record['eval_seed']}); {record['training_steps']} "
         f"meta-steps of {record['tasks_per_step']} tasks{at}; {steps} inner steps in the test; {kind}; training seed "
-        f"{record['seed']}; commit {commit}; {record['wall_s'] / 60:.0f} minutes on one thread of a busy machine; "
+        f"{record['seed']}; commit {commit}; {record['wall_s'] / 60:.0f} minutes on one thread, beside other programs; "
         f"looked at during development: {record['developed_on']}"
     )
 
