@@ -52,11 +52,17 @@ class MSMAMLConfig(DerivedValues, PreTrainedConfig):
     task_network: str = option(
         "conv1d",
         "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'levels', weighted levels of "
-        "frozen encoders; or one that [`register_task_network`] has added.",
+        "frozen encoders; a baseline, such as 'prototypical'; or one that [`register_task_network`] has added.",
+    )
+    task_network_kwargs: dict[str, Any] | None = option(
+        None,
+        "The options of that task network, such as {'num_layers': 4} of 'in_context'; see the documentation of each. "
+        "What is left out has its default.",
     )
     level_encoders: dict[str, Any] | str | None = option(
         None,
-        "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}, a folder or repository "
+        "The frozen encoder of each modality with `task_network='levels'`, or under a baseline, which then reads its "
+        "last level in place of what it would train: {'text': folder}, a folder or repository "
         "that holds what `save_level_encoder` writes, a pretrained model, see `find_level_encoder`, or a saved model "
         "that has such an encoder; or one saved model, all of whose encoders are taken. The config of a model records "
         "checksum and levels, with which it is built again, and encoders are saved with it.",
@@ -363,7 +369,7 @@ class MSMAMLConfig(DerivedValues, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.modalities = list(self.modalities)
         if self.norm_statistics is None:
-            pools = self.norm == "batch" and self.task_network != "levels"
+            pools = self.norm == "batch" and self.task_network != "levels" and self.level_encoders is None
             self.norm_statistics = "transductive" if pools else "support"
         kwargs.setdefault("pad_token_id", 0)
         if not _IS_SAVED_CODE:
