@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .baselines import BaselineTasks, Solved  # which registers all baselines
 from .inference.few_shot_pipeline import FewShotClassificationPipeline
 from .inference.pipeline_code import TASK
 from .inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor, MSMAMLProcessor
@@ -72,6 +73,7 @@ MSMAMLImageProcessor.register_for_auto_class("AutoImageProcessor")
 __all__ = [
     "AdaptedParameters",
     "AdaptedTasks",
+    "BaselineTasks",
     "CardContent",
     "CrossValidation",
     "DescentOptimizer",
@@ -92,6 +94,7 @@ __all__ = [
     "ModalityEmbedding",
     "ModelCardCallback",
     "RunReport",
+    "Solved",
     "TaskLoss",
     "TaskNetworkKind",
     "cross_validate",

@@ -13,6 +13,7 @@ from transformers import ProcessorMixin
 
 from ..inputs.kinds import KINDS
 from ..model.configuration_msmaml import MSMAMLConfig
+from ..model.task_networks import task_network_kind
 from .encoder_facts import EncoderFacts, encoders_of
 
 logger = logging.getLogger(__name__)
@@ -230,6 +231,7 @@ def render_model_card(content: CardContent) -> ModelCard:
             **_model_index(content),
         ),
         template_path=str(TEMPLATE),
+        method=task_network_kind(content.config.task_network).description,
         card=content,
         config=content.config,
         is_non_commercial=license_name == NON_COMMERCIAL,

@@ -126,6 +126,10 @@ class AdaptsTasks:
         model = copy.copy(self)
         model.config = copy.copy(self.config)
         if num_inner_steps is not None:
+            if not self._kind.takes_inner_steps:
+                raise ValueError(
+                    f"num_inner_steps={num_inner_steps} has no effect with task_network={self.config.task_network!r}"
+                )
             model.config.num_inner_steps, model.config.num_eval_inner_steps = num_inner_steps, None
         if inner_lr is not None:
             kind = f"task_network={self.config.task_network!r}"

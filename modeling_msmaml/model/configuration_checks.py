@@ -79,8 +79,6 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         )
     if config.soft_kmeans_steps and config.head != "prototype":
         raise ValueError(f"soft_kmeans_steps={config.soft_kmeans_steps} has no effect with head={config.head!r}")
-    if config.cosine_scale != 10.0 and config.head != "prototype":
-        raise ValueError(f"cosine_scale={config.cosine_scale} has no effect with head={config.head!r}")
     if config.inner_rates != "fixed" and not config.num_inner_steps:
         raise ValueError(f"inner_rates={config.inner_rates!r} has no effect with num_inner_steps=0")
     if config.inner_optimizer != "sgd" and not config.num_inner_steps:
@@ -106,16 +104,24 @@ def check_combinations(config: "MSMAMLConfig") -> None:
         raise ValueError(
             f"task_encoder_gru_layers={config.task_encoder_gru_layers} has no effect without task_encoder='conv_gru'"
         )
+    if config.task_network in ("conv1d", "conv2d", "resnet12", "levels"):
+        check_adapted_network(config)
+    if config.episode_weight == 0 and not config.auxiliary_classes:
+        raise ValueError("episode_weight=0.0 trains on auxiliary_classes alone: give them, or a positive weight")
+    if config.auxiliary_classes is None and config.auxiliary_weight != 1.0:
+        raise ValueError(f"auxiliary_weight={config.auxiliary_weight} has no effect without auxiliary_classes")
+
+
+def check_adapted_network(config: "MSMAMLConfig") -> None:
+    """Raises `ValueError` for what is wrong only where an inner loop adapts the convolutional task network."""
+    if config.cosine_scale != 10.0 and config.head != "prototype":
+        raise ValueError(f"cosine_scale={config.cosine_scale} has no effect with head={config.head!r}")
     if config.dropout and adapts_embeddings(config):
         raise ValueError(
             f"dropout={config.dropout} drops what comes out of the embeddings, which "
             f"adapted_parameters={config.adapted_parameters!r} makes anew in every inner step: take one that leaves "
             "them, such as 'upper' or 'head'"
         )
-    if config.episode_weight == 0 and not config.auxiliary_classes:
-        raise ValueError("episode_weight=0.0 trains on auxiliary_classes alone: give them, or a positive weight")
-    if config.auxiliary_classes is None and config.auxiliary_weight != 1.0:
-        raise ValueError(f"auxiliary_weight={config.auxiliary_weight} has no effect without auxiliary_classes")
 
 
 def without_sources(level_encoders: Any) -> Any:

@@ -54,11 +54,18 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
         "conv1d",
         "The task network: 'conv1d', modulated convolutions that the inner loop adapts; 'conv2d', the same over "
         "pictures, which are the only modality then; 'resnet12', residual layers over pictures; 'levels', weighted "
-        "levels of frozen encoders; or one that [`register_task_network`] has added.",
+        "levels of frozen encoders; a baseline, such as 'prototypical'; or one that [`register_task_network`] has "
+        "added.",
+    )
+    task_network_kwargs: dict[str, Any] | None = option(
+        None,
+        "The options of that task network, such as {'num_layers': 4} of 'in_context'; see the documentation of each. "
+        "What is left out has its default.",
     )
     level_encoders: dict[str, Any] | str | None = option(
         None,
-        "The frozen encoder of each modality with `task_network='levels'`: {'text': folder}, a folder or repository "
+        "The frozen encoder of each modality with `task_network='levels'`, or under a baseline, which then reads its "
+        "last level in place of what it would train: {'text': folder}, a folder or repository "
         "that holds what `save_level_encoder` writes, a pretrained model, see `find_level_encoder`, or a saved model "
         "that has such an encoder; or one saved model, all of whose encoders are taken. The config of a model records "
         "checksum and levels, with which it is built again, and encoders are saved with it.",
@@ -356,7 +363,7 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.modalities = list(self.modalities)
         if self.norm_statistics is None:
-            pools = self.norm == "batch" and self.task_network != "levels"
+            pools = self.norm == "batch" and self.task_network != "levels" and self.level_encoders is None
             self.norm_statistics = "transductive" if pools else "support"
         if self.task_network == "resnet12" and self.layer_widths is None and self.num_layers == len(RESNET12_WIDTHS):
             self.layer_widths = list(RESNET12_WIDTHS)

@@ -18,6 +18,7 @@ from .adaptation import (
     classify_samples,
     own_features_at_start,
 )
+from .configuration_checks import check_adapted_network
 from .configuration_msmaml import MSMAMLConfig
 from .descriptors import Descriptor, check_groups
 from .encoder_registry import record_encoders
@@ -54,6 +55,7 @@ class ConvolutionalTasks(TaskNetworkKind):
 
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         self.check(config)
+        check_adapted_network(config)
         if not task_loss_of(config).classifies:
             for name, needed in (("head", "linear"), ("task_encoder_pooling", "mean"), ("auxiliary_classes", None)):
                 if getattr(config, name) != needed:
@@ -146,17 +148,27 @@ class ConvolutionalTasks(TaskNetworkKind):
         groups: Mapping[str, Int[Tensor, " samples"]],
         seed: int,
     ) -> None:
-        for modality, samples in rows.items():
-            kind = model.config.descriptor_whitenings[modality]
-            check_groups(modality, kind, modality in model.descriptors, len(samples), groups.get(modality))
-        for modality, samples in rows.items():
-            frontend, samples = cast(Any, model.frontends[modality]), samples.to(model.device)
-            if hasattr(frontend, "fit"):
-                frontend.fit(samples, torch.Generator().manual_seed(seed))
-            if modality in model.descriptors:
-                descriptor = cast(Descriptor, model.descriptors[modality])
-                parts = (descriptor.statistics.function(frontend(part, model.dtype)) for part in samples.split(256))
-                descriptor.fit_statistics(torch.cat(list(parts)), groups.get(modality))
+        fit_frontends(model, rows, groups, seed)
+
+
+def fit_frontends(
+    model: MSMAMLPreTrainedModel,
+    rows: Mapping[str, Shaped[Tensor, "samples ..."]],
+    groups: Mapping[str, Int[Tensor, " samples"]],
+    seed: int,
+) -> None:
+    """Fits frontends that are not levels, and descriptors, to training samples; see [`MSMAMLModel.fit_front_ends`]."""
+    for modality, samples in rows.items():
+        kind = model.config.descriptor_whitenings[modality]
+        check_groups(modality, kind, modality in model.descriptors, len(samples), groups.get(modality))
+    for modality, samples in rows.items():
+        frontend, samples = cast(Any, model.frontends[modality]), samples.to(model.device)
+        if hasattr(frontend, "fit"):
+            frontend.fit(samples, torch.Generator().manual_seed(seed))
+        if modality in model.descriptors:
+            descriptor = cast(Descriptor, model.descriptors[modality])
+            parts = (descriptor.statistics.function(frontend(part, model.dtype)) for part in samples.split(256))
+            descriptor.fit_statistics(torch.cat(list(parts)), groups.get(modality))
 
 
 register_task_network("conv1d", ConvolutionalTasks())

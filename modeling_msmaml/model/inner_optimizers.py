@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .configuration_msmaml import MSMAMLConfig
 from .inner_rates import InnerRates
-from .options import check_option, options_of, types_of
+from .options import given_options
 
 
 class InnerOptimizer(ABC):
@@ -32,21 +32,8 @@ class InnerOptimizer(ABC):
         Raises:
             `ValueError`: an unknown option, or a value that its option does not take.
         """
-        given = config.inner_optimizer_kwargs
-        if not given:
-            return {}
-        known = {field.name: field for field in options_of(cls)} if is_dataclass(cls) else {}
-        for name, value in given.items():
-            if name not in known:
-                raise ValueError(
-                    f"inner_optimizer_kwargs={given} has {name!r}, but inner_optimizer={config.inner_optimizer!r} "
-                    f"takes {', '.join(known) or 'no options'}"
-                )
-            try:
-                check_option(known[name], types_of(cls)[name], value)
-            except ValueError as error:
-                raise ValueError(f"inner_optimizer_kwargs: {error}") from None
-        return dict(given)
+        owner = f"inner_optimizer={config.inner_optimizer!r}"
+        return given_options(cls, "inner_optimizer_kwargs", config.inner_optimizer_kwargs, owner)
 
     @classmethod
     def check(cls, config: MSMAMLConfig) -> None:

@@ -52,8 +52,10 @@ class LevelTasks(TaskNetworkKind):
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         return False
 
-    def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
+    def check(self, config: MSMAMLConfig) -> None:
         check_levels(config)
+
+    def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
         given = config.level_encoders or {}
         left_out = sorted(set(given) - set(config.modalities)) if isinstance(given, dict) else []
         recorded = config.level_encoders = record_level_encoders(given, config.modalities)

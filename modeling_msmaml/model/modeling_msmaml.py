@@ -33,7 +33,7 @@ from .modalities import ModalityEmbedding
 from .picture_task_encoder import ConvGRUTaskEncoder as _ConvGRUTaskEncoder  # noqa: F401, registers itself
 from .picture_tasks import PictureTasks as _PictureTasks  # noqa: F401, registers itself
 from .residual_tasks import ResidualTasks as _ResidualTasks  # noqa: F401, registers itself
-from .samples import ReadRows, Samples, can_read_rows_once, read_rows
+from .samples import ReadRows, Samples, read_rows
 from .task_loss import task_loss_of, training_loss_of
 from .task_networks import task_network_kind
 from .transformers_calls import AnswersTransformers, refuse_inner_states
@@ -64,6 +64,7 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
         super().__init__(config)
         config.check()  # it may have been changed since it was made
         self._kind = task_network_kind(config.task_network)
+        self._kind.check(config)
         self._kind.build(self, config)
         self.post_init()
         self.train_word_vectors(config.train_word_vectors)
@@ -184,12 +185,22 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
         Whether all that tasks read of an input are levels of the frozen encoder `frontends[modality].encoder(device)`,
         which takes inputs of any length and size, and whose levels, in float16, may stand in place of raw inputs.
         """
-        return self._kind.reads_levels
+        return self._kind.reads_levels or self.config.level_encoders is not None
+
+    @property
+    def takes_inner_steps(self) -> bool:
+        """Whether tasks are adapted by gradient steps, so that `num_inner_steps` has an effect."""
+        return self._kind.takes_inner_steps
+
+    def check_options(self) -> None:
+        """Raises `ValueError` for options of the config that its task network cannot have, or without effect on it."""
+        self.config.check()
+        self._kind.check(self.config)
 
     @property
     def can_read_rows_once(self) -> bool:
         """Whether all that tasks need of a sample is what neither modulation nor adaptation changes."""
-        return can_read_rows_once(self.config)
+        return self._kind.can_read_rows_once(self.config)
 
     @contextmanager
     def rows_read(self, rows: Mapping[str, Sequence[Callable[[], Shaped[Tensor, "batch ..."]]]]) -> Iterator[None]:

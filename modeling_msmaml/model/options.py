@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache
 from inspect import get_annotations
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 # Raises `ValueError` with what a value must be, for instance "must be positive"; name and value are put before it.
 Check = Callable[[Any], None]
@@ -186,6 +186,30 @@ def choices(declared: type, name: str) -> tuple[str, ...]:
         if get_origin(one) is Literal:
             return get_args(one)
     raise ValueError(f"{name} of {declared.__name__} is no choice between words")
+
+
+def given_options(declared: type | None, name: str, given: Mapping[str, Any] | None, owner: str) -> dict[str, Any]:
+    """
+    The values of a dict of options, such as `inner_optimizer_kwargs`.
+
+    Args:
+        declared: the dataclass whose fields, declared by [`option`], are known; any other class, or `None`, has none.
+        name: what an error calls the dict.
+        given: the dict; `None` has no values.
+        owner: what an error calls that which has these options.
+
+    Raises:
+        `ValueError`: an unknown option, or a value that its option does not take.
+    """
+    known = {field.name: field for field in options_of(declared)} if dataclasses.is_dataclass(declared) else {}
+    for key, value in (given or {}).items():
+        if key not in known:
+            raise ValueError(f"{name}={given} has {key!r}, but {owner} takes {', '.join(known) or 'no options'}")
+        try:
+            check_option(known[key], types_of(cast(type, declared))[key], value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return dict(given or {})
 
 
 def refuse_unknown(declared: type, given: Mapping[str, Any], known: Container[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from .adaptation import Adaptation, AdaptedTasks
 from .configuration_msmaml import MSMAMLConfig
 from .loading import MSMAMLPreTrainedModel
-from .samples import Samples
+from .options import given_options
+from .samples import Samples, can_read_rows_once
 from .task_loss import task_loss_of
 
 
@@ -31,12 +33,38 @@ class TaskNetworkKind(ABC):
     reported: tuple[str, ...] = (
         *("conditioning", "num_inner_steps", "num_eval_inner_steps", "inner_lr", "inner_optimizer", "first_order"),
     )
-    # Whether `inner_lr` has an effect.
+    # Whether `num_inner_steps` has an effect, and whether `inner_lr` has.
+    takes_inner_steps = True
     takes_inner_lr = True
     # Whether `inner_loop_checkpointing` has an effect.
     checkpoints_inner_loop = True
     # Whether `fit_for_training` has an effect.
     has_statistics_for_training = False
+    # The dataclass of `task_network_kwargs`, whose fields `option` declares, if there are any.
+    options_class: type | None = None
+    # What the model card says of the method, in whole sentences of Markdown; `None` for what it says of MS-MAML.
+    description: str | None = None
+
+    def options(self, config: MSMAMLConfig) -> dict[str, Any]:
+        """
+        The `task_network_kwargs` of the config.
+
+        Raises:
+            `ValueError`: an option that `options_class` has not, or a value that it does not take.
+        """
+        owner = f"task_network={config.task_network!r}"
+        return given_options(self.options_class, "task_network_kwargs", config.task_network_kwargs, owner)
+
+    def check(self, config: MSMAMLConfig) -> None:
+        """
+        Raises `ValueError` for a config with which this kind cannot work, or of which an option has no effect on it.
+        Asked when a model is built, and when the arguments of a training change its config.
+        """
+        self.options(config)
+
+    def can_read_rows_once(self, config: MSMAMLConfig) -> bool:
+        """Whether all that tasks need of a sample is what neither modulation nor adaptation changes."""
+        return can_read_rows_once(config)
 
     def has_linear_classifier(self, config: MSMAMLConfig) -> bool:
         """Whether the trained classifier has `n_way` classes; otherwise tasks may have any number of them."""
@@ -153,6 +181,7 @@ def task_network_kind(name: str) -> TaskNetworkKind:
     if name not in _REGISTRY:
         raise ValueError(
             f"task_network={name!r} is unknown; registered are {', '.join(sorted(_REGISTRY))}. "
-            "register_task_network(name, kind) adds one"
+            "register_task_network(name, kind) adds one; code that was loaded with a model has those of MS-MAML alone: "
+            "install msmaml, whose modeling_msmaml has the baselines, and load the model with that"
         )
     return _REGISTRY[name]

@@ -45,7 +45,14 @@ def fit_to_arguments(model: MSMAMLModel, args: MetaTrainingArguments) -> None:
         )
     for name, value in args.model_overrides().items():
         setattr(model.config, name, value)
-    model.config.check()
+    model.check_options()
+    if not model.takes_inner_steps:
+        for name in ("multi_step_loss_steps", "first_order_steps"):
+            if getattr(args, name):
+                raise ValueError(
+                    f"{name}={getattr(args, name)} has no effect with task_network={model.config.task_network!r}, "
+                    "which takes no inner steps: leave it out"
+                )
     refuse_what_cannot_work(args, model.config.first_order)
     refuse_missing_bf16(args)
     if warning := warn_of_fp16(args, model.config.first_order):

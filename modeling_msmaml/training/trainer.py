@@ -220,6 +220,11 @@ class MetaTrainer(TrainerHooks):
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 groups["task_encoder." in name, name in decayed].append(parameter)
+        if not groups:
+            raise ValueError(
+                f"there is nothing to train: task_network={self.model.config.task_network!r} has no parameters of its "
+                "own, and its features are frozen; feature_size maps them to a trained number of features"
+            )
         rates = {True: self.args.task_encoder_learning_rate, False: self.args.task_network_learning_rate}
         self.optimizer = optimizer_class(
             [
@@ -246,7 +251,7 @@ class MetaTrainer(TrainerHooks):
         self._record.add("loss", output.loss.detach(), 1)
         for modality, accuracies in query_accuracies(output, episodes).items():
             self._record.add(f"{modality}_accuracy", accuracies.sum(), len(accuracies))
-        if self._details_are_due():
+        if self._details_are_due() and self.model.takes_inner_steps:
             self._record_adaptation(output, episodes)
         if tasks is not None and self._task_log is not None:
             rows = task_rows(episode_results(output, episodes, tasks), output, episodes, tasks)

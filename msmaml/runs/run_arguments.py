@@ -33,6 +33,7 @@ _EXAMPLES = {
     "auxiliary_classes": '{"image": 60}',
     "lora_layers": '["convolutions", "projection"]',
     "inner_optimizer_kwargs": '{"momentum": 0.9}',
+    "task_network_kwargs": '{"num_layers": 4}',
     "level_encoders": '{"text": "encoders/text"}',
     "embeddings": '{"image": {"timm": "resnet18"}}',
 }

@@ -109,7 +109,7 @@ def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: l
         refuse_auxiliary_of_several(splits)
         options["auxiliary_classes"] = {split.modality: len(split.class_names) for split in splits}
     image = next((split for split in splits if split.modality == "image"), None)
-    on_levels = given.get("task_network") == "levels"
+    on_levels = given.get("task_network") == "levels" or given.get("level_encoders") is not None
     if image is not None and not on_levels:
         options["image_channels"], options["image_size"] = image.row_shape[0], image.row_shape[-1]
     if sorted(options["modalities"]) != sorted(by_modality(splits)):
@@ -217,7 +217,7 @@ def groups_to_whiten_by(config: MSMAMLConfig, splits: list[FewShotSplit]) -> dic
     """
     groups = {}
     for modality, own in by_modality(splits).items():
-        if config.task_network == "levels":
+        if config.task_network == "levels" or config.level_encoders is not None:
             groups[modality] = groups_of(own)
             continue
         whitening = config.descriptor_whitenings[modality]

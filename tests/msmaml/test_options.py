@@ -30,6 +30,7 @@ VALUES = {
     "inner_grad_clip": "3",
     "lora_layers": '["projection"]',
     "inner_optimizer_kwargs": '{"momentum": 0.5}',
+    "task_network_kwargs": '{"num_layers": 3}',
     "task_chunk_size": "2",
     "inner_loop_checkpointing": "true",
     "norm_eps": "1e-3",
