@@ -167,6 +167,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> None:
     """
     parser = option_parser(prog)
     arguments = parser.parse_args(argv)
+    if not hasattr(os, "fork"):  # by which workers share the model
+        parser.exit(1, f"{parser.prog}: the page needs Linux or macOS; on Windows, it runs in WSL\n")
     limits = limits_of(arguments)
     signal.signal(signal.SIGTERM, _end)  # as a container is ended: files of visitors go, too
     if place := os.environ.get("GRADIO_TEMP_DIR"):

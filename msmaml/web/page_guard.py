@@ -60,6 +60,23 @@ class TooLarge(Exception):
     """A request has more bytes than it may."""
 
 
+class _Body:
+    """The body of a request, of which is known whether it was read to its end."""
+
+    def __init__(self, receive: Receive):
+        self._receive, self.is_read = receive, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.is_read = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def read_rest(self, most: int) -> None:
+        """Reads what is left, up to a number of bytes: a browser that still sends shows no answer."""
+        while not self.is_read and most > 0:
+            most -= len((await self.receive()).get("body", b""))
+
+
 class Guard:
     """
     Lets requests through to the page, or answers them itself: `/healthz`, what there is not, and what is too much. Its
@@ -86,6 +103,8 @@ class Guard:
             return  # the page needs no WebSocket
 
         started, too_large = False, []
+        body = _Body(receive)
+        receive = body.receive
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -93,6 +112,8 @@ class Guard:
                 return  # what others make of it
             if message["type"] == "http.response.start":
                 started = True
+                if message["status"] >= 400 and scope["method"] == "POST":
+                    await body.read_rest(2_000_000 * self.limits.max_upload_megabytes)
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value

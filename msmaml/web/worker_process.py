@@ -127,7 +127,7 @@ def serve_workers(
         demo = Demo(model, folder, limits)
         for steps in (None, 0):
             stored_model(_place(demo), steps, "cpu")
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         hello.send_bytes(json.dumps({"error": str(error)}).encode())
         return
     listener = Listener(address, family="AF_UNIX", backlog=64)

@@ -94,7 +94,7 @@ def test_with_one_example_a_class_there_is_no_curve_and_none_is_held_out(demos, 
 def test_held_out_examples_are_those_of_cross_validation(demos, fields, model, folds, monkeypatch):
     """A model on levels holds out one example of each class at a time, another, which is slower, a few."""
     found = []
-    validate = page.Demo._held_out.__globals__["cross_validate"]
+    validate = Demo._held_out.__globals__["cross_validate"]
     recorded = lambda *given, **options: found.append(validate(*given, **options)) or found[-1]  # noqa: E731
     monkeypatch.setattr("msmaml.web.page_answers.cross_validate", recorded)
     _, charts, _ = adapted(demos[model], "image", fields("image", examples=6))
