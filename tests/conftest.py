@@ -15,7 +15,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SLOW_FIXTURES = {
     "data_dir": "it builds a real data set",
     "page": "it drives a browser",
+    "page_url": "it starts the page as a server",
     "peers_folder": "it is one of transformers' own tests",
+    "pool": "it starts the workers of the page",
     "pushed": "it trains a run and pushes it",
     "site": "it builds the site of the documentation",
     "straight": "it trains a run in another process",
@@ -39,6 +41,7 @@ SLOW = {
         "test_damaged_files",
         "test_import_loads_nothing_before_it_is_used",
         "test_import_takes_little_longer_than_that_of_transformers",
+        "test_its_command_runs_as_nobody_with_no_home",
         "test_killed_command_is_resumed",
         "test_memory_is_flat_over_200_meta_steps",
         "test_memory_is_flat_over_what_repeats",
@@ -58,6 +61,8 @@ SLOW = {
         "test_what_is_changed_or_lies_elsewhere_is_no_release",
         "test_what_is_mixed_or_differs_is_lost",
         "test_who_reads_the_results_may_stop",
+        "test_nothing_of_visitors_is_logged_and_nothing_is_left",
+        "test_visitors_at_once_are_served_or_told_to_come_back",
         "test_without_a_model_the_page_says_what_to_run",
     ),
     "it trains for a while": (

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from . import page_html as html
 from .page_charts import charts, confusion, level_weights, losses
 from .page_downloads import classifier_archive, results_table
 from .page_inputs import SKIP_LABEL, ReadInputs, read_inputs
-from .page_limits import PageError, PageInput, inputs_of_field
+from .page_limits import PageError, PageInput, PageLimits, given_to_adapt, inputs_of_field
 
 NEIGHBOURS = 3  # examples that are shown beside a query
 SECONDS_PER_STEP = 0.08  # between the points of the curve, so that a visitor sees it fall
@@ -67,13 +66,14 @@ class Demo:
     Args:
         model: folder or repository of the model; by default the model that [`FewShotClassifier`] takes.
         folder: the folder to which downloads are written.
+        limits: of the page; by default the usual ones.
 
     Raises:
         FileNotFoundError: there is no such model.
         ValueError: the model has no processor for any of its modalities.
     """
 
-    def __init__(self, model: str | None, folder: Path):
+    def __init__(self, model: str | None, folder: Path, limits: PageLimits | None = None):
         self.base = FewShotClassifier.from_pretrained(model)
         self.model, processor = self.base.base_model()
         own = [name for name in self.model.config.modalities if name in KINDS]
@@ -81,18 +81,19 @@ class Demo:
         if not (self.modalities and isinstance(processor, MSMAMLProcessor)):
             raise ValueError(f"{self.base.model} has no processor for sounds, texts or pictures")
         self.processor = processor
+        self.reads_levels = self.model.reads_levels
         self.folder = folder
-        self._previewing = Lock()  # previews are asked for beside the queue, and decoding takes memory
+        self.limits = limits or PageLimits()
 
     def preview(self, modality: str, files: list[str] | None, lines: str | None, what: str) -> str:
         """Returns the HTML of some inputs, and of the reasons why others are refused."""
-        with self._previewing:
-            try:
-                read = read_inputs(inputs_of_field(modality, files, lines, what), modality, self.processor, True)
-            except PageError as error:
-                return html.message(str(error), error=True)
-            reasons = "".join(html.message(reason, error=True) for reason in read.unreadable.values())
-            return html.in_a_row(read.shown) + reasons + read.notes.html()
+        try:
+            inputs = inputs_of_field(modality, files, lines, what, self.limits)
+            read = read_inputs(inputs, modality, self.processor, True, self.limits)
+        except PageError as error:
+            return html.message(str(error), error=True)
+        reasons = "".join(html.message(reason, error=True) for reason in read.unreadable.values())
+        return html.in_a_row(read.shown) + reasons + read.notes.html()
 
     def adapt(
         self, modality: str, count: int, skip_unreadable: bool, fields: tuple
@@ -137,9 +138,7 @@ class Demo:
 
     def staleness(self, fitted: Fitted | None, modality: str, count: int, fields: tuple) -> str:
         """Returns the HTML that says that what is shown is of earlier classes or examples; nothing if it is not."""
-        if fitted is None or fitted.given == given_to_adapt(modality, count, fields):
-            return ""
-        return html.message(STALE, warning=True)
+        return staleness(None if fitted is None else fitted.given, modality, count, fields)
 
     def classify(
         self, fitted: Fitted | None, modality: str, skip_unreadable: bool, files: list[str] | None, lines: str | None
@@ -152,7 +151,7 @@ class Demo:
         try:
             if fitted is None:
                 raise PageError("Press Adapt first: the model does not know your classes yet.")
-            queries = inputs_of_field(modality, files, lines, "Queries")
+            queries = inputs_of_field(modality, files, lines, "Queries", self.limits)
             if not queries:
                 raise PageError("Queries: give at least one.")
             read = self._read(queries, modality, skip_unreadable)
@@ -189,7 +188,7 @@ class Demo:
                 )
             if names.index(name) != number:
                 raise PageError(f"Two classes are called {name}: give each class a different name.")
-            own = inputs_of_field(modality, files[number], lines[number], name)
+            own = inputs_of_field(modality, files[number], lines[number], name, self.limits)
             if not own:
                 raise PageError(f"Class {name} has no examples: give at least one, or choose fewer classes.")
             inputs += own
@@ -204,7 +203,7 @@ class Demo:
 
     def _read(self, inputs: list[PageInput], modality: str, skip_unreadable: bool) -> ReadInputs:
         try:
-            return read_inputs(inputs, modality, self.processor, skip_unreadable)
+            return read_inputs(inputs, modality, self.processor, skip_unreadable, self.limits)
         except PageError as error:
             raise PageError(f"{error}. Remove it, or tick “{SKIP_LABEL}”.") from error
 
@@ -224,12 +223,11 @@ class Demo:
         return confusion(cross_validate(self._classifier(modality, read), read.rows, labels, folds=folds))
 
 
-def given_to_adapt(modality: str, count: int, fields: tuple) -> tuple:
-    """Returns what a classifier depends on, so that two are the same if it is equal: names, files and lines."""
-    own = [fields[start::3][: int(count)] for start in range(3)]
-    names, files = [clean(name or "") for name in own[0]], [tuple(given or ()) for given in own[1]]
-    lines = [(given or "").strip() if modality == "text" else "" for given in own[2]]
-    return modality, *zip(names, files, lines, strict=True)
+def staleness(given: tuple | None, modality: str, count: int, fields: tuple) -> str:
+    """Returns what [`Demo.staleness`] does, from what the visitor gave when the model adapted; `None` if it did not."""
+    if given is None or given == given_to_adapt(modality, count, fields):
+        return ""
+    return html.message(STALE, warning=True)
 
 
 def _probabilities(classifier: FewShotClassifier, read: ReadInputs) -> np.ndarray:

@@ -7,7 +7,7 @@ import gradio as gr
 
 from modeling_msmaml.inputs.kinds import KINDS
 
-from .page_limits import MAX_EXAMPLES, MAX_MEGABYTES
+from .page_limits import PageLimits
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Field:
         boxes: what can be opened to record a sound, and to take or paste a picture, in this order.
         microphone, camera: what these hold.
         what: "Examples of class 1", or "Queries".
+        limits: of the page.
     """
 
     files: gr.File
@@ -28,9 +29,10 @@ class Field:
     microphone: gr.Audio
     camera: gr.Image
     what: str
+    limits: PageLimits
 
     @classmethod
-    def lay_out(cls, modality: str, what: str, name: str) -> "Field":
+    def lay_out(cls, modality: str, what: str, name: str, limits: PageLimits) -> "Field":
         """
         Makes a field.
 
@@ -38,11 +40,12 @@ class Field:
             modality: of its inputs at first.
             what: what it takes, for its labels.
             name: what its elements are called in the page.
+            limits: of the page.
         """
         files = gr.File(
             file_count="multiple",
             type="filepath",
-            label=file_label(modality, what),
+            label=file_label(modality, what, limits),
             elem_id=f"{name}_files",
             height=120,
         )
@@ -78,7 +81,7 @@ class Field:
                 buttons=[],
                 webcam_options=gr.WebcamOptions(mirror=False),
             )
-        field = cls(files, lines, (sound, picture), microphone, camera, what)
+        field = cls(files, lines, (sound, picture), microphone, camera, what, limits)
         for recorder in (microphone, camera):
             recorder.change(
                 _added,
@@ -99,7 +102,7 @@ class Field:
     def emptied(self, modality: str) -> list[dict]:
         """Returns updates of `filled`, and of `boxes`, for another modality."""
         return [
-            gr.update(value=None, label=file_label(modality, self.what)),
+            gr.update(value=None, label=file_label(modality, self.what, self.limits)),
             gr.update(value="", visible=modality == "text"),
             gr.update(visible=modality == "audio"),
             gr.update(visible=modality == "image"),
@@ -113,11 +116,11 @@ def with_items(modality: str, items: list[str]) -> list[dict]:
     return [gr.update(value=items or None), gr.update(value="")]
 
 
-def file_label(modality: str, what: str) -> str:
+def file_label(modality: str, what: str, limits: PageLimits) -> str:
     """Returns the label of the files of a field, which says which kinds, and how many, it takes."""
     suffixes = KINDS[modality].suffixes
     kinds = f"{', '.join(suffixes[:4])}{', …' if len(suffixes) > 4 else ''}"
-    return f"{what}: up to {MAX_EXAMPLES} files of {MAX_MEGABYTES} MB ({kinds})"
+    return f"{what}: up to {limits.max_examples} files of {limits.max_megabytes} MB ({kinds})"
 
 
 def _added(files: list[str] | None, recorded: str | None) -> tuple:

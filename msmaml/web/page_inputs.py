@@ -13,7 +13,7 @@ from modeling_msmaml.inputs.notes import Notes, UnreadableInput
 from modeling_msmaml.inputs.read_text import encode_texts, read_text
 
 from . import page_html as html
-from .page_limits import PageError, PageInput, check_length, check_limits, in_words
+from .page_limits import PageError, PageInput, PageLimits, check_length, check_limits, in_words
 
 SKIP_LABEL = "Leave out what cannot be read"
 SKIP_HELP = (
@@ -73,7 +73,11 @@ class ReadInputs:
 
 
 def read_inputs(
-    inputs: Sequence[PageInput], modality: str, processor: MSMAMLProcessor, skip_unreadable: bool
+    inputs: Sequence[PageInput],
+    modality: str,
+    processor: MSMAMLProcessor,
+    skip_unreadable: bool,
+    limits: PageLimits | None = None,
 ) -> ReadInputs:
     """
     Reads what a visitor gave.
@@ -83,17 +87,18 @@ def read_inputs(
         modality: of all of them.
         processor: of the model.
         skip_unreadable: whether what cannot be read, or is beyond the limits of the page, is passed over.
+        limits: of the page; by default the usual ones.
 
     Raises:
         PageError: an input cannot be read, and `skip_unreadable` is false; the message begins with its field and names
             it.
     """
     read = ReadInputs(inputs, processor.feature_extractor.sampling_rate if processor.feature_extractor else None)
-    texts, names = [], []
+    limits, texts, names = limits or PageLimits(), [], []
     for number, given in enumerate(inputs):
         read.notes.prefix = f"{given.field}: "
         try:
-            row = in_words(_read_row, given.item, given, modality, processor, read.notes, what=given.field)
+            row = in_words(_read_row, given.item, given, modality, processor, read.notes, limits, what=given.field)
         except PageError as error:
             if not skip_unreadable:
                 raise
@@ -118,17 +123,17 @@ def read_inputs(
 
 
 def _read_row(
-    item: Path | str, given: PageInput, modality: str, processor: MSMAMLProcessor, notes: Notes
+    item: Path | str, given: PageInput, modality: str, processor: MSMAMLProcessor, notes: Notes, limits: PageLimits
 ) -> np.ndarray | str:
     """The raw row of a sound or a picture, or a text; errors name the input as the visitor knows it."""
     try:
-        check_limits(given, modality)
+        check_limits(given, modality, limits)
         if modality == "audio" and processor.feature_extractor is not None:
             return processor.feature_extractor.row(item, name=given.name, notes=notes)
         if modality == "image" and processor.image_processor is not None:
             return processor.image_processor.row(item, given.name, notes)
         text = read_text(item, given.name)
-        check_length(text, given.name)
+        check_length(text, given.name, limits)
         return text
     except FileNotFoundError as error:
         raise UnreadableInput(f"{given.name} is not kept here any more: upload it again") from error

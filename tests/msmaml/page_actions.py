@@ -50,7 +50,7 @@ def served(space: Path, folder: Path, program: Sequence[str] = ("app.py",)) -> I
     )
     try:
         url = f"http://127.0.0.1:{port}/"
-        for _ in range(600):
+        for _ in range(1800):
             if server.poll() is not None:
                 break
             try:
@@ -59,7 +59,7 @@ def served(space: Path, folder: Path, program: Sequence[str] = ("app.py",)) -> I
             except (urllib.error.URLError, TimeoutError):
                 time.sleep(0.1)
         else:
-            pytest.fail("the page does not answer after a minute")
+            pytest.fail("the page does not answer after three minutes")
         if server.poll() is not None:
             log.seek(0)
             pytest.fail(f"the page's server ended: {log.read()[-2000:]}")

@@ -19,7 +19,7 @@ from modeling_msmaml.inputs.kinds import KINDS
 from msmaml.web import page, page_charts, page_downloads, page_html
 from msmaml.web.example_tasks import FOLDER, N_EXAMPLES, example_task
 from msmaml.web.page_answers import Demo, Fitted
-from msmaml.web.page_limits import MAX_CLASSES, MAX_EXAMPLES
+from msmaml.web.page_limits import MAX_CLASSES, PageLimits
 
 from ..level_models import save_level_model
 from ..own_data import save_tiny_model, write_file
@@ -94,7 +94,7 @@ def test_with_one_example_a_class_there_is_no_curve_and_none_is_held_out(demos, 
 def test_held_out_examples_are_those_of_cross_validation(demos, fields, model, folds, monkeypatch):
     """A model on levels holds out one example of each class at a time, another, which is slower, a few."""
     found = []
-    validate = page.Demo._held_out.__globals__["cross_validate"]
+    validate = Demo._held_out.__globals__["cross_validate"]
     recorded = lambda *given, **options: found.append(validate(*given, **options)) or found[-1]  # noqa: E731
     monkeypatch.setattr("msmaml.web.page_answers.cross_validate", recorded)
     _, charts, _ = adapted(demos[model], "image", fields("image", examples=6))
@@ -167,7 +167,7 @@ def test_the_classifier_in_the_archive_predicts_the_same_and_holds_no_example(de
 
 
 def test_at_the_button_it_says_that_features_of_examples_are_stored(demos):
-    said = {name: page_downloads.what_an_archive_holds(demo.model.reads_levels) for name, demo in demos.items()}
+    said = {name: page_downloads.what_an_archive_holds(demo.reads_levels) for name, demo in demos.items()}
     assert "features" in said["levels"] and "features" not in said["parameters"]
     for name, demo in demos.items():
         shown = [part["props"].get("value") for part in page.build(demo).get_config_file()["components"]]
@@ -202,7 +202,7 @@ def test_an_example_task_has_other_queries_than_examples(modality):
     task = example_task(modality)
     items = [item for own in task.examples for item in own] + task.queries
     assert 2 <= len(task.names) <= MAX_CLASSES and {len(own) for own in task.examples} == {N_EXAMPLES}
-    assert N_EXAMPLES <= MAX_EXAMPLES and len(task.queries) == 2 * len(task.names)
+    assert PageLimits().max_examples >= N_EXAMPLES and len(task.queries) == 2 * len(task.names)
     if modality != "text":
         assert all(Path(item).suffix in KINDS[modality].suffixes for item in items)
         items = [Path(item).read_bytes() for item in items]

@@ -1,5 +1,7 @@
 """What visitors put into the fields of the page in a real browser, and what they are told when it is busy."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -10,15 +12,15 @@ BUSY = """
 import pathlib, sys, time
 from msmaml.web import page
 
-page.MAX_WAITING, adapt = 1, page.Demo.adapt
+adapt = page.PageService.adapt
 
 def slow(self, *given):
     while not pathlib.Path(sys.argv[1]).exists():
         time.sleep(0.05)
     yield from adapt(self, *given)
 
-page.Demo.adapt = slow
-page.main(sys.argv[2:])
+page.PageService.adapt = slow
+page.main(["--workers", "1", "--max_waiting", "1", *sys.argv[2:]])
 """
 
 
@@ -97,7 +99,9 @@ def test_who_comes_while_the_queue_is_full_is_told_so_and_may_try_again(browser,
     for visitor in visitors:
         visitor.click("#adapt")
         visitor.wait_for_timeout(500)
-    expect(visitors[2].locator("body")).to_contain_text("busy. Please try again")
+    expect(visitors[2].locator("body")).to_contain_text(
+        re.compile(r"The page is busy: 1 requests? waits? already\. Try again in \d+ s")
+    )
     go.touch()
     for visitor in visitors[:2]:
         expect(visitor.locator("#status")).to_contain_text("Adapted to 15 examples of 3 classes")
