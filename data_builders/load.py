@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .splits.protocols import check_protocol, check_split
 from .storage.few_shot_split import FewShotSplit
+from .storage.sealed import cache_in_words
 
 if TYPE_CHECKING:
     from modeling_msmaml.hub.model_card import DataSetFacts
@@ -163,10 +164,12 @@ def load_few_shot(
             exists.
         FileNotFoundError: the data are not in `data_dir`. The message says which file to put there.
         ConnectionError: the archive cannot be downloaded. The message says which file to put where instead.
+        CacheError: the data have to be built, and the cache cannot be written; it is an `OSError`.
     """
     check_split(split)
     data_set, options = _found(name, protocol, options)
-    return data_set.load(split=split, protocol=protocol, data_dir=data_dir, cache_dir=cache_dir, **options)
+    with cache_in_words(name, cache_dir):
+        return data_set.load(split=split, protocol=protocol, data_dir=data_dir, cache_dir=cache_dir, **options)
 
 
 def training_texts(

@@ -89,7 +89,8 @@ def encode_split(
     if split.level_shapes or split.rows(np.arange(min(1, len(split)))).dtype == np.float16:
         raise ValueError(f"the rows of {split!r} are features already: pass a split with raw rows")
     stored = EncodedRows(split, encoder, cache_dir, batch_size)
-    path = stored.build()
+    with sealed.cache_in_words(f"the features of {split!r}", cache_dir):
+        path = stored.build()
     shapes, numbers = growing_rows.stored_shapes(path), np.arange(len(split))
     if isinstance(encoder, (OneLevel, FlatLevels)):
         rows = ArrowRows([path], split.modality, shapes[split.modality])

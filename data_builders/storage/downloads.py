@@ -139,12 +139,27 @@ def _is_of_the_disk(error: BaseException) -> bool:
 
 
 def _asked_pause(error: BaseException) -> float:
-    """Returns the seconds that a server asked for with `Retry-After`, a number or a date; 0.0 if it did not."""
-    asked = (getattr(error, "headers", None) or {}).get("Retry-After", "")
+    """
+    Returns the seconds that a server asked for with `Retry-After`, a number or a date; 0.0 if it did not.
+
+    A date is compared with that of the answer, since the clock of this machine may differ from the server's.
+    """
+    headers = getattr(error, "headers", None) or {}
+    asked = headers.get("Retry-After", "")
     try:
-        return float(asked) if asked.isdecimal() else parsedate_to_datetime(asked).timestamp() - time.time()
+        return float(asked) if asked.isdecimal() else (_date(asked) - _date(headers.get("Date", ""), time.time()))
     except (TypeError, ValueError):
         return 0.0
+
+
+def _date(header: str, otherwise: float | None = None) -> float:
+    """Returns the date in a header as seconds since 1970; without one `otherwise`, or a `ValueError`."""
+    try:
+        return parsedate_to_datetime(header).timestamp()
+    except (TypeError, ValueError):
+        if otherwise is None:
+            raise
+        return otherwise
 
 
 def _version_file(partial: Path) -> Path:

@@ -13,13 +13,14 @@ it may be read-only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
 import random
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import xxhash
@@ -27,13 +28,42 @@ from filelock import FileLock
 
 CHECKSUMS = "checksums.json"
 CHECKED = "checked.json"
+ELSEWHERE = "name another cache_dir, or set HF_HOME to a folder that you may write to"
 BLOCK = 1 << 18  # bytes to which a checksum belongs
 WHOLE_UP_TO = 1 << 26  # bytes up to which a folder is checked completely at every opening
 SAMPLED_BLOCKS = 64  # of each file of a larger folder
 
 
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+
 class CacheError(OSError):
     """A cache that is missing or damaged and cannot be built here."""
+
+
+@contextlib.contextmanager
+def cache_in_words(name: str, cache_dir: str | os.PathLike | None) -> Iterator[None]:
+    """
+    Says what to set where a cache cannot be written, as in a home that is read-only.
+
+    Args:
+        name: of what is built in the cache.
+        cache_dir: its folder; `None` for that of `datasets`.
+
+    Raises:
+        CacheError: in place of the error about a folder of the cache, or one that holds it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CacheError) or error.errno not in _UNWRITABLE or not isinstance(error.filename, str):
+            raise
+        from datasets import config
+
+        root, place = Path(cache_dir or config.HF_DATASETS_CACHE).expanduser().absolute(), Path(error.filename)
+        if not (root.is_relative_to(place) or place.is_relative_to(root)):
+            raise
+        raise CacheError(f"{name} cannot be stored in {root} ({error.strerror}: {place}): {ELSEWHERE}") from error
 
 
 def make_whole(folder: Path, name: str, build: Callable[[], None]) -> None:
@@ -58,11 +88,11 @@ def make_whole(folder: Path, name: str, build: Callable[[], None]) -> None:
         if folder.exists():
             raise CacheError(
                 f"the cache of {name} is damaged: {fault}. It cannot be built again, since {place} cannot be written: "
-                "put a good copy in its place, or name another cache_dir"
+                f"put a good copy in its place, or {ELSEWHERE}"
             )
         raise CacheError(
             f"there is no cache of {name} at {folder}, and {place} cannot be written: build it first where it can, "
-            "with the same data, options and version of the code, or name another cache_dir"
+            f"with the same data, options and version of the code, or {ELSEWHERE}"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

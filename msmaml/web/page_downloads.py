@@ -92,6 +92,7 @@ def results_file(table: str, folder: Path) -> Path:
 def _new_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
-        if old.is_dir() and old.stat().st_mtime < time.time() - KEPT_SECONDS:
+        # Also of a time to come: a clock that was set back would keep them until then.
+        if old.is_dir() and abs(time.time() - old.stat().st_mtime) > KEPT_SECONDS:
             shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(dir=folder))

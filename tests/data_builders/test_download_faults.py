@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -157,8 +158,11 @@ def test_parts_of_two_versions_are_never_joined_across_runs(server, tmp_path, mo
     assert server.seen[-1]["If-Range"] == '"one"'
 
 
-@pytest.mark.parametrize("asked", ["1", "date"])
-def test_the_pause_that_a_server_asks_for_is_kept(server, tmp_path, asked):
+@pytest.mark.parametrize(("asked", "ahead"), [("1", 0), ("date", 0), ("date", 3600), ("date", -3600)])
+def test_the_pause_that_a_server_asks_for_is_kept(server, tmp_path, monkeypatch, asked, ahead):
+    """A date is that of the server's clock, however wrong (`ahead`, seconds) the one of this machine is."""
+    clock = SimpleNamespace(time=lambda: time.time() + ahead, monotonic=time.monotonic)
+    monkeypatch.setattr(downloads, "time", clock)
     value = formatdate(time.time() + 2, usegmt=True) if asked == "date" else asked
     server.answers = [Answer(503, {"Retry-After": value}), Answer()]
     start = time.monotonic()
