@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ..model.adaptation import Adaptation, AdaptedTasks
 from ..model.configuration_msmaml import MSMAMLConfig
 from ..model.convolutional_tasks import fit_frontends
+from ..model.cosine_scale import CosineScale
 from ..model.execution import autocast
 from ..model.loading import MSMAMLPreTrainedModel
 from ..model.options import default_of, options_of
 from ..model.samples import Samples
-from ..model.task_network import CosineScale
 from ..model.task_networks import TaskNetworkKind
 from .features import Features, LevelFeatures, Standard, build_features
 

@@ -1,6 +1,7 @@
 """The options of a config that say which layers the task network has."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .options import at_least, each, fraction, option
 
@@ -35,6 +36,14 @@ class LayerOptions:
     max_pooling: bool = option(
         False,
         "With task_network='conv2d': whether every layer ends with the maximum over squares of 2 x 2 positions.",
+    )
+    feature_size: int = option(
+        0, "The size to which the task network's pooled features are projected; 0 projects nothing.", at_least(0)
+    )
+    pooling: Literal["mean", "mean_max", "flatten"] = option(
+        "mean",
+        "How the task network sums up a sequence or picture: 'mean' over its positions; 'mean_max', mean and maximum; "
+        "or 'flatten', all positions of a picture side by side.",
     )
     norm_affine: bool = option(
         False,

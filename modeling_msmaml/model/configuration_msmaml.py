@@ -241,14 +241,6 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
         "descriptor.",
         each(one_of(*WHITENINGS)),
     )
-    feature_size: int = option(
-        0, "The size to which the task network's pooled features are projected; 0 projects nothing.", at_least(0)
-    )
-    pooling: Literal["mean", "mean_max", "flatten"] = option(
-        "mean",
-        "How the task network sums up a sequence or picture: 'mean' over its positions; 'mean_max', mean and maximum; "
-        "or 'flatten', all positions of a picture side by side.",
-    )
     network_gain: float | dict[str, float] = option(
         1.0,
         "The length of the network's features beside the descriptor, which has length 1. One value for all "
