@@ -41,21 +41,24 @@ class ConvolutionalTasks(TaskNetworkKind):
     network_class: type[TaskNetwork] = TaskNetwork
     # The options that other kinds of task network read.
     without_effect: tuple[str, ...] = (*_OF_LEVELS, "max_pooling", "drop_block")
+    # Whether all inputs have one size, so that features may lie side by side by their positions.
+    reads_one_size = False
 
     def check(self, config: MSMAMLConfig) -> None:
-        """Raises `ValueError` for options that this kind does not read, or that do not go with it."""
+        super().check(config)
         for field in options_of(type(config)):
             value = getattr(config, field.name)
             if field.name in self.without_effect and value != default_of(field):
-                raise ValueError(f"{field.name}={value} has no effect with task_network={config.task_network!r}")
-        if config.pooling == "flatten":
+                raise ValueError(
+                    f"{field.name}={value!r} has no effect with task_network={config.task_network!r}: leave it out"
+                )
+        if config.pooling == "flatten" and not self.reads_one_size:
             raise ValueError(
                 "pooling='flatten' needs inputs of one size: take task_network='conv2d', or another pooling"
             )
+        check_adapted_network(config)
 
     def build(self, model: MSMAMLPreTrainedModel, config: MSMAMLConfig) -> None:
-        self.check(config)
-        check_adapted_network(config)
         if not task_loss_of(config).classifies:
             for name, needed in (("head", "linear"), ("task_encoder_pooling", "mean"), ("auxiliary_classes", None)):
                 if getattr(config, name) != needed:

@@ -16,17 +16,16 @@ class PictureTasks(ConvolutionalTasks):
     """[`PictureNetwork`] with its task encoder, inner rates and frontend."""
 
     network_class = PictureNetwork
-    without_effect = tuple(name for name in ConvolutionalTasks.without_effect if name != "max_pooling")
+    without_effect = (*(name for name in ConvolutionalTasks.without_effect if name != "max_pooling"), *_OF_SEQUENCES)
+    reads_one_size = True
 
     def check(self, config: MSMAMLConfig) -> None:
         """Also raises `ValueError` for other modalities than images."""
         kind = f"task_network={config.task_network!r}"
         if config.modalities != ["image"]:
             raise ValueError(f"{kind} reads pictures alone, but modalities={config.modalities}: take ['image']")
+        super().check(config)
         defaults = {field.name: default_of(field) for field in options_of(type(config))}
-        for name in _OF_SEQUENCES + self.without_effect:
-            if getattr(config, name) != defaults[name]:
-                raise ValueError(f"{name}={getattr(config, name)!r} has no effect with {kind}: leave it out")
         if config.conditioning == "kernel":
             raise ValueError(f"conditioning='kernel' modulates kernels of sequences, not those of {kind}")
         if config.layer_widths is not None and config.num_channels != defaults["num_channels"]:
