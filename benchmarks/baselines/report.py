@@ -74,8 +74,8 @@ def conditions(results: list[dict]) -> str:
         f"Protocol {of_tests('protocol')}, {of_tests('test_classes')} test classes; {sources}; {queries} queries per "
         f"class; {episodes} test episodes (seed {of_tests('eval_seed')}), the same for all; each trained once (seed "
         f"{values('seed')}) for {SHOTS[0]} shot with {values('steps')} meta-steps of {values('tasks')} tasks; no "
-        f"setting was chosen by these results, and none on test classes; {kinds}; mean and 95 % interval over episodes, of "
-        f"differences paired by episode, in %; commit {commits}."
+        f"setting was chosen by these results, and none on test classes; {kinds}; mean and 95 % interval over "
+        f"episodes, of differences paired by episode, in %; commit {commits}."
     )
 
 
