@@ -27,7 +27,7 @@ def test_a_table_of_two_contenders(tmp_path, monkeypatch, capsys):
         for name in ("ms_maml", "simpleshot")
     )
     for one, two in zip(ours["tests"], other["tests"], strict=True):
-        assert len(one["right"]) == 3 and one["accuracy"] == sum(one["right"]) / 3 / 75
+        assert len(one["right"]) == 3 and one["accuracy"] == pytest.approx(sum(one["right"]) / 3 / 75)
         mean, half_width = report.difference(two, one)
         pairs = [(a - b) / 75 for a, b in zip(two["right"], one["right"], strict=True)]
         assert (mean, half_width) == mean_and_ci95(pairs)
