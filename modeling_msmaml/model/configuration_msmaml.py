@@ -18,7 +18,6 @@ from .options import (
     not_negative,
     one_of,
     option,
-    options_of,
     positive,
     refuse_unknown,
 )
@@ -58,9 +57,7 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
         "added.",
     )
     task_network_kwargs: dict[str, Any] | None = option(
-        None,
-        "The options of that task network, such as {'num_layers': 4} of 'in_context'; see the documentation of each. "
-        "What is left out has its default.",
+        None, "The options of that task network, such as {'num_layers': 4} of 'in_context'; others have their defaults."
     )
     level_encoders: dict[str, Any] | str | None = option(
         None,
@@ -378,15 +375,6 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
         """As in transformers. Raises `ValueError` for level encoders in folders that only this machine has."""
         refuse_own_folders(self.level_encoders)
         super().save_pretrained(save_directory, *args, **kwargs)
-
-    @classmethod
-    def own_arguments(cls) -> list[str]:
-        """The names of the arguments that this class adds to `PreTrainedConfig`."""
-        return [field.name for field in options_of(cls)]
-
-    def own_values(self) -> dict:
-        """The values of these arguments."""
-        return {name: getattr(self, name) for name in self.own_arguments()}
 
     def check(self) -> None:
         """Raises `ValueError` at the first argument outside of its range. Also called before every training."""

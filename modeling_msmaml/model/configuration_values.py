@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from .options import options_of
+
 
 class DerivedValues:
     """The part of [`MSMAMLConfig`] that is computed from its options."""
@@ -19,6 +21,15 @@ class DerivedValues:
     image_signal_side: Any
     network_gain: Any
     descriptor_whitening: Any
+
+    @classmethod
+    def own_arguments(cls) -> list[str]:
+        """The names of the arguments that the config adds to `PreTrainedConfig`."""
+        return [field.name for field in options_of(cls)]
+
+    def own_values(self) -> dict[str, Any]:
+        """The values of these arguments."""
+        return {name: getattr(self, name) for name in self.own_arguments()}
 
     @property
     def layer_channels(self) -> list[int]:

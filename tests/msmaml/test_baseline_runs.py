@@ -1,6 +1,7 @@
 """Baselines as a user runs them: by the command line, on frozen levels, and one from outside the package."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from modeling_msmaml.model import task_networks
 
 from ..baselines.tiny_baselines import METHODS, OPTIONS
 from ..saved_levels import save_encoders
+from ..test_docs import blocks
 from .test_run_meta import options
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "baselines.md"
@@ -79,3 +81,31 @@ def test_a_run_on_frozen_levels(name, encoders, tmp_path):
     images = torch.randint(0, 256, (4, 3, 40, 24), dtype=torch.uint8).permute(0, 2, 3, 1).numpy()
     classifier = FewShotClassifier.from_pretrained(tmp_path / "run", modality="image").fit(list(images), list("aabb"))
     assert set(classifier.predict(list(images))) <= {"a", "b"}
+
+
+def test_a_baseline_from_outside(tmp_path, monkeypatch):
+    monkeypatch.setattr(task_networks, "_REGISTRY", dict(task_networks._REGISTRY))
+    (code,) = blocks(PAGE, "python")
+    (tmp_path / "my_baseline.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_baseline", raising=False)
+    own = ("--import_module", "my_baseline")
+    results = run(tmp_path / "run", "nearest_example", *own)
+    assert "The class of the nearest example wins." in (tmp_path / "run" / "README.md").read_text()
+    again = run(tmp_path / "again", "nearest_example", do_train=False, model_name_or_path=tmp_path / "run")
+    assert again["test_loss"] == results["test_loss"]
+
+
+def test_the_page_names_every_baseline():
+    for name in METHODS:
+        assert f"| `{name}` |" in PAGE.read_text()
+
+
+def test_nothing_to_train_is_said(encoders, tmp_path):
+    given = {"level_encoders": json.dumps({"image": encoders["image"]}), "output_dir": tmp_path}
+    small = {name: value for name, value in TINY.items() if name != "num_channels"}
+    words = options(**{**small, **given, "task_network": "prototypical"})
+    place = words.index("--num_inner_steps")
+    del words[place : place + 2]
+    with pytest.raises(ValueError, match="there is nothing to train: task_network='prototypical'.*feature_size"):
+        run_meta.main([CONFIG, *words])
