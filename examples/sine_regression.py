@@ -6,12 +6,20 @@ Run it with `python examples/sine_regression.py`. A task is a curve of a random 
 """
 
 import math
+import tempfile
 
 import torch
 from torch import Tensor, nn
 from transformers import set_seed
 
-from modeling_msmaml import ModalityEmbedding, MSMAMLConfig, MSMAMLModel, register_modality
+from modeling_msmaml import (
+    MetaTrainer,
+    MetaTrainingArguments,
+    ModalityEmbedding,
+    MSMAMLConfig,
+    MSMAMLModel,
+    register_modality,
+)
 
 META_STEPS, TASKS, POINTS = 200, 16, 10
 
@@ -27,13 +35,15 @@ class PointEmbedding(ModalityEmbedding):
         return self.linear(inputs).relu()[..., None]
 
 
-def make_episodes(tasks: int, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-    """Returns as many tasks, with inputs and labels (tasks, POINTS, 1)."""
-    draw = torch.rand(2, tasks, 1, 1, generator=generator)
-    amplitude, phase = 0.1 + 4.9 * draw[0], math.pi * draw[1]
-    support, query = 10 * torch.rand(2, tasks, POINTS, 1, generator=generator) - 5
-    labels = {f"{part}_labels": amplitude * (x - phase).sin() for part, x in (("support", support), ("query", query))}
-    return {"point": {"support": support, "query": query, **labels}}
+def make_curve(seed: int) -> dict[str, str | Tensor]:
+    """Returns one task: points of a curve and its values there, each (POINTS, 1)."""
+    draw = torch.rand(2 + 2 * POINTS, 1, generator=torch.Generator().manual_seed(seed))
+    amplitude, phase, points = 0.1 + 4.9 * draw[0], math.pi * draw[1], 10 * draw[2:] - 5
+    (support, query), (support_labels, query_labels) = (
+        x.chunk(2) for x in (points, amplitude * (points - phase).sin())
+    )
+    samples = {"support": support, "query": query}
+    return {"modality": "point", **samples, "support_labels": support_labels, "query_labels": query_labels}
 
 
 def main() -> dict[int, float]:
@@ -42,19 +52,19 @@ def main() -> dict[int, float]:
     register_modality("point", PointEmbedding)
     network = {"num_channels": 40, "num_layers": 2, "kernel_size": 1, "stride": 1, "padding": 0, "norm": "group"}
     options = {"n_way": 1, "task_loss": "squared_error", "conditioning": "none", "num_inner_steps": 2, "inner_lr": 0.01}
-    model = MSMAMLModel(MSMAMLConfig(modalities=["point"], task_chunk_size=TASKS, **network, **options))
-    optimizer, generator = torch.optim.Adam(model.parameters(), lr=2e-3), torch.Generator().manual_seed(1)
-    for _ in range(META_STEPS):
-        optimizer.zero_grad()
-        model(make_episodes(TASKS, generator)).loss.backward()
-        optimizer.step()
-    model.eval()
-    curves, errors = make_episodes(200, generator)["point"], {}
-    for steps in (0, 1, 2, 4):
-        with torch.no_grad():
-            adapted = model.adapt("point", curves["support"], curves["support_labels"], num_inner_steps=steps)
-            errors[steps] = (model.classify(adapted, curves["query"]) - curves["query_labels"]).square().mean().item()
-        print(f"{steps:2d} steps: squared error {errors[steps]:.2f}")
+    model, errors = MSMAMLModel(MSMAMLConfig(modalities=["point"], task_chunk_size=TASKS, **network, **options)), {}
+    with tempfile.TemporaryDirectory() as folder:
+        schedule = {"max_steps": META_STEPS, "per_device_train_batch_size": TASKS, "learning_rate": 2e-3}
+        args = MetaTrainingArguments(folder, n_way=1, save_strategy="no", disable_tqdm=True, **schedule)
+        curves = [make_curve(seed) for seed in range(META_STEPS * TASKS + 200)]
+        trainer = MetaTrainer(model, args, train_dataset=curves[200:], eval_dataset=curves[:200])
+        trainer.train()
+        for steps in (0, 1, 2, 4):
+            model.config.num_eval_inner_steps = steps
+            result = trainer.evaluate()
+            error, interval = result["eval_squared_error"], result["eval_squared_error_ci95"]
+            errors[steps] = error
+            print(f"{steps:2d} steps: squared error {error:.2f} ± {interval:.2f}")
     return errors
 
 

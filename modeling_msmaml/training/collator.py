@@ -85,4 +85,5 @@ def grouped(episodes: Sequence[dict]) -> dict[str, list[dict]]:
 
 
 def _n_way(episode: dict) -> int:
-    return int(episode["support_labels"].max()) + 1
+    labels = episode["support_labels"]  # classes, or numbers (samples, outputs)
+    return labels.shape[-1] if labels.is_floating_point() else int(labels.max()) + 1

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
-from .metrics import FewShotAccuracy
+from ..model.task_loss import TaskLoss, squared_errors, task_loss_of
+from .metrics import FewShotAccuracy, with_intervals
 from .task_facts import FactsCollator, TaskFacts, named_splits
 from .task_rows import task_rows
 from .trainer_hooks import TrainerHooks, loader_options
@@ -29,13 +30,23 @@ READ_BYTES = 2**30
 
 @dataclass
 class EpisodeResult:
-    """What evaluation keeps of one episode."""
+    """
+    What evaluation keeps of one episode.
+
+    Args:
+        modality, data_set: where it is from.
+        predictions, labels: a class for each query; with a `task_loss` of numbers, as many of these as the network has
+            outputs.
+        loss: of the queries: cross-entropy in nats, or the `task_loss` of numbers.
+        squared_error: mean over queries and outputs; `None` for classes.
+    """
 
     modality: str
     data_set: str
-    predictions: list[int]
-    labels: list[int]
+    predictions: list
+    labels: list
     loss: float
+    squared_error: float | None = None
 
 
 def evaluation_dataloader(trainer: TrainerHooks, dataset: Dataset) -> DataLoader:
@@ -93,7 +104,7 @@ def evaluated_episodes(
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     read_once = getattr(dataloader.collate_fn, "read_once", {})
     rows = {modality: in_parts(splits) for modality, splits in read_once.items()}
-    results = []
+    results, of_numbers = [], loss_of_numbers(model)
     with torch.no_grad(), trainer.accelerator.autocast(), model.rows_read(rows):
         for batch in dataloader:
             tasks = batch.pop("tasks")
@@ -101,7 +112,7 @@ def evaluated_episodes(
             output = model(episodes, return_dict=True)
             if not torch.isfinite(output.loss):
                 raise FloatingPointError(explain_not_finite(trainer, output, episodes, f"in {description.lower()}"))
-            found = episode_results(output, episodes, tasks)
+            found = episode_results(output, episodes, tasks, of_numbers)
             results += found
             if record is not None:
                 record(task_rows(found, output, episodes, tasks))
@@ -149,43 +160,71 @@ def without_inner_loop(model: MSMAMLModel) -> Iterator[None]:
         config.num_inner_steps, config.num_eval_inner_steps, model.multi_step_weights = steps, of_evaluation, weights
 
 
-def query_accuracies(output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]]) -> dict[str, Float[Tensor, " T"]]:
-    """Modality -> the query accuracy of each of its tasks, in [0, 1]."""
+def query_scores(
+    output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]], classifies: bool
+) -> dict[str, Float[Tensor, " T"]]:
+    """
+    Modality -> the query accuracy of each of its tasks, in [0, 1]; the mean squared error where labels are numbers.
+    """
     found: dict[str, list[Tensor]] = {}
     for group, logits in output.logits.items():
-        right = logits.detach().argmax(dim=-1) == episodes[group]["query_labels"]
-        found.setdefault(modality_of_group(group), []).append(right.float().mean(dim=1))
+        logits, labels = logits.detach(), episodes[group]["query_labels"]
+        if classifies:
+            scores = (logits.argmax(dim=-1) == labels).float().mean(dim=1)
+        else:
+            scores = squared_errors(logits.float(), labels.float())
+        found.setdefault(modality_of_group(group), []).append(scores)
     return {modality: torch.cat(parts) for modality, parts in found.items()}
 
 
 def episode_results(
-    output: MSMAMLOutput, episodes: dict[str, dict[str, Tensor]], tasks: list[TaskFacts]
+    output: MSMAMLOutput,
+    episodes: dict[str, dict[str, Tensor]],
+    tasks: list[TaskFacts],
+    of_numbers: TaskLoss | None = None,
 ) -> list[EpisodeResult]:
-    """The results of the episodes of a meta-batch, in the order of `tasks`."""
+    """The results of the episodes of a meta-batch, in the order of `tasks`; `of_numbers`: a loss of no classes."""
     rows: dict[str, Iterator[tuple]] = {}
     for group, logits in output.logits.items():
-        logits, labels = logits.detach(), episodes[group]["query_labels"]
-        losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none").mean(dim=1)
-        rows[group] = zip(logits.argmax(dim=-1).tolist(), labels.tolist(), losses.tolist(), strict=True)
+        logits, labels = logits.detach().float(), episodes[group]["query_labels"]
+        if of_numbers is None:
+            losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(dim=1)
+            predicted, errors = logits.argmax(dim=-1), [None] * len(labels)
+        else:
+            losses, errors = of_numbers.function(logits, labels), squared_errors(logits, labels.float()).tolist()
+            predicted = logits
+        rows[group] = zip(predicted.tolist(), labels.tolist(), losses.tolist(), errors, strict=True)
     return [EpisodeResult(modality_of_group(task.group), task.data_set, *next(rows[task.group])) for task in tasks]
+
+
+def loss_of_numbers(model: MSMAMLModel) -> TaskLoss | None:
+    """The `task_loss` of a model whose labels are numbers; `None` if they are classes."""
+    loss = task_loss_of(model.config)
+    return None if loss.classifies else loss
 
 
 def summarise(results: list[EpisodeResult]) -> dict[str, float]:
     """
-    Accuracies with intervals and mean losses, over all episodes, for each modality and for each data set.
+    Accuracies, or squared errors, with intervals, and mean losses: over all episodes, for each modality and for each
+    data set.
 
     Raises:
         `ValueError`: there is no result.
     """
     if not results:
         raise ValueError("there is no episode to evaluate: num_episodes must be at least 1")
-    accuracies = FewShotAccuracy().compute(
-        predictions=[result.predictions for result in results],
-        references=[result.labels for result in results],
-        modalities=[result.modality for result in results],
-        data_sets=[result.data_set for result in results],
-    )
-    metrics = cast("dict[str, float]", accuracies)  # `None` only where `evaluate` itself runs in several processes
+    modalities, data_sets = [result.modality for result in results], [result.data_set for result in results]
+    errors = [result.squared_error for result in results if result.squared_error is not None]
+    if errors:
+        metrics = with_intervals("squared_error", errors, modalities, data_sets)
+    else:
+        accuracies = FewShotAccuracy().compute(
+            predictions=[result.predictions for result in results],
+            references=[result.labels for result in results],
+            modalities=modalities,
+            data_sets=data_sets,
+        )
+        metrics = cast("dict[str, float]", accuracies)  # `None` only where `evaluate` itself runs in several processes
     losses: dict[str, list[float]] = {}
     for result in results:
         for name in {"loss", f"{result.modality}_loss", f"{result.data_set}_loss"}:

@@ -1,4 +1,4 @@
-"""Few-shot accuracy with its interval, over episodes."""
+"""Means over episodes with their intervals, and few-shot accuracy as a metric of `evaluate`."""
 
 import math
 from collections import defaultdict
@@ -59,25 +59,45 @@ class FewShotAccuracy(evaluate.Metric):
         modalities: list[str],
         data_sets: list[str],
     ) -> dict[str, float]:
-        strata: dict[tuple[str, str], list[float]] = defaultdict(list)  # (modality, data set) -> accuracies
+        accuracies = []
         data_sets = modalities if data_sets is None else data_sets
-        for predicted, reference, modality, name in zip(predictions, references, modalities, data_sets, strict=True):
+        for predicted, reference, modality in zip(predictions, references, modalities, strict=True):
             if len(predicted) != len(reference) or not len(reference):
                 raise ValueError(
                     f"an episode of modality {modality!r} has {len(predicted)} predictions for {len(reference)} labels"
                 )
-            accuracy = sum(p == r for p, r in zip(predicted, reference, strict=True)) / len(reference)
-            strata[modality, name].append(accuracy)
-        result = _entries("", list(strata.values()))
-        for place in (1, 0):  # the data sets, then the modalities
-            for name in sorted({key[place] for key in strata}):
-                result |= _entries(f"{name}_", [values for key, values in strata.items() if key[place] == name])
-        return result
+            accuracies.append(sum(p == r for p, r in zip(predicted, reference, strict=True)) / len(reference))
+        return with_intervals("accuracy", accuracies, modalities, data_sets)
 
 
-def _entries(prefix: str, strata: list[list[float]]) -> dict[str, float]:
+def with_intervals(
+    name: str, values: Sequence[float], modalities: Sequence[str], data_sets: Sequence[str]
+) -> dict[str, float]:
+    """
+    The mean of a quantity of episodes and the half-width of its 95 % interval, over all episodes, for each modality and
+    for each data set.
+
+    Args:
+        name: of the quantity.
+        values: one for each episode.
+        modalities, data_sets: those of each episode.
+
+    Returns:
+        `<name>`, `<name>_ci95`, `episodes`, and the same for each modality m and data set d as `<m>_<name>` and so on.
+    """
+    strata: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for value, modality, data_set in zip(values, modalities, data_sets, strict=True):
+        strata[modality, data_set].append(value)
+    result = _entries("", name, list(strata.values()))
+    for place in (1, 0):  # the data sets, then the modalities
+        for part in sorted({key[place] for key in strata}):
+            result |= _entries(f"{part}_", name, [own for key, own in strata.items() if key[place] == part])
+    return result
+
+
+def _entries(prefix: str, name: str, strata: list[list[float]]) -> dict[str, float]:
     mean, ci95 = stratified_mean_and_ci95(strata)
-    return {f"{prefix}accuracy": mean, f"{prefix}accuracy_ci95": ci95, f"{prefix}episodes": sum(map(len, strata))}
+    return {f"{prefix}{name}": mean, f"{prefix}{name}_ci95": ci95, f"{prefix}episodes": sum(map(len, strata))}
 
 
 def stratified_mean_and_ci95(strata: Sequence[Sequence[float]]) -> tuple[float, float]:

@@ -10,6 +10,16 @@ from .training_args import MetaTrainingArguments
 
 logger = logging.getLogger(__name__)
 
+# Arguments that only tasks of classes have a use for -> what they are then without.
+OPTIONS_OF_CLASSES = {
+    "train_n_way": None,
+    "train_shots": "equal",
+    "num_unlabelled": 0,
+    "num_distractors": 0,
+    "mix_classes": None,
+    "new_classes": None,
+}
+
 
 def fit_to_arguments(model: MSMAMLModel, args: MetaTrainingArguments) -> None:
     """
@@ -18,16 +28,18 @@ def fit_to_arguments(model: MSMAMLModel, args: MetaTrainingArguments) -> None:
     Raises:
         `ValueError`: they do not fit each other, or ask for what cannot work with an inner loop.
     """
+    of_numbers = not task_loss_of(model.config).classifies
     if model.fixed_n_way not in (None, args.n_way):
+        has = "whose network has n_way={} outputs" if of_numbers else "whose classifier has n_way={}"
         raise ValueError(
-            f"n_way={args.n_way} does not fit the model, whose classifier has n_way={model.config.n_way}: evaluate "
-            "with that, or train a model of the n_way you want"
+            f"n_way={args.n_way} does not fit the model, {has.format(model.config.n_way)}: evaluate with that, or "
+            "train a model of the n_way you want"
         )
-    if not task_loss_of(model.config).classifies:
-        raise ValueError(
-            f"task_loss={model.config.task_loss!r} has numbers for targets, but MetaTrainer draws and evaluates "
-            "episodes of classes: train the model in a loop of your own, as examples/sine_regression.py does"
-        )
+    if of_numbers:
+        refuse_options_of_classes(args, model.config.task_loss)
+    elif args.n_way < 2:
+        raise ValueError(f"n_way={args.n_way} must be an integer of at least 2")
+    args.take_metric("squared_error" if of_numbers else "accuracy")
     if model.task_encoder is None:
         for name in ("alternating_steps", "task_encoder_max_grad_norm", "task_encoder_learning_rate"):
             if getattr(args, name):
@@ -64,3 +76,22 @@ def fit_to_arguments(model: MSMAMLModel, args: MetaTrainingArguments) -> None:
         )
     if args.multi_step_loss_steps or args.first_order_steps:
         check_annealing(args, model.config)
+
+
+def refuse_options_of_classes(args: MetaTrainingArguments, task_loss: str) -> None:
+    """
+    Raises:
+        `ValueError`: an argument is about classes, which a `task_loss` of numbers has none of.
+    """
+    for name, unused in OPTIONS_OF_CLASSES.items():
+        if (getattr(args, name) or unused) != unused:
+            raise ValueError(
+                f"{name}={getattr(args, name)!r} is about classes, but task_loss={task_loss!r} has numbers for "
+                "targets: leave it out"
+            )
+    metric = str(args.metric_for_best_model or "")
+    if "accuracy" in metric and not args.has_default_metric:
+        raise ValueError(
+            f"metric_for_best_model={metric!r} does not exist, because task_loss={task_loss!r} has numbers for "
+            f"targets: take {metric.replace('accuracy', 'squared_error')!r}"
+        )

@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("class_shots", pa.list_(pa.int64())),
         ("class_accuracies", pa.list_(pa.float64())),
         ("accuracy", pa.float64()),
+        ("squared_error", pa.float64()),
         ("query_loss", pa.float64()),
         ("support_losses", pa.list_(pa.float32())),
         ("modulation", pa.list_(pa.list_(pa.float32()))),

@@ -28,9 +28,12 @@ def task_rows(
     for task, result in zip(tasks, results, strict=True):
         number = counted[task.group]
         counted[task.group] += 1
-        shots, queries = Counter(labels[task.group][number]), Counter(result.labels)
-        right = Counter(label for label, guess in zip(result.labels, result.predictions, strict=True) if label == guess)
-        classes = range(len(task.class_names))
+        classes, of_classes = range(len(task.class_names)), result.squared_error is None
+        shots, queries, right = Counter(), Counter(), Counter()
+        if of_classes:
+            shots, queries = Counter(labels[task.group][number]), Counter(result.labels)
+            pairs = zip(result.labels, result.predictions, strict=True)
+            right = Counter(label for label, guess in pairs if label == guess)
         rows.append(
             {
                 "episode": task.episode,
@@ -41,7 +44,8 @@ def task_rows(
                 "class_names": list(task.class_names),
                 "class_shots": [shots[label] for label in classes],
                 "class_accuracies": [right[label] / queries[label] if queries[label] else None for label in classes],
-                "accuracy": right.total() / len(result.labels),
+                "accuracy": right.total() / len(result.labels) if of_classes else None,
+                "squared_error": result.squared_error,
                 "query_loss": result.loss,
                 "support_losses": support_losses[task.group][number],
                 "modulation": [layer[number] for layer in modulation[task.group]],

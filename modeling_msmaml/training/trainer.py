@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, HPSearchBackend, TrainOut
 
 from ..model.meta_batch import MSMAMLOutput, modality_of_group
 from ..model.modeling_msmaml import MSMAMLModel
+from ..model.task_loss import TaskLoss
 from .callbacks import OuterGradientRules, StepSettings
 from .checkpoints import check_continuation, checkpoint_step, checkpoints, resolve, run_settings
 from .collator import collate_episodes
@@ -25,7 +26,8 @@ from .evaluation import (
     evaluated_episodes,
     evaluation_dataloader,
     explain_not_finite,
-    query_accuracies,
+    loss_of_numbers,
+    query_scores,
     summarise,
     without_inner_loop,
 )
@@ -50,7 +52,8 @@ class MetaTrainer(TrainerHooks):
 
     Evaluation adapts to every episode, keeps no outer graph, and reports means and 95 % intervals over episodes:
     `eval_accuracy`, `eval_accuracy_ci95`, `eval_loss`, `eval_episodes`, and the same for each modality and each data
-    set: `eval_<modality>_accuracy`, `eval_<data set>_accuracy` and so on.
+    set: `eval_<modality>_accuracy`, `eval_<data set>_accuracy` and so on. With a `task_loss` of numbers it is the mean
+    squared error, `eval_squared_error` and so on.
 
     Args:
         model: the model to train; its config takes over the inner-loop settings that `args` gives. `None` with
@@ -170,7 +173,7 @@ class MetaTrainer(TrainerHooks):
     ) -> Any:
         """
         As in transformers, with what fits episodes by default: the objective is `metric_for_best_model`, or else
-        `eval_accuracy`.
+        `eval_accuracy` (`eval_squared_error` where targets are numbers).
 
         Args:
             hp_space: what is searched, by the names of arguments of training or of the model (`inner_lr` and others). A
@@ -192,7 +195,8 @@ class MetaTrainer(TrainerHooks):
                 "hp_space must say what is searched, as in lambda trial: {'inner_lr': trial.suggest_float(...)}"
             )
         if compute_objective is None:
-            compute_objective, direction_of_metric = objective_of(self.args.metric_for_best_model)
+            metric = self.args.metric_for_best_model
+            compute_objective, direction_of_metric = objective_of(metric, f"eval_{self._score}")
             direction = direction or direction_of_metric
         if direction is None:
             raise ValueError("direction must say whether compute_objective is to be 'minimize'd or 'maximize'd")
@@ -249,12 +253,11 @@ class MetaTrainer(TrainerHooks):
             when = f"at meta-step {self.state.global_step + 1}"
             raise FloatingPointError(explain_not_finite(self, output, episodes, when))
         self._record.add("loss", output.loss.detach(), 1)
-        for modality, accuracies in query_accuracies(output, episodes).items():
-            self._record.add(f"{modality}_accuracy", accuracies.sum(), len(accuracies))
+        self._record_scores(output, episodes)
         if self._details_are_due() and self.model.takes_inner_steps:
             self._record_adaptation(output, episodes)
         if tasks is not None and self._task_log is not None:
-            rows = task_rows(episode_results(output, episodes, tasks), output, episodes, tasks)
+            rows = task_rows(episode_results(output, episodes, tasks, self._of_numbers), output, episodes, tasks)
             step = self.state.global_step + 1
             self._task_log.add_training(step, [{**row, "phase": "train", "step": step} for row in rows])
         return (output.loss, output) if return_outputs else output.loss
@@ -302,7 +305,7 @@ class MetaTrainer(TrainerHooks):
         return bool(self.args.log_inner_loop) and logs_this_step(self.args, self.state)
 
     def _record_adaptation(self, output: MSMAMLOutput, episodes: dict) -> None:
-        """Records the support losses before each inner step, and the accuracy of the network before it is adapted."""
+        """Records the support losses before each inner step, and the scores of the network before it is adapted."""
         for group, losses in output.support_loss.items():
             modality = modality_of_group(group)
             for step, column in enumerate(losses.detach().float().unbind(dim=1), start=1):
@@ -310,8 +313,19 @@ class MetaTrainer(TrainerHooks):
         model = self.accelerator.unwrap_model(self.model)
         with torch.no_grad(), self.accelerator.autocast(), without_inner_loop(model):
             unadapted = model(episodes, return_dict=True)
-        for modality, accuracies in query_accuracies(unadapted, episodes).items():
-            self._record.add(f"{modality}_accuracy_before", accuracies.sum(), len(accuracies))
+        self._record_scores(unadapted, episodes, "_before")
+
+    def _record_scores(self, output: MSMAMLOutput, episodes: dict, suffix: str = "") -> None:
+        for modality, scores in query_scores(output, episodes, self._of_numbers is None).items():
+            self._record.add(f"{modality}_{self._score}{suffix}", scores.sum(), len(scores))
+
+    @property
+    def _of_numbers(self) -> TaskLoss | None:
+        return loss_of_numbers(self.accelerator.unwrap_model(self.model))
+
+    @property
+    def _score(self) -> str:
+        return "accuracy" if self._of_numbers is None else "squared_error"
 
     def _record_gradient_norms(self) -> None:
         """Records the norms of the outer gradient before anything clips it."""

@@ -79,7 +79,11 @@ class MetaTrainingArguments(TrainingArguments):
             started another number of processes than would train together.
     """
 
-    n_way: int = option(5, "The number of classes in an episode; at least 2.", at_least(2))
+    n_way: int = option(
+        5,
+        "The number of classes in an episode, at least 2; with a task_loss of numbers, the number of outputs.",
+        at_least(1),
+    )
     k_shot: int = option(1, "The number of support samples per class; at least 1.", at_least(1))
     # Texts are what HfArgumentParser takes from a command line; once parsed, these are integers or dicts.
     n_query: str = option(
@@ -201,7 +205,9 @@ class MetaTrainingArguments(TrainingArguments):
         "Evaluate on the validation episodes after training. Default: when eval_strategy evaluates during training.",
     )
     metric_for_best_model: str | None = option(
-        None, "What the best model is best in. Default: eval_accuracy, or eval_loss for reduce_lr_on_plateau."
+        None,
+        "What the best model is best in. Default: eval_accuracy (eval_squared_error where targets are numbers), or "
+        "eval_loss for reduce_lr_on_plateau.",
     )
     per_device_train_batch_size: int = option(6, "The number of tasks in a meta-batch, on each device.")
     per_device_eval_batch_size: int = option(6, "The number of tasks that are evaluated at a time, on each device.")
@@ -229,8 +235,11 @@ class MetaTrainingArguments(TrainingArguments):
         self.new_classes = cast(Any, _parse_names(self.new_classes) or None)
         if self.new_classes is True:
             raise ValueError("new_classes=true does not say which: give any of rotate, speed and reverse, or false")
+        # Which one the model has will be known with the model, see `fit_to_arguments`.
+        self.has_default_metric = False
         if self.metric_for_best_model is None and self.lr_scheduler_type != "reduce_lr_on_plateau":
-            self.metric_for_best_model = "eval_accuracy" if self._needs_best_model() else None
+            self.has_default_metric = self._needs_best_model()
+            self.metric_for_best_model = "eval_accuracy" if self.has_default_metric else None
         self.use_cpu = self.use_cpu or trains_on_cpu()
         refuse_bf16_without_gpu(self)
         asked, evaluates = self.do_eval, self.eval_strategy != "no"
@@ -291,6 +300,11 @@ class MetaTrainingArguments(TrainingArguments):
                     f"per_device_train_batch_size tasks for itself, for the gradient to be a mean over tasks; leave it "
                     f"{needed}"
                 )
+
+    def take_metric(self, name: str) -> None:
+        """Takes a metric of evaluations as `metric_for_best_model`, if one is needed and none was given."""
+        if self.has_default_metric:
+            self.metric_for_best_model, self.greater_is_better = f"eval_{name}", name == "accuracy"
 
     def _needs_best_model(self) -> bool:
         return self.load_best_model_at_end or self.save_strategy == "best" or self.early_stopping_patience > 0

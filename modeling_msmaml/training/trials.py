@@ -29,8 +29,8 @@ def check_reached(values: dict[str, Any], config: PreTrainedConfig, args: Traini
             )
 
 
-def objective_of(metric: str | None) -> tuple[Callable[[dict[str, float]], float], str]:
-    """The objective that returns a metric of an evaluation, by default its accuracy, and the direction to search in."""
-    name = metric or "eval_accuracy"
+def objective_of(metric: str | None, default: str) -> tuple[Callable[[dict[str, float]], float], str]:
+    """The objective that returns a metric of an evaluation, or the default one, and the direction to search in."""
+    name = metric or default
     name = name if name.startswith("eval_") else f"eval_{name}"
-    return lambda metrics: metrics[name], "minimize" if name.endswith("loss") else "maximize"
+    return lambda metrics: metrics[name], "minimize" if name.endswith(("loss", "squared_error")) else "maximize"

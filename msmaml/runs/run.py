@@ -9,11 +9,13 @@ from modeling_msmaml import (
     MetaTrainer,
     MetaTrainingArguments,
     ModelCardCallback,
+    MSMAMLConfig,
     RunReport,
     plot_learning_curves,
     write_model_card,
 )
 from modeling_msmaml.hub.provenance import command_line
+from modeling_msmaml.model.task_loss import task_loss_of
 
 from .data_arguments import DataArguments
 from .held_out import fit_for_training, halves
@@ -33,6 +35,8 @@ from .run_model import (
 
 def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> None:
     """Raises `ValueError` for options that ask for nothing, or of which one would have no effect."""
+    if arguments.task_loss is not None:
+        refuse_numbers(MSMAMLConfig(task_loss=arguments.task_loss))
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ValueError("nothing to do: give --do_train, --do_eval or --do_predict")
     if arguments.auxiliary and args.mix_classes:
@@ -56,6 +60,15 @@ def check_what_to_do(arguments: ModelArguments, args: MetaTrainingArguments) -> 
         raise ValueError(
             f"resume_from_checkpoint={args.resume_from_checkpoint} continues a training run, but do_train=False: give "
             "--do_train true, or --model_name_or_path to evaluate a checkpoint"
+        )
+
+
+def refuse_numbers(config: MSMAMLConfig) -> None:
+    """Raises `ValueError` if the targets of tasks are numbers, which no data set has."""
+    if not task_loss_of(config).classifies:
+        raise ValueError(
+            f"task_loss={config.task_loss!r} has numbers for targets, but the data sets of a run have classes: train "
+            "the model with MetaTrainer on tasks of your own, as examples/sine_regression.py does"
         )
 
 
@@ -83,6 +96,7 @@ def run(
     datasets = make_datasets(data, args, text)
     set_seed(args.seed)
     model = make_model(arguments, args, splits_of(datasets))
+    refuse_numbers(model.config)
     if arguments.model_name_or_path is None:  # if this fails, it fails before features are computed
         groups_to_whiten_by(model.config, splits_to_fit_to(datasets, data, text))
     if data.cache_features:

@@ -6,8 +6,6 @@ import torch.nn.functional as F
 
 from modeling_msmaml import (
     FewShotClassifier,
-    MetaTrainer,
-    MetaTrainingArguments,
     MSMAMLModel,
     TaskLoss,
     register_task_loss,
@@ -211,12 +209,6 @@ def test_a_loss_of_one_s_own_is_that_of_both_loops(monkeypatch):
 def test_losses_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         MSMAMLModel(tiny_config(**changes))
-
-
-def test_a_trainer_of_episodes_of_classes_refuses_numbers(tmp_path):
-    model = tiny_model(torch.float32, task_loss="squared_error")
-    with pytest.raises(ValueError, match="task_loss='squared_error' has numbers for targets, but MetaTrainer"):
-        MetaTrainer(model, MetaTrainingArguments(str(tmp_path), n_way=N_WAY, use_cpu=True))
 
 
 def test_targets_of_another_kind_are_refused():

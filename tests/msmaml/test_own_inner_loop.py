@@ -96,3 +96,10 @@ def test_a_loss_from_outside_and_more_steps_in_evaluation(tmp_path, outside):
     assert again["test_loss"] == results["test_loss"]
     none = run(tmp_path / "none", model_name_or_path=tmp_path / "own", do_train=False, num_eval_inner_steps=0)
     assert none["test_loss"] != results["test_loss"]
+
+
+def test_a_loss_of_numbers_is_refused_before_anything_is_read(tmp_path):
+    message = "task_loss='squared_error' has numbers for targets, but the data sets of a run have classes: train"
+    with pytest.raises((ValueError, SystemExit), match=message):
+        run(tmp_path / "run", "--task_loss", "squared_error")
+    assert not (tmp_path / "run").exists()

@@ -50,7 +50,7 @@ def changed(before, after) -> set[str]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_way": 1}, "n_way=1"),
+        ({"n_way": 0}, "n_way=0"),
         ({"k_shot": 0}, "k_shot=0"),
         ({"n_query": "fifteen"}, "n_query='fifteen'"),
         ({"n_query": {"audio": 0}}, "n_query"),
@@ -88,6 +88,8 @@ def test_n_query_is_one_number_or_one_a_modality(tmp_path, given, parsed):
 def test_arguments_must_fit_the_model(tmp_path):
     with pytest.raises(ValueError, match="n_way=5 does not fit the model, whose classifier has n_way=3"):
         MetaTrainer(tiny_model(), arguments(tmp_path, n_way=5))
+    with pytest.raises(ValueError, match="n_way=1 must be an integer of at least 2"):
+        MetaTrainer(tiny_model(head="prototype"), arguments(tmp_path, n_way=1))
     with pytest.raises(ValueError, match="alternating_steps=2 needs a task encoder"):
         MetaTrainer(tiny_model(conditioning="none"), arguments(tmp_path, alternating_steps=2))
     with pytest.raises(ValueError, match="norm_statistics='running'"):
