@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from .convolution import fold, to_matrix, to_weight, windows
+from .products import product
 
 
 def convolve(inputs: Tensor, weight: Tensor, eps: float, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     """Returns y and r."""
-    y = torch.bmm(windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
+    y = product(windows(inputs, weight.shape[3], stride, padding), to_matrix(weight).transpose(1, 2))
     # PyTorch's own batch norm adds up one row after the other, which is ten times less exact: where that moves a value
     # to the other side of zero, the ReLU makes the gradient jump.
     y.sub_(y.mean(dim=[1], keepdim=True))
@@ -63,9 +64,9 @@ def through_convolution(
     """Backward pass from y to the convolution's arguments: returns `grad_inputs` (if needed) and `grad_weight`."""
     grad_inputs: Tensor | None = None
     if need_inputs:
-        grad_inputs = fold(torch.bmm(grad_y, to_matrix(weight).transpose(1, 2)), list(inputs.shape), stride, padding)
+        grad_inputs = fold(product(grad_y, to_matrix(weight)), list(inputs.shape), stride, padding)
     kernel = weight.shape[3]
-    grad_weight = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), grad_y)
+    grad_weight = product(grad_y.transpose(1, 2), windows(inputs, kernel, stride, padding))
     return grad_inputs, to_weight(grad_weight, kernel)
 
 
@@ -115,13 +116,14 @@ def second_gradients(
     to_kernel: Tensor | None = None
     if gg_inputs is not None:
         moved = windows(gg_inputs, kernel, stride, padding)
-        v = torch.bmm(moved, to_matrix(weight))
-        to_kernel = to_weight(torch.bmm(moved.transpose(1, 2), grad_y), kernel)
+        v = product(moved, to_matrix(weight).transpose(1, 2))
+        to_kernel = to_weight(product(grad_y.transpose(1, 2), moved), kernel)
     if gg_weight is not None:
         matrix, patches = to_matrix(gg_weight), windows(inputs, kernel, stride, padding)
-        v = torch.bmm(patches, matrix) if v is None else v.baddbmm_(patches, matrix)
+        of_weight = product(patches, matrix.transpose(1, 2))
+        v = of_weight if v is None else v.add_(of_weight)
         if need_inputs:
-            to_inputs = fold(torch.bmm(grad_y, matrix.transpose(1, 2)), list(inputs.shape), stride, padding)
+            to_inputs = fold(product(grad_y, matrix), list(inputs.shape), stride, padding)
     if v is None:
         to_g, mean_vn, mean_vu = torch.zeros_like(y), torch.zeros_like(rstd), torch.zeros_like(rstd)
     else:
