@@ -29,7 +29,7 @@ def convolve(inputs: Tensor, weight: Tensor, eps: float, stride: int, padding: i
     # PyTorch's own batch norm adds up one row after the other, which is ten times less exact: where that moves a value
     # to the other side of zero, the ReLU makes the gradient jump.
     y.sub_(y.mean(dim=[1], keepdim=True))
-    return y, torch.rsqrt(y.square().mean(dim=[1], keepdim=True) + eps)
+    return y, y.square().mean(dim=[1], keepdim=True).add_(eps).rsqrt_()
 
 
 def activate(y: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, batch: int) -> Tensor:
@@ -131,15 +131,18 @@ def second_gradients(
         mean_vu = v.mul_(g).mean(dim=[1], keepdim=True)
         mean_vu.addcmul_(mean_v, mean_g, value=-1).addcmul_(mean_vn, mean_gn, value=-1)
     to_scale = rstd * mean_vu
-    to_y = y * -(scale.unsqueeze(1) * to_scale * rstd * rstd)
+    of_n = scale.unsqueeze(1) * to_scale * rstd
+    if gg_scale is None:
+        to_y = y * (-of_n * rstd)
+    else:
+        # u of r p u in its three parts, so that no array is made for u.
+        rp = gg_scale.unsqueeze(1) * rstd
+        to_y = torch.addcmul(-rp * mean_g, y, -(of_n + rp * mean_gn) * rstd).addcmul_(g, rp)
     to_y.addcmul_(to_g, mean_gn * rstd, value=-1).addcmul_(grad_y, mean_vn * rstd, value=-1)
     if gg_scale is not None:
-        rp = gg_scale.unsqueeze(1) * rstd
-        to_g = torch.addcmul(to_g, y, rp)
-        u = (g - mean_g).addcmul_(y, mean_gn * rstd, value=-1)
-        to_y.addcmul_(u, rp)
+        to_g.addcmul_(y, gg_scale.unsqueeze(1) * rstd)
     if gg_shift is not None:
-        to_g = to_g + gg_shift.unsqueeze(1)
+        to_g.add_(gg_shift.unsqueeze(1))
     to_grad_outputs = _where_positive(to_g.view(outputs.shape), outputs).view(outputs.shape)
     return to_grad_outputs, to_y, to_inputs, to_kernel, to_scale * y.shape[1]
 

@@ -85,9 +85,11 @@ def linear(
     inputs: Float[Tensor, "*batch in_features"], weight: Float[Tensor, "out_features in_features"]
 ) -> Float[Tensor, "*batch out_features"]:
     """Computes what `F.linear` does without a bias."""
+    if product is with_bmm or torch.compiler.is_exporting():
+        return torch.nn.functional.linear(inputs, weight)
     # A function of autograd that `torch.vmap` takes costs several times as much Python in every call.
     in_vmap = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
-    large = inputs.is_cpu and inputs.dtype == torch.float32 and inputs.numel() * len(weight) >= 2**20
-    if product is with_bmm or in_vmap or not large or torch.compiler.is_exporting():
+    single = inputs.is_cpu and inputs.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if in_vmap or not single or inputs.numel() * len(weight) < 2**20:
         return torch.nn.functional.linear(inputs, weight)
     return _Linear.apply(inputs.flatten(0, -2), weight).unflatten(0, inputs.shape[:-1])

@@ -93,3 +93,12 @@ def test_linear_of_several_tasks_at_once_is_that_of_each(monkeypatch, in_dims):
     found = torch.vmap(linear, in_dims)(inputs, weight)
     expected = torch.vmap(torch.nn.functional.linear, in_dims)(inputs, weight)
     torch.testing.assert_close(found, expected)
+
+
+def test_linear_is_that_of_torch_under_autocast(monkeypatch):
+    monkeypatch.setattr(products, "product", with_onednn)
+    inputs, weight = torch.ones(20, 50, 320), torch.ones(128, 320)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = linear(inputs, weight)
+        assert torch.equal(found, torch.nn.functional.linear(inputs, weight))
+    assert found.dtype == torch.bfloat16
