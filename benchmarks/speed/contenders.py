@@ -10,6 +10,7 @@ from torch import Tensor
 from modeling_msmaml import MSMAMLConfig, MSMAMLModel
 
 from .plain import LOSSES, PlainNetwork, Task, plain_loss
+from .published import PublishedLearner
 
 N_QUERY = 15
 # Modality -> shape, range and type of its raw integers.
@@ -68,10 +69,14 @@ class Contender:
         self.name = name
         self.model = setting.model(dtype)
         self.episodes = setting.episodes()
+        self.published = PublishedLearner(self.model) if name == "published" else None
 
     def step(self) -> None:
         """Leaves the outer gradient in the model's parameters."""
         self.model.zero_grad()
+        if self.published is not None:
+            self.published.step(self.episodes)
+            return
         self.loss().backward()
 
     def loss(self) -> Tensor:

@@ -22,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from ..pages import command_line, parts_of, table
 from .contenders import DTYPES, RAW, Contender, Setting
 from .memory import peak_of_process
 from .plain import LOSSES, use_learn2learn_sources
+from .published import use_published_code
 
 # In float64; a wrong second-order term is off by 1e-3 and more.
 GRADIENT_TOLERANCE = 1e-8
@@ -45,10 +47,20 @@ PART = "meta step"  # of a page, where `--write` keeps one table for each settin
 _own: dict = {}  # a contender's process keeps what it was started with, and the contender
 
 
-def start(name: str, setting: Setting, dtype: str, learn2learn: Path | None) -> None:
+@dataclass
+class Sources:
+    """Folders of code that is not installed: see the options of these names."""
+
+    learn2learn: Path | None = None
+    published: Path | None = None
+
+
+def start(name: str, setting: Setting, dtype: str, sources: Sources) -> None:
     """What a contender's process does first."""
-    if learn2learn is not None:
-        use_learn2learn_sources(learn2learn)
+    if name == "learn2learn" and sources.learn2learn is not None:
+        use_learn2learn_sources(sources.learn2learn)
+    if name == "published" and sources.published is not None:
+        use_published_code(sources.published)
     _own.update(name=name, setting=setting, dtype=DTYPES[dtype])
 
 
@@ -90,9 +102,9 @@ def peak_memory(function: Callable[[], object], device: str) -> int:
 class Process:
     """A contender in a process of its own."""
 
-    def __init__(self, name: str, setting: Setting, learn2learn: Path | None = None, dtype: str | None = None):
+    def __init__(self, name: str, setting: Setting, sources: Sources | None = None, dtype: str | None = None):
         self.name = name if dtype is None else f"{name}, {dtype}"
-        arguments = (name, setting, dtype or setting.dtype, learn2learn)
+        arguments = (name, setting, dtype or setting.dtype, sources or Sources())
         self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start, arguments)
         self.seconds: list[float] = []
 
@@ -145,6 +157,8 @@ class _FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
+        if str(func) == "mkldnn._linear_pointwise.default":  # it has no formula of its own
+            self.flops += 2 * args[0].numel() * len(args[1])
         formula = flop_registry.get(IN_PLACE.get(func._overloadpacket, func._overloadpacket))
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=result)
@@ -161,9 +175,9 @@ def count_flops(function: Callable[[], object]) -> int:
     return counter.flops
 
 
-def measure(setting: Setting, names: list[str], rounds: int, learn2learn: Path | None) -> str:
+def measure(setting: Setting, names: list[str], rounds: int, sources: Sources) -> str:
     """The table of one setting, as Markdown."""
-    processes = [Process(name, setting, learn2learn) for name in names]
+    processes = [Process(name, setting, sources) for name in names]
     expected = processes[0].ask("gradient")
     processes, left_out = check_gradients(processes, expected)
     if setting.device == "cpu" and setting.dtype == "float32":
@@ -234,12 +248,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
     parser.add_argument("--contenders", nargs="+", default=["ours", "higher", "torchopt"], choices=["ours", *LOSSES])
     parser.add_argument("--learn2learn", type=Path, help="folder learn2learn/ of an unpacked source distribution")
+    parser.add_argument("--published", type=Path, help="checkout of the repository that was published with MS-MAML")
     options = vars(parser.parse_args(argv))
-    rounds, names, learn2learn, page = (options.pop(name) for name in ("rounds", "contenders", "learn2learn", "write"))
+    rounds, names, page = (options.pop(name) for name in ("rounds", "contenders", "write"))
+    sources = Sources(options.pop("learn2learn"), options.pop("published"))
     names = ["plain", *(name for name in names if name != "plain")]
-    if learn2learn is not None and "learn2learn" not in names:
-        names.append("learn2learn")
-    found = measure(Setting(**options), names, rounds, learn2learn)
+    names += [name for name, folder in vars(sources).items() if folder is not None and name not in names]
+    if sources.published is not None:
+        use_published_code(sources.published)  # refuses a wrong folder before anything is measured
+    found = measure(Setting(**options), names, rounds, sources)
     print(found)
     if page is not None:
         write(found, page)

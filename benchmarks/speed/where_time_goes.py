@@ -42,6 +42,7 @@ KINDS = {
     "sums and means": ("sum", "mean"),
 }  # fmt: skip
 KIND_OF = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
+KIND_OF["mkldnn::_linear_pointwise"] = "matrix products"
 REST = "Python, autograd, dispatch"
 # Of the array whose copying is timed: about what a layer makes of all queries of a task.
 COPIED_BYTES = 2**20

@@ -8,7 +8,7 @@ the values, since batch norm subtracts it, so its gradient is zero.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from .conv_norm_gradients import activate, convolve, second_gradients, through_convolution, through_relu_and_norm
 from .convolution import check_length, number_of_windows
-from .execution import autocast, in_autocast, scripted
+from .execution import autocast, autocast_of, in_autocast, scripted
 
 
 class ConvNormLayer(NamedTuple):
@@ -68,11 +68,11 @@ def conv_norm_relu(
         kernel = layer.weight.shape[3]
         check_length(length, kernel, layer.padding)
         length = number_of_windows(length, kernel, layer.stride, layer.padding)
-        weights.append(in_autocast(layer.weight).expand(tasks, -1, -1, -1))
-        biases.append(in_autocast(layer.bias).expand(tasks, -1))
+        weights.append(_of_tasks(in_autocast(layer.weight), tasks))
+        biases.append(_of_tasks(in_autocast(layer.bias), tasks))
         for values, value in ((scales, layer.scale), (shifts, layer.shift)):
-            value = value.to(inputs.dtype) if isinstance(value, Tensor) else inputs.new_full((), value)
-            values.append(value.expand(tasks, layer.weight.shape[1]))
+            value = value.to(inputs.dtype) if isinstance(value, Tensor) else inputs.new_full((1, 1), value)
+            values.append(_of_tasks(value, tasks, layer.weight.shape[1]))
     settings = eps, [layer.stride for layer in layers], [layer.padding for layer in layers]
     inputs = inputs.transpose(2, 3)
     if torch.is_grad_enabled():
@@ -83,12 +83,22 @@ def conv_norm_relu(
     return outputs.transpose(2, 3)
 
 
+def _of_tasks(tensor: Tensor, tasks: int, *sizes: int) -> Tensor:
+    """
+    The tensor with one set for each task, and with `sizes` of the dimensions after it. One that has these already stays
+    as it is, which spares autograd a node.
+    """
+    shape = (tasks, *(sizes or tensor.shape[1:]))
+    return tensor if tensor.shape == shape else tensor.expand(shape)
+
+
 def _without_autocast(inputs: Tensor) -> AbstractContextManager:
     """
     A context without autocast, which on CUDA would compute some of these operations in float32, so that later ones
     fail for mixed dtypes. (On the CPU it leaves them alone.)
     """
-    return autocast(inputs.device.type, enabled=False)
+    enabled, _ = autocast_of(inputs.device.type)
+    return autocast(inputs.device.type, enabled=False) if enabled else nullcontext()
 
 
 # A list holds one tensor per layer. Symbols, shapes and formulas are those of conv_norm_gradients.py.

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor
 
 from .convolution import fold, to_matrix, to_weight, windows
+from .products import product
 
 
 def convolve(inputs: Tensor, weight: Tensor, eps: float, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     """Returns y and r."""
-    y = torch.bmm(windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
+    y = product(windows(inputs, weight.shape[3], stride, padding), to_matrix(weight).transpose(1, 2))
     # PyTorch's own batch norm adds up one row after the other, which is ten times less exact: where that moves a value
     # to the other side of zero, the ReLU makes the gradient jump.
     y.sub_(y.mean(dim=[1], keepdim=True))
-    return y, torch.rsqrt(y.square().mean(dim=[1], keepdim=True) + eps)
+    return y, y.square().mean(dim=[1], keepdim=True).add_(eps).rsqrt_()
 
 
 def activate(y: Tensor, rstd: Tensor, scale: Tensor, shift: Tensor, batch: int) -> Tensor:
@@ -63,9 +64,9 @@ def through_convolution(
     """Backward pass from y to the convolution's arguments: returns `grad_inputs` (if needed) and `grad_weight`."""
     grad_inputs: Tensor | None = None
     if need_inputs:
-        grad_inputs = fold(torch.bmm(grad_y, to_matrix(weight).transpose(1, 2)), list(inputs.shape), stride, padding)
+        grad_inputs = fold(product(grad_y, to_matrix(weight)), list(inputs.shape), stride, padding)
     kernel = weight.shape[3]
-    grad_weight = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), grad_y)
+    grad_weight = product(grad_y.transpose(1, 2), windows(inputs, kernel, stride, padding))
     return grad_inputs, to_weight(grad_weight, kernel)
 
 
@@ -115,13 +116,14 @@ def second_gradients(
     to_kernel: Tensor | None = None
     if gg_inputs is not None:
         moved = windows(gg_inputs, kernel, stride, padding)
-        v = torch.bmm(moved, to_matrix(weight))
-        to_kernel = to_weight(torch.bmm(moved.transpose(1, 2), grad_y), kernel)
+        v = product(moved, to_matrix(weight).transpose(1, 2))
+        to_kernel = to_weight(product(grad_y.transpose(1, 2), moved), kernel)
     if gg_weight is not None:
         matrix, patches = to_matrix(gg_weight), windows(inputs, kernel, stride, padding)
-        v = torch.bmm(patches, matrix) if v is None else v.baddbmm_(patches, matrix)
+        of_weight = product(patches, matrix.transpose(1, 2))
+        v = of_weight if v is None else v.add_(of_weight)
         if need_inputs:
-            to_inputs = fold(torch.bmm(grad_y, matrix.transpose(1, 2)), list(inputs.shape), stride, padding)
+            to_inputs = fold(product(grad_y, matrix), list(inputs.shape), stride, padding)
     if v is None:
         to_g, mean_vn, mean_vu = torch.zeros_like(y), torch.zeros_like(rstd), torch.zeros_like(rstd)
     else:
@@ -129,15 +131,18 @@ def second_gradients(
         mean_vu = v.mul_(g).mean(dim=[1], keepdim=True)
         mean_vu.addcmul_(mean_v, mean_g, value=-1).addcmul_(mean_vn, mean_gn, value=-1)
     to_scale = rstd * mean_vu
-    to_y = y * -(scale.unsqueeze(1) * to_scale * rstd * rstd)
+    of_n = scale.unsqueeze(1) * to_scale * rstd
+    if gg_scale is None:
+        to_y = y * (-of_n * rstd)
+    else:
+        # u of r p u in its three parts, so that no array is made for u.
+        rp = gg_scale.unsqueeze(1) * rstd
+        to_y = torch.addcmul(-rp * mean_g, y, -(of_n + rp * mean_gn) * rstd).addcmul_(g, rp)
     to_y.addcmul_(to_g, mean_gn * rstd, value=-1).addcmul_(grad_y, mean_vn * rstd, value=-1)
     if gg_scale is not None:
-        rp = gg_scale.unsqueeze(1) * rstd
-        to_g = torch.addcmul(to_g, y, rp)
-        u = (g - mean_g).addcmul_(y, mean_gn * rstd, value=-1)
-        to_y.addcmul_(u, rp)
+        to_g.addcmul_(y, gg_scale.unsqueeze(1) * rstd)
     if gg_shift is not None:
-        to_g = to_g + gg_shift.unsqueeze(1)
+        to_g.add_(gg_shift.unsqueeze(1))
     to_grad_outputs = _where_positive(to_g.view(outputs.shape), outputs).view(outputs.shape)
     return to_grad_outputs, to_y, to_inputs, to_kernel, to_scale * y.shape[1]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .execution import in_autocast, scripted
+from .products import product
 
 
 def conv1d(
@@ -65,25 +66,25 @@ def check_length(length: int, kernel: int, padding: int) -> None:
 
 
 def kernel_layout(weight: Float[Tensor, "out_channels in_channels kernel"]) -> Tensor:
-    """Returns the same tensor, laid out in memory as `conv1d` reads it without a copy: kernel, inputs, outputs."""
-    return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    """Returns the same tensor, laid out in memory as `conv1d` reads it without a copy: outputs, kernel, inputs."""
+    return weight.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 # The functions below are compiled with TorchScript, which takes no annotations of shapes. Shapes: sequences (T, batch,
 # length, channels), rows (T, batch * length, channels), windows (T, batch * new_length, kernel * channels), weight (T,
-# out_channels, in_channels, kernel), matrix (T, kernel * in_channels, out_channels). New tensors are contiguous, so
+# out_channels, in_channels, kernel), matrix (T, out_channels, kernel * in_channels). New tensors are contiguous, so
 # `as_strided` can take parts of them: one operation instead of three.
 
 
 def to_matrix(weight: Tensor) -> Tensor:
-    """Returns the weight as a matrix, by which windows are multiplied."""
-    return weight.permute(0, 3, 2, 1).flatten(1, 2)
+    """Returns the weight as a matrix, by whose transpose windows are multiplied."""
+    return weight.transpose(2, 3).flatten(2, 3)
 
 
 def to_weight(matrix: Tensor, kernel: int) -> Tensor:
     """The inverse of `to_matrix`, for a kernel of `kernel` positions."""
-    tasks, number, outputs = matrix.shape
-    return matrix.view(tasks, kernel, number // kernel, outputs).permute(0, 3, 2, 1)
+    tasks, outputs, number = matrix.shape
+    return matrix.view(tasks, outputs, kernel, number // kernel).transpose(2, 3)
 
 
 def number_of_windows(length: int, kernel: int, stride: int, padding: int) -> int:
@@ -170,8 +171,8 @@ def fold(rows: Tensor, shape: list[int], stride: int, padding: int) -> Tensor:
 
 @scripted
 def _convolve(inputs: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    rows = torch.baddbmm(bias.unsqueeze(1), windows(inputs, weight.shape[3], stride, padding), to_matrix(weight))
-    return rows.view(inputs.shape[0], inputs.shape[1], -1, weight.shape[1])
+    rows = product(windows(inputs, weight.shape[3], stride, padding), to_matrix(weight).transpose(1, 2))
+    return rows.add_(bias.unsqueeze(1)).view(inputs.shape[0], inputs.shape[1], -1, weight.shape[1])
 
 
 @scripted
@@ -182,8 +183,8 @@ def _gradients(
     kernel, rows = weight.shape[3], grad_outputs.flatten(1, 2)
     grad_inputs: Tensor | None = None
     if need_inputs:
-        grad_inputs = fold(torch.bmm(rows, to_matrix(weight).transpose(1, 2)), list(inputs.shape), stride, padding)
-    matrix = torch.bmm(windows(inputs, kernel, stride, padding).transpose(1, 2), rows)
+        grad_inputs = fold(product(rows, to_matrix(weight)), list(inputs.shape), stride, padding)
+    matrix = product(rows.transpose(1, 2), windows(inputs, kernel, stride, padding))
     return grad_inputs, to_weight(matrix, kernel), rows.sum(dim=[1])
 
 
@@ -209,13 +210,14 @@ def _second_gradients(
     to_kernel: Tensor | None = None
     if gg_inputs is not None:
         moved = windows(gg_inputs, kernel, stride, padding)
-        to_grad_outputs = torch.baddbmm(to_grad_outputs, moved, to_matrix(weight))
-        to_kernel = to_weight(torch.bmm(moved.transpose(1, 2), rows), kernel)
+        to_grad_outputs = to_grad_outputs + product(moved, to_matrix(weight).transpose(1, 2))
+        to_kernel = to_weight(product(rows.transpose(1, 2), moved), kernel)
     if gg_weight is not None:
         matrix = to_matrix(gg_weight)
-        to_grad_outputs = torch.baddbmm(to_grad_outputs, windows(inputs, kernel, stride, padding), matrix)
+        patches = windows(inputs, kernel, stride, padding)
+        to_grad_outputs = to_grad_outputs + product(patches, matrix.transpose(1, 2))
         if need_inputs:
-            to_inputs = fold(torch.bmm(rows, matrix.transpose(1, 2)), list(inputs.shape), stride, padding)
+            to_inputs = fold(product(rows, matrix), list(inputs.shape), stride, padding)
     return to_grad_outputs.contiguous().view(grad_outputs.shape), to_inputs, to_kernel
 
 

@@ -18,6 +18,7 @@ from transformers import initialization as init
 from .configuration_msmaml import MSMAMLConfig
 from .descriptors import Descriptor, DescriptorStatistics
 from .options import choices
+from .products import linear
 
 INTEGER_SCALES = {torch.int16: 32767.0, torch.uint8: 255.0}
 
@@ -88,7 +89,7 @@ class SequencePatches(nn.Conv1d):
         positions = input.shape[1] // patch_size
         patches = input[:, : positions * patch_size].reshape(input.shape[0], positions, patch_size * self.in_channels)
         matrix = self.weight.transpose(1, 2).reshape(self.out_channels, -1)
-        return (patches @ matrix.T).transpose(1, 2)
+        return linear(patches, matrix).transpose(1, 2)
 
 
 # The class that reads a modality, by the name of the modality and the kind of its front ends.

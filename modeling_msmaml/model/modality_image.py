@@ -26,6 +26,7 @@ from .encoder_registry import timm_name
 from .modalities import FittedFrontend, ModalityEmbedding, ScaleIntegers, register_modality
 from .norms import make_group_norm
 from .pretrained_encoder import PretrainedFrontend, PretrainedStem
+from .products import linear
 
 # Variances that regularise the contrast normalisation and the whitening of patches. (Coates et al. 2011, section 3.2,
 # use 10, for pixels from 0 to 255, and 0.1.)
@@ -91,7 +92,7 @@ class PixelPatches(nn.Module):
         # The matrix product takes half the time of the convolution.
         size = self.proj.kernel_size[0]
         patches = inputs.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
-        return F.linear(patches.flatten(3).flatten(1, 2), self.proj.weight.flatten(1)).transpose(1, 2)
+        return linear(patches.flatten(3).flatten(1, 2), self.proj.weight.flatten(1)).transpose(1, 2)
 
 
 class ImageEmbedding(ModalityEmbedding):

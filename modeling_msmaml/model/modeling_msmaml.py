@@ -332,6 +332,7 @@ from .norms import group_norm as _group_norm  # noqa: E402, F401
 from .options import option as _option  # noqa: E402, F401
 from .picture_network import PictureNetwork as _PictureNetwork  # noqa: E402, F401
 from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noqa: E402, F401
+from .products import product as _product  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
 from .residual_network import ResidualNetwork as _ResidualNetwork  # noqa: E402, F401
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401

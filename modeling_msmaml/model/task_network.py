@@ -380,18 +380,21 @@ class TaskNetwork(nn.Module):
         """Applies each task's adapted embedding to the output of the modality's frontend."""
         prefix = f"embeddings.{self.embedding_of[modality]}."
         own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
-        embedding = _replica(self.embeddings[self.embedding_of[modality]])
+        embedding = self.embeddings[self.embedding_of[modality]]
         if len(inputs) == 1:
-            return torch.func.functional_call(embedding, {n: v[0] for n, v in own.items()}, (inputs[0],))[None]
-        return torch.vmap(lambda task, samples: torch.func.functional_call(embedding, task, (samples,)))(own, inputs)
+            return _replica(embedding, {name: value[0] for name, value in own.items()})(inputs[0])[None]
+        return torch.vmap(lambda task, samples: _replica(embedding, task)(samples))(own, inputs)
 
 
-def _replica(module: nn.Module) -> nn.Module:
+def _replica(module: nn.Module, values: dict[str, Tensor], prefix: str = "") -> nn.Module:
     """
-    Returns a copy of the module that shares its parameters, but not the slots that hold them: `functional_call`
-    replaces what is in the slots while it runs, and several threads run at the same time.
+    Returns a copy of the module whose parameters are `values`, by name, so that tasks in several threads can have their
+    own. (`torch.func.functional_call` puts them into the module itself while it runs, and takes longer.)
     """
     replica = copy.copy(module)
-    replica._parameters = dict(module._parameters)
-    replica._modules = {name: child and _replica(child) for name, child in module._modules.items()}
+    parameters: dict[str, Any] = {name: values.get(prefix + name, own) for name, own in module._parameters.items()}
+    replica._parameters = parameters
+    replica._modules = {
+        name: child and _replica(child, values, f"{prefix}{name}.") for name, child in module._modules.items()
+    }
     return replica
