@@ -10,7 +10,7 @@ huggingface_hub reads `HF_ENDPOINT` when it is imported, so a client is a fresh 
 of it is patched. Endpoints: those that its version 2 calls to create a repository, validate a card, upload (preupload,
 LFS batch, PUT, commit as NDJSON, also as a pull request), create a branch, describe and list a repository, download
 (resolve, HEAD and GET). Large files go through LFS but are served from `resolve` itself, with no redirect. Writing
-takes the token `TOKEN`.
+takes the token `TOKEN`. `faults` spoil the answers to chosen requests, see `hub_faults.py`.
 """
 
 import base64
@@ -24,7 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
+from .card_rules import card_errors
+from .hub_faults import SECONDS, Fault
 
 TOKEN = "hf_loopback"
 USER = "someone"
@@ -79,10 +80,11 @@ class FakeHub:
 
     def __init__(self):
         self.repositories: dict[str, Repository] = {}
-        self.objects: dict[str, bytes] = {}
+        self.objects: dict[str, dict[str, bytes]] = {}  # repository -> sha256 -> what was uploaded
         self.requests: list[tuple[str, str]] = []
-        # Part of a path -> what its requests are answered with: a status, or `None` for a connection that breaks.
-        self.broken: dict[str, int | None] = {}
+        self.faults: list[Fault] = []  # the first that takes a request spoils its answer
+        self.elsewhere = ""  # the URL of the host that a fault redirects to
+        self.stopped = threading.Event()
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -93,6 +95,7 @@ class FakeHub:
         return self
 
     def __exit__(self, *exception) -> None:
+        self.stopped.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -167,18 +170,20 @@ class FakeHub:
         self.repository(repo)
         objects = []
         for wanted in request.json()["objects"]:
-            there = wanted["oid"] in self.objects
+            there = wanted["oid"] in self.objects.get(repo, {})
             actions = (
-                {} if there else {"actions": {"upload": {"href": f"{self.url}/lfs/{wanted['oid']}", "header": {}}}}
+                {}
+                if there
+                else {"actions": {"upload": {"href": f"{self.url}/lfs/{repo}/{wanted['oid']}", "header": {}}}}
             )
             objects.append({**wanted, **actions})
         return 200, {"Content-Type": "application/vnd.git-lfs+json"}, {"transfer": "basic", "objects": objects}
 
-    def lfs_upload(self, request, oid):
+    def lfs_upload(self, request, repo, oid):
         content = request.body()
         if hashlib.sha256(content).hexdigest() != oid:
             raise HubError(400, "BadDigest", f"{oid} is not the sha256 of what was uploaded")
-        self.objects[oid] = content
+        self.objects.setdefault(repo, {})[oid] = content
         return 200, {}, {}
 
     def create_commit(self, request, repo, revision):
@@ -186,7 +191,7 @@ class FakeHub:
         lines = [json.loads(line) for line in request.body().splitlines() if line.strip()]
         files = dict(repository.find(revision).files)
         for line in lines[1:]:
-            _apply(line["key"], line["value"], files, self.objects)
+            _apply(line["key"], line["value"], files, self.objects.get(repo, {}))
         answer = {"success": True, "hookOutput": ""}
         if "create_pr" in request.query:
             number = 1 + sum(branch.startswith("refs/pr/") for branch in repository.branches)
@@ -236,7 +241,7 @@ ROUTES: list[tuple[str, str, Callable]] = [
     ("POST", rf"/api/models/{REPO}/branch/(?P<branch>[^/]+)", FakeHub.create_branch),
     ("POST", rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", FakeHub.preupload),
     ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", FakeHub.lfs_batch),
-    ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", FakeHub.lfs_upload),
+    ("PUT", rf"/lfs/{REPO}/(?P<oid>[0-9a-f]{{64}})", FakeHub.lfs_upload),
     ("POST", rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)", FakeHub.create_commit),
     ("GET", rf"/api/models/{REPO}/tree/(?P<revision>[^/]+)", FakeHub.tree),
     ("GET", rf"/api/models/{REPO}/tree/(?P<revision>[^/]+)/(?P<folder>.+)", FakeHub.tree),
@@ -246,38 +251,6 @@ ROUTES: list[tuple[str, str, Callable]] = [
 ]
 # Reading is for everybody; validating a card changes nothing.
 WITHOUT_TOKEN = (FakeHub.validate_yaml, FakeHub.lfs_upload)
-
-
-def card_errors(content: str) -> list[str]:
-    """What is wrong with the metadata of a model card; a part of the rules of the Hub."""
-    match = re.match(r"---\r?\n(.*?)\r?\n---\r?\n", content, flags=re.DOTALL)
-    if match is None:
-        return ["the card has no metadata"]
-    try:
-        metadata = yaml.safe_load(match[1])
-    except yaml.YAMLError as error:
-        return [f"the metadata are no YAML: {error}"]
-    if not isinstance(metadata, dict):
-        return ["the metadata are no mapping"]
-    errors = []
-    if not re.fullmatch(r"[a-z0-9.-]+", str(metadata.get("license", "other"))):
-        errors.append(f'"license" is no identifier: {metadata["license"]}')
-    if not all(isinstance(tag, str) for tag in metadata.get("tags") or []):
-        errors.append('"tags" must be strings')
-    for i, model in enumerate(metadata.get("model-index", [])):
-        where = f'"model-index[{i}]'
-        if not isinstance(model.get("name"), str):
-            errors.append(f'{where}.name" is required')
-        for j, result in enumerate(model.get("results", [])):
-            for part, keys in (("task", ["type"]), ("dataset", ["name", "type"])):
-                errors += [
-                    f'{where}.results[{j}].{part}.{key}" is required' for key in keys if not result[part].get(key)
-                ]
-            for metric in result["metrics"]:
-                errors += [
-                    f'{where}.results[{j}].metrics.{key}" is required' for key in ("type", "value") if key not in metric
-                ]
-    return errors
 
 
 def _apply(kind: str, value: dict, files: dict[str, bytes], objects: dict[str, bytes]) -> None:
@@ -333,15 +306,38 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self.query = parse_qs(parts.query)
             with hub.lock:
                 hub.requests.append((self.command, parts.path))
+                fault = next((own for own in hub.faults if own.takes(self.command, parts.path)), None)
+            kind = fault and fault.kind
+            if kind in ("drop", "stall"):
+                self.silent(kind == "stall")
+                return
+            with hub.lock:
                 try:
-                    for status in (status for part, status in hub.broken.items() if part in parts.path):
-                        if status is None:
-                            self.close_connection = True
-                            return
-                        raise HubError(status, "Broken", "the test wants it so")
-                    self.send(*self.dispatch(parts.path))
+                    if isinstance(kind, int):
+                        raise HubError(kind, "Broken", "the test wants it so")
+                    if kind == "redirect":
+                        answer = self.dispatch(parts.path) if self.command in ("GET", "HEAD") else (307, {}, b"")
+                        status, headers, body = self.led_away(*answer)
+                    else:
+                        status, headers, body = self.dispatch(parts.path)
                 except HubError as error:
-                    self.send(error.status, error.headers, error.body)
+                    status, headers, body = error.status, error.headers, error.body
+            if kind == "late":
+                self.silent(True)
+                return
+            headers = {} if kind == "page" else headers
+            self.send(status, headers | (fault.headers if fault else {}), body, fault)
+
+        def led_away(self, status: int, headers: dict, body: dict | list | bytes) -> tuple[int, dict, bytes]:
+            """The redirect of an answer to another host. As on the Hub, it says what file will be found there."""
+            linked = {"X-Linked-ETag": headers["ETag"], "X-Linked-Size": str(len(body))} if "ETag" in headers else {}
+            return 307, headers | linked | {"Location": hub.elsewhere + self.path}, b""
+
+        def silent(self, waits: bool) -> None:
+            """No answer: the connection ends, at once or after a while."""
+            self.close_connection = True
+            if waits:
+                hub.stopped.wait(SECONDS)
 
         def dispatch(self, path: str) -> tuple[int, dict, dict | list | bytes]:
             method = "GET" if self.command == "HEAD" else self.command
@@ -372,13 +368,17 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def json(self) -> dict:
             return json.loads(self.content or b"{}")
 
-        def send(self, status: int, headers: dict[str, str], body: dict | list | bytes) -> None:
+        def send(self, status: int, headers: dict, body: dict | list | bytes, fault: Fault | None = None) -> None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            content = fault.spoiled(content) if fault and isinstance(body, bytes) else content
             kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
             self.send_response(status)
             for name, value in {"Content-Type": kind, **headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
+            if fault and fault.kind == "cut":
+                self.close_connection = True
+                content = content[: len(content) // 2]
             if self.command != "HEAD":
                 self.wfile.write(content)
 

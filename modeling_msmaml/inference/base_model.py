@@ -4,20 +4,26 @@ import copy
 import difflib
 import json
 import os
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from huggingface_hub import model_info, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    RepositoryNotFoundError,
+)
 from transformers import PreTrainedModel
-from transformers.utils.hub import cached_file
 
 from ..inputs.processing_msmaml import MSMAMLProcessor
+from ..model.hub_files import NotFetched, hub_file, pause_after, whole_files
 from ..model.modeling_msmaml import MSMAMLModel
 
 VARIABLE = "MSMAML_MODEL"
 NAME = "pretrained/msmaml-base"  # of the shipped model, as configs and documents write it
+_PROCESSOR_FILES = ("*processor_config.json", "*token*", "vocab*", "merges*")
 _STEPS = ("num_inner_steps", "num_eval_inner_steps")
 # A wheel holds the folder `pretrained` in this package (setup.py), a repository beside it.
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -115,28 +121,51 @@ def saved_file(path: str | os.PathLike, name: str, **hub: Any) -> str | None:
 
     Args:
         hub: see `loaded_model`.
+
+    Raises:
+        `NotFetched`: the Hub cannot be asked, and the cache does not say either; or the file was damaged on its way.
     """
     try:
-        return cached_file(os.fspath(path), name, _raise_exceptions_for_missing_entries=False, **hub)
-    except OSError:  # no such repository, or none that can be reached: to be reported where the model is read
+        found = hub_file(path, name, **hub)
+    except NotFetched:
+        raise
+    except FileNotFoundError:  # no such repository: to be reported where the model is read
         return None
+    return None if found is None else str(found)
 
 
 def require_model(path: str) -> None:
     """
-    Raises `FileNotFoundError` for a model that is no folder, not in the cache and not on the Hub, after one short
-    question: transformers asks for several files, each again and again where there is no network.
+    Raises `FileNotFoundError` for a model that is no folder, not in the cache and not on the Hub, after a short
+    question: transformers asks for several files, each again and again where there is no network. The question is
+    repeated twice where the Hub is busy.
     """
     if os.path.exists(path) or _cached(path, "config.json") or _cached(path, "README.md"):
         return
     try:
-        model_info(path, timeout=5)
+        _ask_for(path)
     except HFValidationError as error:
         raise no_such_model(path, f"there is no such folder, and a repository has another name: {error}") from error
     except RepositoryNotFoundError as error:
         raise no_such_model(path, "there is no such folder, and no such repository that can be read") from error
     except Exception as error:  # whatever a network, a proxy or a server comes up with
-        raise no_such_model(path, f"there is no such folder, and the Hub cannot be asked: {error}") from error
+        said = f"there is no such folder, and the Hub cannot be asked: {str(error) or repr(error)}"
+        raise no_such_model(path, f"{said}; run again when it can be") from error
+
+
+def _ask_for(repository: str) -> None:
+    """Asks the Hub for a repository, up to three times while it is busy or does not answer to the end."""
+    for pause in (1.0, 5.0):
+        try:
+            model_info(repository, timeout=5)
+            return
+        except HTTPError as error:
+            never_reached = "Connect" in type(error).__name__  # of the library that calls the Hub
+            asked = None if never_reached else pause_after(error, pause)
+            if asked is None:
+                raise
+            time.sleep(asked)
+    model_info(repository, timeout=5)
 
 
 def no_such_model(path: str, why: str) -> FileNotFoundError:
@@ -183,14 +212,19 @@ def loaded_model(path: str, **hub: Any) -> tuple[MSMAMLModel, MSMAMLProcessor | 
 
     Raises:
         `FileNotFoundError`: there is no such model; the message says how to come by one.
+        `NotFetched`: the Hub cannot be asked, or a file was damaged on its way.
         `ValueError`: it is of a class that is not known here.
     """
     try:
         model = model_class(path, **hub).from_pretrained(path, **hub)
+    except NotFetched:
+        raise
     except OSError as error:
         raise no_such_model(path, str(error)) from error
-    has_processor = saved_file(path, "processor_config.json", **hub) is not None
-    return model, MSMAMLProcessor.from_pretrained(path, **hub) if has_processor else None
+    if saved_file(path, "processor_config.json", **hub) is None:
+        return model, None
+    with whole_files(path, "tokenizer_config.json", "tokenizer.json", reads=_PROCESSOR_FILES, **hub):
+        return model, MSMAMLProcessor.from_pretrained(path, **hub)
 
 
 def model_class(path: str | os.PathLike, **hub: Any) -> type[MSMAMLModel]:

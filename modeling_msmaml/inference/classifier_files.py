@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import CommitInfo, HfApi
 from sklearn.utils.validation import check_is_fitted
 
+from ..model.hub_files import limit_silence, uploaded
 from .base_model import as_trained, default_model, loaded_model, require_model, saved_file, shipped_or_given
 from .class_labels import label_array, label_from_json, label_to_json
 from .classifier_card import CARD_FILE, classifier_card
@@ -61,6 +62,8 @@ class StoredClassifier:
 
         Raises:
             `FileNotFoundError`: there is no model; the message says how to come by one.
+            `OSError`: the Hub cannot be asked, or a file was damaged on its way; the message names repository, file and
+                remedy.
         """
         path_or_repo = default_model() if path_or_repo is None else shipped_or_given(path_or_repo)
         given = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
@@ -86,6 +89,7 @@ class StoredClassifier:
             hub: arguments with which files are fetched.
 
         Raises:
+            `OSError`: a file of it is missing, cannot be fetched, or was damaged on its way.
             `ValueError`: what was saved is of another version, or has arguments that are not saved.
         """
         classifier: Any = self
@@ -104,7 +108,9 @@ class StoredClassifier:
         classifier._model, classifier._processor = model, processor
         classifier.modality_ = content["modality"]
         classifier.classes_ = label_array([label_from_json(entry) for entry in content["classes"]])
-        file = saved_file(place, TASKS_FILE, **hub) or TASKS_FILE
+        file = saved_file(place, TASKS_FILE, **hub)
+        if file is None:
+            raise FileNotFoundError(f"{saved} is that of a classifier, but {place} has no {TASKS_FILE}: fit again")
         if content.get("has_examples"):
             levels, numbers, positions = load_examples(file)
             labels = [classifier.classes_.tolist()[number] for number in numbers.tolist()]
@@ -146,7 +152,7 @@ class StoredClassifier:
         folder.mkdir(parents=True, exist_ok=True)
         counts = getattr(own, "class_count_", None)  # which classifiers that were saved before do not have
         place = own._model.name_or_path
-        card = saved_file(place, CARD_FILE) if place else None
+        card = _card_of(place)
         text = None if card is None else Path(card).read_text()  # before another one may take its place
         if counts is not None:
             content["class_count"] = counts.tolist()
@@ -237,15 +243,27 @@ class StoredClassifier:
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
+            limit_silence()
             hub = HfApi(token=token)
             repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
             if revision is not None and not revision.startswith("refs/pr"):
                 hub.create_branch(repo_id, branch=revision, exist_ok=True)
-            return hub.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=commit_message,
-                commit_description=commit_description,
-                revision=revision,
-                create_pr=create_pr,
+            return uploaded(
+                repo_id,
+                lambda: hub.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    commit_message=commit_message,
+                    commit_description=commit_description,
+                    revision=revision,
+                    create_pr=create_pr,
+                ),
             )
+
+
+def _card_of(place: str | None) -> str | None:
+    """The card of the model in a place, if it has one that can be read now."""
+    try:
+        return saved_file(place, CARD_FILE) if place else None
+    except OSError:
+        return None

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from .hub_files import ROOM, check_files, limit_silence
 from .level_conversion import CONVERTERS, PICKLED_WEIGHTS, SAFE_WEIGHTS, Converted, Source
 from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, read_json, read_level_encoder, save_level_encoder
 
@@ -100,7 +101,13 @@ def find_level_encoder(modality: str, spec: Any) -> Any:
     title = source.name.strip(os.sep).replace(os.sep, "--").replace("/", "--")[-60:]
     folder = Path(HF_HOME, "msmaml", "level_encoders", f"{modality}--{title}--{digest[:16]}")
     if not (folder / WEIGHTS_FILE).is_file():
-        _store(_convert(modality, source), source, folder)
+        converted = _convert(modality, source)
+        try:
+            _store(converted, source, folder)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, f"{source.name} cannot be stored in {folder} ({error}). {ROOM}") from error
     return folder
 
 
@@ -120,6 +127,7 @@ def _source(modality: str, name: str | Path, options: dict[str, Any]) -> Source:
 
 def _fetched(modality: str, name: str) -> Path:
     """The folder in the Hub's cache with the files of a repository that a level encoder is made of."""
+    limit_silence()
     try:
         config = read_json(Path(hf_hub_download(name, CONFIG_FILE)))
         patterns = [*SMALL_FILES, WEIGHTS_FILE] if "encoder" in config else [*SMALL_FILES, SAFE_WEIGHTS]
@@ -133,6 +141,7 @@ def _fetched(modality: str, name: str) -> Path:
             f"{name!r} is no folder with a {CONFIG_FILE}, no model on the Hub that can be reached "
             f"({type(error).__name__}), and none of the short names {', '.join(KNOWN[modality])}"
         ) from error
+    check_files(name, folder)
     return folder
 
 

@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from transformers.utils.hub import cached_file, extract_commit_hash
+from transformers.utils.hub import extract_commit_hash
 
+from .hub_files import NotFetched, hub_file
 from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, read_json
 
 ENCODERS = "encoders"  # the folder of a saved model with a folder for each encoder
@@ -52,31 +53,24 @@ class EncoderSource(NamedTuple):
         Raises:
             `FileNotFoundError`: there is no such file, or it is neither in the cache nor can it be fetched.
         """
-        found = self.optional_file(name, access, is_urgent=True)
+        found = self.optional_file(name, access)
         if found is None:
             raise FileNotFoundError(f"{self} is no folder of a level encoder: it has no {name}")
         return found
 
-    def optional_file(self, name: str, access: dict[str, Any] | None = None, *, is_urgent: bool = False) -> Path | None:
-        """The same, but `None` if there is no such file or, unless it `is_urgent`, the Hub cannot be asked."""
+    def optional_file(self, name: str, access: dict[str, Any] | None = None) -> Path | None:
+        """The same, but `None` if there is no such file."""
         if os.path.isdir(self.place):
             path = Path(self.place, self.subfolder, name)
             return path if path.is_file() else None
         if os.path.isabs(self.place) or not _REPOSITORY.fullmatch(self.place):
             raise FileNotFoundError(f"there is no folder {self.place}")
         try:
-            found = cached_file(
-                self.place,
-                name,
-                subfolder=self.subfolder,
-                revision=self.revision,
-                **(access or {}),
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=is_urgent,
-            )
+            return hub_file(self.place, name, self.subfolder, revision=self.revision, **(access or {}))
+        except NotFetched:
+            raise
         except OSError as error:
             raise FileNotFoundError(f"there is no folder {self}, and its {name} cannot be fetched: {error}") from error
-        return None if found is None else Path(found)
 
     def folder(self, access: dict[str, Any] | None = None) -> Path:
         """The folder on this machine with the encoder's two files, which are fetched first if they are on the Hub."""

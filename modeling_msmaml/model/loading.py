@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .configuration_msmaml import MSMAMLConfig
+from .hub_files import whole_files
 from .inner_optimizers import DescentOptimizer, inner_optimizer_class
 from .inner_rates import InnerRates
 from .level_frontend import LevelFrontend
@@ -26,6 +27,7 @@ from .uploads import UploadsEncoders
 
 logger = logging.get_logger(__name__)
 
+_FILES = ("config.json", "generation_config.json", "model*")  # what transformers reads of a model
 # Options that say where parameters start, the beginning of the names of these, and what else one may have meant.
 _STARTS = {
     "inner_lr": ("inner_rates.rates.", ", or give inner_rates='fixed' as well, which takes no trained rates"),
@@ -97,9 +99,11 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
         if found is None:
             steps, kwargs = _steps_wanted(pretrained_model_name_or_path, kwargs, hub)
             options = _given_starts(kwargs)
-            loaded: Any = super().from_pretrained(
-                pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
-            )
+            weights = () if kwargs.get("variant") else ("model.safetensors",)
+            with whole_files(pretrained_model_name_or_path, *weights, reads=_FILES, **hub):
+                loaded: Any = super().from_pretrained(
+                    pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+                )
             model, info = loaded
             if options and pretrained_model_name_or_path is not None:
                 saved = MSMAMLConfig.from_pretrained(pretrained_model_name_or_path, **hub)

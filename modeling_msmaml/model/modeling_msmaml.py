@@ -296,6 +296,7 @@ from .descriptors import Descriptor as _Descriptor  # noqa: E402, F401
 from .drop_block import kept_factors as _kept_factors  # noqa: E402, F401
 from .encoder_registry import record_encoders as _record_encoders  # noqa: E402, F401
 from .folded_norms import FoldedNorms as _FoldedNorms  # noqa: E402, F401
+from .hub_files import hub_file as _hub_file  # noqa: E402, F401
 from .implicit_gradients import adapt_implicitly as _adapt_implicitly  # noqa: E402, F401
 from .inner_adam import Adam as _Adam  # noqa: E402, F401
 from .inner_loop import adapt as _adapt  # noqa: E402, F401

@@ -12,12 +12,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download, is_offline_mode, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub import HfApi, is_offline_mode, snapshot_download
+from huggingface_hub.errors import (
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from torch import Tensor
-from transformers.utils.hub import cached_file
 
 from .configuration_msmaml import MSMAMLConfig
+from .hub_files import REMEDY, NotFetched, hub_file, limit_silence
 
 CONFIG_NAME = "config.json"
 OPTIONS_NAME = "train_config.json"
@@ -84,13 +89,24 @@ class HubFiles:
     def __init__(self, repo_id: str, revision: str | None = None, token: str | bool | None = None, **download: Any):
         self.repo_id = repo_id
         self.download = {**download, "token": token}
-        self.info = HfApi().model_info(repo_id, revision=revision, token=token)
+        limit_silence()
+        try:
+            self.info = HfApi().model_info(repo_id, revision=revision, token=token)
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            raise
+        except HTTPError as error:
+            raise NotFetched(
+                f"{repo_id} cannot be asked for its files: {str(error) or repr(error)}. {REMEDY}"
+            ) from error
 
     def names(self) -> list[str]:
         return [file.rfilename for file in self.info.siblings or []]
 
     def fetch(self, name: str) -> Path:
-        return Path(hf_hub_download(self.repo_id, name, revision=self.info.sha, **self.download))
+        found = hub_file(self.repo_id, name, revision=self.info.sha, **self.download)
+        if found is None:
+            raise FileNotFoundError(f"{self.repo_id} has no {name} any more")
+        return found
 
 
 def find_original(
@@ -217,20 +233,9 @@ def choose_run(runs: Runs, source: str | os.PathLike, run: str | None = None, su
 
 def _has_config(path_or_repo: str | os.PathLike, subfolder: str, hub: dict) -> bool:
     """
-    Returns whether there is a `config.json`, in which case transformers can load the model. Errors are those of
-    transformers.
+    Returns whether there is a `config.json`, in which case transformers can load the model. Raises as `hub_file`.
     """
-    return (
-        cached_file(
-            path_or_repo,
-            CONFIG_NAME,
-            subfolder=subfolder,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=not _is_offline(hub),
-            **{**hub, "force_download": False},
-        )
-        is not None
-    )
+    return hub_file(path_or_repo, CONFIG_NAME, subfolder, **{**hub, "force_download": False}) is not None
 
 
 def _open(path_or_repo: str | os.PathLike, hub: dict) -> Files | None:

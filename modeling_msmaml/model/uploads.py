@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from transformers.utils.hub import PushToHubMixin
 
+from .hub_files import uploaded
 from .level_sources import ENCODERS
 
 
@@ -31,22 +32,25 @@ class UploadsEncoders(PushToHubMixin):
     ) -> Any:
         folder, options = Path(working_dir), {"token": token, "create_pr": create_pr, "revision": revision}
         options |= {"commit_message": commit_message, "commit_description": commit_description}
+        times = {path.name: path.stat().st_mtime for path in folder.iterdir()}
+        # A file is another if its time differs: it may be earlier than before where a clock was set back.
+        unchanged = {name: time for name, time in files_timestamps.items() if times.get(name) == time}
         if not (folder / ENCODERS).is_dir():
-            return super()._upload_modified_files(working_dir, repo_id, files_timestamps, **options)
-        changed = [
-            path.name
-            for path in folder.iterdir()
-            if path.is_file() and path.stat().st_mtime > files_timestamps.get(path.name, float("-inf"))
-        ]
+            upload = super()._upload_modified_files
+            return uploaded(repo_id, lambda: upload(working_dir, repo_id, unchanged, **options))
+        changed = [name for name in times if name not in unchanged and (folder / name).is_file()]
         hub = HfApi(token=token)
         if revision is not None and not revision.startswith("refs/pr"):
             hub.create_branch(repo_id, branch=revision, exist_ok=True)
-        return hub.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            allow_patterns=[*changed, f"{ENCODERS}/*"],
-            commit_message=commit_message or "Upload model",
-            commit_description=commit_description,
-            create_pr=create_pr,
-            revision=revision,
+        return uploaded(
+            repo_id,
+            lambda: hub.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                allow_patterns=[*changed, f"{ENCODERS}/*"],
+                commit_message=commit_message or "Upload model",
+                commit_description=commit_description,
+                create_pr=create_pr,
+                revision=revision,
+            ),
         )

@@ -28,14 +28,16 @@ from transformers import EarlyStoppingCallback, ProcessorMixin, Trainer, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
+from ..model.hub_files import limit_silence
 from ..model.modeling_msmaml import MSMAMLModel
 from .checkpoints import UNFINISHED, complete, prepare_unfinished, publish, rotate
 from .training_args import MetaTrainingArguments
 
 logger = logging.getLogger(__name__)
 
-# What an upload fails with: the network, the answer of the Hub (an `OSError` too), the name of a repository, the disk.
-UPLOAD_ERRORS = (HTTPError, OSError, ValueError)
+# What an upload fails with: the network, the answer of the Hub (an `OSError` too), the name of a repository, the disk,
+# the upload of a large file (a `RuntimeError` because of one of the first).
+UPLOAD_ERRORS = (HTTPError, OSError, ValueError, RuntimeError)
 
 
 class TrainerHooks(Trainer):
@@ -83,6 +85,7 @@ class TrainerHooks(Trainer):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         # `_save_checkpoint` calls it before the checkpoint is complete: that call waits until then.
         if self._unfinished is None:
+            limit_silence()
             super()._push_from_checkpoint(checkpoint_folder)
             # `Trainer` forgets the uploads that are done when it starts others.
             jobs: list[Future] = getattr(getattr(self, "push_in_progress", None), "jobs", [])
@@ -104,6 +107,7 @@ class TrainerHooks(Trainer):
             )
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        limit_silence()
         try:
             super().init_hf_repo(token, private)
         except UPLOAD_ERRORS as error:

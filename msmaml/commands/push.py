@@ -39,18 +39,23 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"push: {arguments.folder} holds no config.json: name the folder of a saved model")
     from huggingface_hub import HfApi
 
+    from modeling_msmaml.model.hub_files import limit_silence, uploaded
     from modeling_msmaml.training.checkpoints import UNFINISHED
     from modeling_msmaml.training.trainer_hooks import UPLOAD_ERRORS
 
+    limit_silence()
     try:
         hub = HfApi()
         repository = hub.create_repo(arguments.repository, private=arguments.private, exist_ok=True).repo_id
-        commit = hub.upload_folder(
-            repo_id=repository,
-            folder_path=arguments.folder,
-            commit_message=arguments.commit_message,
-            revision=arguments.revision,
-            ignore_patterns=["checkpoint-*", f"{UNFINISHED}/*", "runs/*"],
+        commit = uploaded(
+            repository,
+            lambda: hub.upload_folder(
+                repo_id=repository,
+                folder_path=arguments.folder,
+                commit_message=arguments.commit_message,
+                revision=arguments.revision,
+                ignore_patterns=["checkpoint-*", f"{UNFINISHED}/*", "runs/*"],
+            ),
         )
     except Exception as error:
         if not (isinstance(error, UPLOAD_ERRORS) or is_of_network(error)):

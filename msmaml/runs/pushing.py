@@ -3,6 +3,7 @@
 import shlex
 
 from modeling_msmaml import MetaTrainer
+from modeling_msmaml.model.hub_files import limit_silence
 from modeling_msmaml.training.trainer_hooks import UPLOAD_ERRORS
 
 # The exit status of a run that is complete but was not uploaded.
@@ -19,6 +20,7 @@ def push(trainer: MetaTrainer) -> None:
     Raises:
         NotPushed: the upload failed; the message holds the command that repeats it.
     """
+    limit_silence()  # a client that failed meanwhile was replaced by a new one
     try:
         trainer.push_to_hub()
     except UPLOAD_ERRORS as error:

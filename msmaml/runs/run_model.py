@@ -5,13 +5,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils.hub import cached_file
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_rows
 from modeling_msmaml.inference.base_model import model_class
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor, whole_processor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
+from modeling_msmaml.model.hub_files import hub_file
 from modeling_msmaml.model.level_frontend import record_level_encoders
 from modeling_msmaml.model.level_sources import EncoderSource
 from modeling_msmaml.model.modeling_msmaml import MSMAMLModel
@@ -81,7 +81,7 @@ def make_processor(arguments: ModelArguments, splits: list[FewShotSplit], model:
 
 def has_processor(path: str) -> bool:
     """Tells whether a checkpoint was saved with its processor; checkpoints of the published layout were not."""
-    return cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False) is not None
+    return hub_file(path, "processor_config.json") is not None
 
 
 def tokenizer_of(path: str | None) -> PreTrainedTokenizerBase | None:

@@ -5,6 +5,7 @@ import os
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class FirstEpisodes(Material):
     def of(self, data_set) -> FewShotSplit:
         raw = self.raw(data_set.title, "test")
         numbers = in_memory(raw, np.arange(len(raw))[:, None])
-        frontend = self.model.frontends[data_set.modality]
+        frontend: Any = self.model.frontends[data_set.modality]
         levels = np.zeros((len(raw), frontend.total), np.float16)
         drawn = episodes_of(self.cell, numbers, EPISODES, 0)
         read = [drawn[index][part].numpy() for index in range(EPISODES) for part in ("support_ids", "query_ids")]

@@ -6,12 +6,14 @@ run. It prints a table, and fails if anything was lost.
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
 
-from .trials import FAULTS, run_trials
-from .works import WORKS, material
+from ..fake_hub import FakeHub
+from .trials import run_trials
+from .works import FAULTS, HUB_FILE, WORKS, material
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,16 +26,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.trials < 1:
         parser.error(f"--trials {options.trials}: it must be at least 1")
-    with tempfile.TemporaryDirectory() as elsewhere:
+    with contextlib.ExitStack() as context:
+        elsewhere = context.enter_context(tempfile.TemporaryDirectory())
         folder = options.folder or Path(elsewhere, "campaign")
         if folder.exists():
             parser.error(f"--folder {folder} exists: name another")
         material(folder / "material")
+        hub = context.enter_context(FakeHub())
+        (folder / "material" / HUB_FILE).write_text(hub.url)
         lost = []
         print("| work | fault | tried | survived | lost | done before the fault |")
         print("| --- | --- | ---: | ---: | ---: | ---: |", flush=True)
         for number, name in enumerate(options.works):
-            for fault in options.faults:
+            for fault in [own for own in options.faults if own in WORKS[name].faults]:
                 place = folder / f"{number}-{fault.replace(' ', '-')}"
                 tally = run_trials(name, fault, options.trials, options.seed, folder / "material", place)
                 counts = (tally.tried, tally.survived, len(tally.lost), tally.missed)

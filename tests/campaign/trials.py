@@ -16,7 +16,6 @@ from pathlib import Path
 from .works import WORKS, Work
 
 TIME_LIMIT = 300.0  # seconds for a work that nothing stops
-FAULTS = ("kill", "full disk")
 
 
 @dataclass
@@ -120,7 +119,9 @@ def run_trials(name: str, fault: str, number: int, seed: int, shared: Path, fold
     for trial in range(number):
         place = folder / f"trial-{trial}"
         place.mkdir(parents=True)
-        if work.before:
+        if work.before and work.is_remote:
+            _expect(work.before, shared, place)
+        elif work.before:
             shutil.copytree(folder / "older", place, dirs_exist_ok=True)
         limit = dice.choice(sizes) if fault == "full disk" else -1
         limit = dice.randrange(limit) if limit > 0 else limit

@@ -5,27 +5,32 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import constants, snapshot_download
 from safetensors.torch import load_file, save_file
 
 from data_builders import FewShotSplit, encode_split, load_few_shot
 from data_builders.episodes import encoded
 from modeling_msmaml import FewShotClassifier, MSMAMLModel
-from msmaml.commands import classify
+from msmaml.commands import classify, push
 
 from ..data_builders.test_builders import tiny_archive
 from ..data_builders.test_levels import Levels
+from ..fake_hub import TOKEN, USER
 from ..own_data import save_tiny_model, text, tiny_processor, write_file
 from ..toys import tiny_model
 from ..training.test_resume import OPTIONS
 from ..training.test_trainer import make_trainer, parameters
 from ..training_worker import train
 
+FAULTS = ("kill", "full disk")
+HUB_FILE = "hub"  # in the material: the URL of a Hub
 NAMES = (("crow", "wren"), ("finch", "heron"))
 
 
@@ -37,6 +42,7 @@ def material(shared: Path) -> None:
     """What the works read, made once."""
     tiny_archive("brown", _made(shared / "brown"))
     save_tiny_model(shared / "model", num_inner_steps=3)
+    save_tiny_model(shared / "older-model", num_inner_steps=4, seed=1)
     for kind, name in enumerate(NAMES[0]):
         for number in range(3):
             write_file("text", shared / "support" / name, kind, number)
@@ -148,6 +154,34 @@ def classified(shared: Path, folder: Path) -> str:
     return digest(json.dumps(lines).encode())
 
 
+def _on_hub(shared: Path, folder: Path) -> str:
+    """Makes the Hub whose URL is in `shared` that of this process; returns the repository that belongs to a folder."""
+    constants.ENDPOINT = (shared / HUB_FILE).read_text()
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
+    constants.HF_HUB_DISABLE_XET, constants.HF_HUB_OFFLINE = True, False
+    os.environ.update({"HF_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"})
+    return f"{USER}/{folder.parent.name}-{folder.name}"
+
+
+def push_model(shared: Path, folder: Path, model: str = "model") -> None:
+    repository = _on_hub(shared, folder)
+    with contextlib.redirect_stdout(io.StringIO()):
+        push.main([str(shared / model), repository])
+
+
+def push_older_model(shared: Path, folder: Path) -> None:
+    push_model(shared, folder, "older-model")
+
+
+def pushed_model(shared: Path, folder: Path) -> str:
+    """All files of the repository, from which the model can be loaded."""
+    repository = _on_hub(shared, folder)
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
+        MSMAMLModel.from_pretrained(repository, cache_dir=cache)
+        files = sorted(path for path in Path(snapshot_download(repository, cache_dir=cache)).rglob("*"))
+        return digest(*(path.name.encode() + path.read_bytes() for path in files if path.is_file()))
+
+
 @dataclass(frozen=True)
 class Work:
     """One kind of work.
@@ -158,12 +192,16 @@ class Work:
         before: what is in the folder at first. What a stopped work leaves must then be the former, the new, or an error
             for whoever reads it.
         processes: how many do it together.
+        faults: of `trials.FAULTS`, those that concern it.
+        is_remote: what `before` leaves is not in the folder, so that it is called before each trial.
     """
 
     run: Callable[[Path, Path], None]
     outcome: Callable[[Path, Path], str]
     before: Callable[[Path, Path], None] | None = None
     processes: int = 1
+    faults: tuple[str, ...] = FAULTS
+    is_remote: bool = False
 
 
 WORKS = {
@@ -174,4 +212,5 @@ WORKS = {
     "save a model": Work(save_model, saved_model, save_older_model),
     "save a classifier": Work(save_classifier, saved_classifier, save_older_classifier),
     "msmaml classify --output": Work(classify_files, classified),
+    "push a model": Work(push_model, pushed_model, push_older_model, faults=("kill",), is_remote=True),
 }

@@ -9,11 +9,12 @@ import pytest
 from modeling_msmaml.training.checkpoints import why_incomplete
 
 from ..fake_hub import FakeHub
+from ..hub_faults import Fault
 from ..msmaml.test_run_meta import options
 from .test_hub import client
 
 # The repository -> what its commits are answered with: an error of the server, no rights, a connection that breaks.
-FAILURES = {"server": 500, "rights": 403, "network": None}
+FAILURES = {"server": 500, "rights": 403, "network": "drop"}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def unpushed(tmp_path_factory):
         for name in FAILURES
     }
     with FakeHub() as hub:
-        hub.broken = {f"someone/{name}/commit": status for name, status in FAILURES.items()}
+        hub.faults = [Fault(f"someone/{name}/commit", kind) for name, kind in FAILURES.items()]
         failed = client(
             hub,
             home,
@@ -56,7 +57,7 @@ def unpushed(tmp_path_factory):
             """,
         )
         before = {name: set(hub.files(f"someone/{name}")) for name in FAILURES}
-        hub.broken = {}
+        hub.faults = []
         commands = {name: re.search(r"To upload them: msmaml (.+)", own["said"])[1] for name, own in failed.items()}
         repeated = client(
             hub,
@@ -95,7 +96,7 @@ def test_the_command_that_a_failed_push_names_repeats_it(unpushed, name):
 def test_a_repository_that_cannot_be_made_is_said_before_training(tmp_path):
     arguments = options(output_dir=tmp_path / "run", push_to_hub=True, hub_model_id="someone/none", num_channels=2)
     with FakeHub() as hub:
-        hub.broken = {"/api/repos/create": None}
+        hub.faults = [Fault("/api/repos/create", "drop")]
         found = client(
             hub,
             tmp_path,

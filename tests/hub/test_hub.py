@@ -18,7 +18,8 @@ from modeling_msmaml import MSMAMLConfig, MSMAMLModel, MSMAMLProcessor
 from modeling_msmaml.hub.convert_published import load_original, main
 from modeling_msmaml.model.published_checkpoint import choose_run, list_originals, list_runs
 
-from ..fake_hub import TOKEN, FakeHub, card_errors
+from ..card_rules import card_errors
+from ..fake_hub import TOKEN, FakeHub
 from ..msmaml.test_run_meta import options
 from ..own_data import save_tiny_model
 
@@ -340,10 +341,10 @@ def test_published_repository_loads_over_http(layout, tmp_path):
     assert (tmp_path / "other_cache").is_dir()
     assert f"has the runs {THREE}, {TWO}" in result["no run"]
     assert "there are 1000, 2000, 10000, 11000" in result["no iteration"]
-    assert result["no revision"].startswith("OSError: y is not a valid git identifier")
+    assert result["no revision"].startswith("FileNotFoundError: ermu2001/SequenceMMAML has no revision='y'")
     assert "OSError" in result["not cached"]
     assert "OSError: someone/empty does not appear to have a file named" in result["empty"]
-    assert "OSError: someone/missing is not a local folder" in result["missing"]
+    assert "FileNotFoundError: someone/missing is no local folder" in result["missing"]
     assert "config.json" in result["auto"]
     assert result["converted"] == [11000, 500]
 

@@ -24,7 +24,7 @@ from modeling_msmaml import (
 from modeling_msmaml.hub.model_card import Accuracy, render_model_card
 from modeling_msmaml.hub.provenance import command_line
 
-from ..fake_hub import card_errors
+from ..card_rules import card_errors
 from ..toys import K_SHOT, N_QUERY, N_WAY, tiny_dataset, tiny_model
 
 REAL_DATA = {"esc50": "audio", "brown": "text", "cifar100": "image"}
