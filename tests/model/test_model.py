@@ -340,7 +340,9 @@ def test_a_task_encoder_of_ones_own(monkeypatch, tmp_path):
     loaded = MSMAMLModel.from_pretrained(tmp_path)
     for modality, logits in model.eval()(episodes).logits.items():
         assert torch.equal(loaded(episodes).logits[modality], logits)
-    with pytest.raises(ValueError, match="task_encoder='gru' is unknown; registered are conv1d, conv2d, conv_gru, mean_of_tokens"):
+    with pytest.raises(
+        ValueError, match="task_encoder='gru' is unknown; registered are conv1d, conv2d, conv_gru, mean_of_tokens"
+    ):
         MSMAMLModel(tiny_config(task_encoder="gru"))
     with pytest.raises(ValueError, match="task_encoder='mean_of_tokens' has no effect with conditioning='none'"):
         tiny_config(task_encoder="mean_of_tokens", conditioning="none")
