@@ -4,10 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import run_meta
-from modeling_msmaml import MSMAMLModel
+from modeling_msmaml import FewShotClassifier, MSMAMLModel
 from modeling_msmaml.model import task_encoder, task_networks
 
 from ..test_docs import blocks
@@ -19,7 +20,7 @@ PAGE = REPOSITORY / "docs" / "model.md"
 
 def test_mmaml_trains_and_is_evaluated_on_two_data_sets_of_pictures(data_dir, cache_dir, tmp_path):
     shared = options(data_dir=data_dir, cache_dir=cache_dir, max_steps=2, num_test_episodes=2, num_eval_episodes=2)
-    fewer = ("--num_channels", "4", "--eval_steps", "1", "--save_steps", "1", "--num_inner_steps", "1")
+    fewer = ("--layer_widths", "[4, 4, 4, 4]", "--eval_steps", "1", "--save_steps", "1", "--num_inner_steps", "1")
     results = run_meta.main(["configs/mmaml.yaml", *shared, *fewer, "--output_dir", str(tmp_path / "run")])
     assert (results["test_cifar100_episodes"], results["test_omniglot_episodes"]) == (2, 2)
     assert {"eval_cifar100_accuracy", "eval_omniglot_accuracy"} <= results.keys()
@@ -28,6 +29,18 @@ def test_mmaml_trains_and_is_evaluated_on_two_data_sets_of_pictures(data_dir, ca
     saved = ("--model_name_or_path", str(tmp_path / "run"), "--do_train", "false", "--do_eval", "false")
     again = run_meta.main(["configs/mmaml.yaml", *shared, *fewer, *saved, "--output_dir", str(tmp_path / "again")])
     assert again["test_loss"] == results["test_loss"]
+    light, dark = ([np.full((40, 40, 3), value, np.uint8)] * 2 for value in (230, 20))
+    classifier = FewShotClassifier.from_pretrained(tmp_path / "run").fit([*light, *dark], ["light"] * 2 + ["dark"] * 2)
+    assert set(classifier.predict([*light, *dark])) <= {"light", "dark"}
+
+
+def test_a_residual_network_trains_with_drop_block(tmp_path):
+    small = {"datasets": "synthetic:image", "max_steps": 2, "num_test_episodes": 2, "adapted_parameters": "head"}
+    given = {"task_network": "resnet12", "conditioning": "none", "drop_block": 0.2, "drop_block_steps": 2}
+    argv = ["configs/quickstart.yaml", *options(**small, **given, output_dir=tmp_path / "run")]
+    results = run_meta.main([*argv, "--layer_widths", "[4, 4, 4, 4]"])
+    saved = {**small, "model_name_or_path": tmp_path / "run", "do_train": False, "output_dir": tmp_path / "again"}
+    assert run_meta.main(["configs/quickstart.yaml", *options(**saved)])["test_loss"] == results["test_loss"]
 
 
 @pytest.fixture
