@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from .configuration_reading import ReadsConfig
 
-class DerivedValues:
+
+class DerivedValues(ReadsConfig):
     """The part of [`MSMAMLConfig`] that is computed from its options."""
 
     # Options that are read here; they are declared there.
