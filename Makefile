@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # accelerate gives a process one thread unless told otherwise.
 export OMP_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo web docs test fast fuzz campaign lint browser peers clean
+.PHONY: demo web docs test fast fuzz campaign lint browser peers lock audit release clean
 
 demo: $(VENV)/installed
 	$(BIN)/accelerate launch run_meta.py configs/quickstart.yaml
@@ -24,9 +24,12 @@ test: $(VENV)/installed lint browser peers
 fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
 
-# Damaged sounds, pictures, texts and tables, more of them than the suite reads; it says which took most.
+# Damaged sounds, pictures, texts and tables, then files of all other kinds, more of them than the suite reads; it says
+# which took most. docs/trust.md has the figures.
+MSMAML_MUTATIONS ?= 20000
 fuzz: $(VENV)/installed
-	MSMAML_MUTATIONS=20000 $(BIN)/python -m pytest tests/inputs/test_damaged_files.py --timeout 3000 -rP
+	MSMAML_MUTATIONS=$(MSMAML_MUTATIONS) $(BIN)/python -m pytest tests/inputs/test_damaged_files.py --timeout 30000 -rP
+	$(BIN)/python -m tests.fuzz --inputs $(MSMAML_MUTATIONS)
 
 # Long works that are killed, or stopped by a full disk, at random moments, and resumed: docs/trust.md. It takes hours.
 TRIALS ?= 50
@@ -64,6 +67,24 @@ peers: $(VENV)/installed
 			&& rm .transformers/*.tar.gz && touch .transformers/tests/__init__.py; } \
 			|| { rm -rf .transformers; echo "the tests of transformers could not be fetched: they will be skipped"; }; \
 	fi
+
+# requirements.lock: the versions of constraints.txt and all that they need, on every platform, with the hashes of their
+# files on PyPI. Versions that are in it stay; `make lock UPGRADE=--upgrade` takes the newest.
+lock: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/python -m uv pip compile $(UPGRADE) --quiet --no-config --default-index https://pypi.org/simple --universal \
+		--python-version 3.11 --generate-hashes --constraint constraints.txt --extra test --extra demo --extra web \
+		--extra release --custom-compile-command "make lock" --output-file requirements.lock setup.py
+
+# Known vulnerabilities of these versions. Where the database cannot be asked, it says so; MSMAML_REQUIRE_AUDIT=1 fails.
+audit: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pip-audit || echo "pip-audit could not be installed"
+	$(BIN)/python -m scripts.audit
+
+# The files of a release, in dist, with checksums and SBOM: `make release COMMIT=v0.2.0`.
+COMMIT ?= HEAD
+release: $(VENV)/installed
+	$(BIN)/python -m scripts.release --commit $(COMMIT)
 
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -98,6 +98,10 @@ EXTRAS_REQUIRE = {
         "msmaml[train]",
         "optuna>=4.0",  # MetaTrainer.hyperparameter_search
     ],
+    "release": [
+        "uv>=0.9",  # requirements.lock
+        "pip-audit>=2.9",  # known vulnerabilities
+    ],
     "completion": ["shtab>=1.7"],  # msmaml completion
     "export": [
         "onnx>=1.18",  # the format of FewShotClassifier.export

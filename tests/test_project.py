@@ -45,10 +45,11 @@ def test_pre_commit_formats_as_make_lint_does():
 
 def test_workflow_runs_what_a_change_must_pass():
     workflow = parsed(WORKFLOW)
-    (job,) = workflow["jobs"].values()
-    commands = "\n".join(step.get("run", "") for step in job["steps"])
-    assert set(re.findall(r"make (\w+)", commands)) == {"test", "demo"} <= make_targets()
-    assert job["timeout-minutes"] <= 90
+    commands = "\n".join(step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"])
+    assert set(re.findall(r"make (\w+)", commands)) == {"test", "demo", "audit"} <= make_targets()
+    assert all(job["timeout-minutes"] <= 90 for job in workflow["jobs"].values())
+    (audit,) = (step for step in workflow["jobs"]["audit"]["steps"] if step.get("run") == "make audit")
+    assert audit["env"] == {"MSMAML_REQUIRE_AUDIT": "1"}
     # YAML reads a bare `on` as true.
     assert {"push", "pull_request"} <= set(workflow[True])
 

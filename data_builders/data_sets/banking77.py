@@ -66,11 +66,13 @@ class Banking77Reader(ShortTextReader):
     )
 
     def read_texts(self) -> list[ShortText]:
+        text = self._decoded(_CATEGORIES)
         try:
-            categories = json.loads(self._decoded(_CATEGORIES))
-        except json.JSONDecodeError as error:
+            categories = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise self._damaged(_CATEGORIES, f"is no JSON file ({error})") from error
-        listed = set(categories) if isinstance(categories, list) else set()
+        is_list = isinstance(categories, list) and all(isinstance(name, str) for name in categories)
+        listed = set(categories) if is_list else set()
         if listed != set(self.class_names()):
             raise self._damaged(
                 _CATEGORIES, f"does not list the 77 categories: {few(listed ^ set(self.class_names()))} differ"

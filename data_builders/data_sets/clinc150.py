@@ -50,7 +50,7 @@ class Clinc150Reader(ShortTextReader):
     def read_texts(self) -> list[ShortText]:
         try:
             content = json.loads(self.store.read_one(_FILE).decode("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.store.path} is no JSON file ({error}): it is cut off. Fetch it again") from error
         lacking = [part for part in _PARTS if not isinstance(content, dict) or not isinstance(content.get(part), list)]
         if lacking:

@@ -92,7 +92,7 @@ def _collection(
     lines = {} if local is None else table_lines(local)
     try:
         loaded = datasets.load_dataset(repo, **given)
-    except (DatasetGenerationError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+    except (DatasetGenerationError, UnicodeDecodeError, pyarrow.ArrowException, OSError) as error:
         cause = error.__cause__ or error
         where = name if local is None else f"{name}: {unreadable_files(local)}"
         raise ValueError(f"{where} cannot be read: {type(cause).__name__}: {cause}") from error

@@ -165,9 +165,17 @@ class FewShotBuilder(datasets.GeneratorBasedBuilder):
         try:
             super().download_and_prepare(*args, **kwargs)
         except DatasetGenerationError as error:
-            if isinstance(error.__cause__, (ValueError, OSError)):
-                raise error.__cause__ from None
-            raise
+            cause = error.__cause__
+            if not isinstance(cause, (ValueError, OSError)):
+                raise
+            place = self.where()
+            if place is None or str(place) in str(cause):
+                raise cause from None
+            raise ValueError(f"{place}: {cause}") from cause
+
+    def where(self) -> Path | None:
+        """Returns what is read, a file or folder, for messages; None if it is not read from files."""
+        return None
 
     def _save_info(self) -> None:
         """Seals the files, as the last step before `datasets` gives their folder its name."""
@@ -229,6 +237,9 @@ class ArchiveBuilder(FewShotBuilder):
         if data_dir is None:
             return text_hash(*(part for piece in cls.OFFICIAL.pieces for part in (piece.source, piece.md5)), splits)
         return text_hash(files_fingerprint(find_store(cls.OFFICIAL, data_dir).files()), splits)
+
+    def where(self) -> Path | None:
+        return self.store.path if hasattr(self, "store") else None
 
     def class_names(self) -> list[str]:
         """Returns the names of all classes of the data set, sorted."""

@@ -53,7 +53,7 @@ class GrowingRows:
             try:
                 rows, end, checksum = json.loads(line)
                 content = os.pread(self._file.fileno(), end - self._end, self._end)
-            except (ValueError, TypeError, OSError, OverflowError):
+            except (ValueError, TypeError, OSError, OverflowError, RecursionError):
                 break
             whole = isinstance(rows, int) and line.endswith(b"\n") and len(content) == end - self._end
             if not whole or _checksum(content, rows) != checksum:
@@ -99,10 +99,17 @@ class GrowingRows:
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of one row of each level of a file that `GrowingRows` has written."""
-    with pa.memory_map(str(path)) as source:
-        metadata = pa.ipc.open_stream(source).schema.metadata
-    return {name: tuple(shape) for name, shape in json.loads(metadata[_SHAPES]).items()}
+    """Returns the shape of one row of each level of a file that `GrowingRows` has written.
+
+    Raises:
+        OSError: it cannot be read, or is no such file.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            metadata = pa.ipc.open_stream(source).schema.metadata
+        return {name: tuple(map(int, shape)) for name, shape in json.loads(metadata[_SHAPES]).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise OSError(f"{path} is damaged ({error}); delete its folder and store the levels again") from error
 
 
 def _checksum(content: bytes | pa.Buffer, rows: int) -> str:

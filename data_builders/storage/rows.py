@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,20 +60,23 @@ class ArrowRows:
         weakref.finalize(self, _close, self._files)
         lengths, files, places = [], [], []
         for path, file in zip(self.paths, self._files, strict=True):
-            with pa.memory_map(str(path)) as source:
-                content = source.read_buffer()
             try:
+                with pa.memory_map(str(path)) as source:
+                    content = source.read_buffer()
                 stream = pa.ipc.open_stream(content)
-                self._dtype = np.dtype(stream.schema.field(self.column).type.value_type.to_pandas_dtype())
-                batches = list(stream)
-            except (pa.ArrowInvalid, KeyError) as error:
+                kind = stream.schema.field(self.column).type
+                self._dtype = np.dtype(kind.value_type.to_pandas_dtype())
+                if kind.list_size != math.prod(self.row_shape) or self._dtype.hasobject:
+                    raise OSError(f"column {self.column!r} is of type {kind}, not of rows {self.row_shape}")
+                for batch in stream:
+                    batch.validate()
+                    values = batch.column(self.column).flatten()
+                    lengths.append(batch.num_rows)
+                    files.append(file.fileno())
+                    first_value = values.buffers()[1].address + values.offset * self._dtype.itemsize
+                    places.append(first_value - content.address)
+            except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError, IndexError) as error:
                 raise OSError(f"the cache {path} is damaged ({error}); delete it and build it again") from error
-            for batch in batches:
-                values = batch.column(self.column).flatten()
-                lengths.append(batch.num_rows)
-                files.append(file.fileno())
-                first_value = values.buffers()[1].address + values.offset * self._dtype.itemsize
-                places.append(first_value - content.address)
         self._starts = np.cumsum([0, *lengths])
         self._file_of_batch, self._place_of_batch = np.asarray(files), np.asarray(places)
 

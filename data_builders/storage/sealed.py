@@ -178,7 +178,10 @@ def _stored(folder: Path) -> dict[str, tuple[int, list[str]]]:
     Raises:
         ValueError: the file of checksums is damaged itself.
     """
-    stored = json.loads((folder / CHECKSUMS).read_bytes())
+    try:
+        stored = json.loads((folder / CHECKSUMS).read_bytes())
+    except RecursionError as error:
+        raise ValueError("it has too many levels of nesting") from error
     try:
         files = {name: (entry["size"], entry["checksums"]) for name, entry in stored["files"].items()}
         fits = all(len(checksums) == _blocks(size) for size, checksums in files.values())
@@ -193,7 +196,7 @@ def _checked(folder: Path) -> object:
     """The stamps at the last complete check; None if they are not known."""
     try:
         return json.loads((folder / CHECKED).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -3,13 +3,13 @@ What a run did and found: result files with the settings that give an accuracy i
 callback that keeps the card in step with the training.
 """
 
-import json
 import shutil
 from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..model.level_sources import ENCODERS, put_link
+from ..model.saved_files import read_json
 from ..model.task_networks import task_network_kind
 from ..training.trainer import MetaTrainer
 from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities, write_model_card
@@ -102,8 +102,8 @@ class RunReport:
         args, state = self.trainer.args, self.trainer.state
         if state.global_step == 0 and self.started_from is not None:
             path = Path(self.started_from) / "all_results.json"
-            told = json.loads(path.read_text()).get("settings", {}) if path.is_file() else {}
-            return {name: told.get(name) for name in OF_TRAINING}
+            told = read_json(path).get("settings") if path.is_file() else None
+            return {name: told.get(name) if isinstance(told, dict) else None for name in OF_TRAINING}
         best = state.best_global_step if args.load_best_model_at_end else None
         return dict(zip(OF_TRAINING, (state.global_step, best, args.tasks_per_step, args.seed), strict=True))
 

@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import json
 import os
 import time
 from functools import lru_cache
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 from ..inputs.processing_msmaml import MSMAMLProcessor
 from ..model.hub_files import NotFetched, hub_file, pause_after, whole_files
 from ..model.modeling_msmaml import MSMAMLModel
+from ..model.saved_files import read_from, read_json
 
 VARIABLE = "MSMAML_MODEL"
 NAME = "pretrained/msmaml-base"  # of the shipped model, as configs and documents write it
@@ -221,10 +221,30 @@ def loaded_model(path: str, **hub: Any) -> tuple[MSMAMLModel, MSMAMLProcessor | 
         raise
     except OSError as error:
         raise no_such_model(path, str(error)) from error
-    if saved_file(path, "processor_config.json", **hub) is None:
-        return model, None
-    with whole_files(path, "tokenizer_config.json", "tokenizer.json", reads=_PROCESSOR_FILES, **hub):
-        return model, MSMAMLProcessor.from_pretrained(path, **hub)
+    return model, saved_processor(path, **hub)
+
+
+def saved_processor(path: str | os.PathLike, **hub: Any) -> MSMAMLProcessor | None:
+    """
+    The processor that was saved with a model, if any.
+
+    Args:
+        hub: see `loaded_model`.
+
+    Raises:
+        `OSError`, `ValueError`: its files are damaged; the message names the file, or where it is.
+    """
+    if (file := saved_file(path, "processor_config.json", **hub)) is None:
+        return None
+    read_json(file)
+    with (
+        read_from(path),
+        whole_files(path, "tokenizer_config.json", "tokenizer.json", reads=_PROCESSOR_FILES, **hub),
+    ):
+        processor = MSMAMLProcessor.from_pretrained(path, **hub)
+        if processor.tokenizer is not None:
+            processor(text=["a word"])  # tokenizers keep values of any type until they need them
+        return processor
 
 
 def model_class(path: str | os.PathLike, **hub: Any) -> type[MSMAMLModel]:
@@ -239,7 +259,9 @@ def model_class(path: str | os.PathLike, **hub: Any) -> type[MSMAMLModel]:
         `ValueError`: no such class is known here. Another one would leave out weights, or compute something else.
     """
     file = saved_file(path, "config.json", **hub)
-    names = (json.loads(Path(file).read_text()).get("architectures") if file else None) or [MSMAMLModel.__name__]
+    names = (read_json(file).get("architectures") if file else None) or [MSMAMLModel.__name__]
+    if not isinstance(names, list) or not isinstance(names[0], str):
+        raise ValueError(f"{file} has architectures={names!r}, which must be a list of names of classes")
     known = {own.__name__: own for own in _with_derived(MSMAMLModel)}
     if names[0] not in known:
         raise ValueError(

@@ -131,9 +131,18 @@ def label_to_json(label: Hashable) -> list:
 
 
 def label_from_json(entry: list) -> Hashable:
-    """The label that [`label_to_json`] was given."""
-    kind, value = entry
-    return tuple(label_from_json(item) for item in value) if kind == "tuple" else value
+    """
+    The label that [`label_to_json`] was given.
+
+    Raises:
+        `ValueError`: it can have given no such entry.
+    """
+    kind, value = entry if isinstance(entry, list) and len(entry) == 2 else (None, None)
+    if kind == "tuple" and isinstance(value, list):
+        return tuple(label_from_json(item) for item in value)
+    if not isinstance(kind, str) or type(value) is not _JSON_TYPES.get(kind):
+        raise ValueError(f"{str(entry)[:200]} is no class that was saved")
+    return value
 
 
 def balanced(labels: Int[Tensor, " examples"]) -> Int[Tensor, " rows"]:

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from yaml import YAMLError
 
 CARD_FILE = "README.md"
 _PLURALS = {"audio": "sounds", "text": "texts", "image": "pictures"}
@@ -32,7 +33,7 @@ def classifier_card(
         model_card: the text of that model's card, whose licences hold here, too, as far as they are those of parts that
             are here.
     """
-    base = None if model_card is None else ModelCard(model_card, ignore_metadata_errors=True)
+    base = None if model_card is None else _read(model_card)
     own = "" if base is None else base.text
     found: Any = None if base is None else base.data
     encoders, data_sets = _section(own, _ENCODERS, modality), _section(own, _DATA)
@@ -94,6 +95,14 @@ def classifier_card(
             ]
         )
     )
+
+
+def _read(card: str) -> ModelCard | None:
+    """A model's card; `None` where its metadata are no YAML, so that no licence can be taken from it."""
+    try:
+        return ModelCard(card, ignore_metadata_errors=True)
+    except (ValueError, TypeError, YAMLError, RecursionError):
+        return None
 
 
 def _repository(model: str) -> str | None:

@@ -14,10 +14,12 @@ from huggingface_hub import CommitInfo, HfApi
 from sklearn.utils.validation import check_is_fitted
 
 from ..model.hub_files import limit_silence, uploaded
+from ..model.saved_files import read_from, read_json
 from .base_model import as_trained, default_model, loaded_model, require_model, saved_file, shipped_or_given
-from .class_labels import label_array, label_from_json, label_to_json
+from .class_labels import label_array, label_to_json
 from .classifier_card import CARD_FILE, classifier_card
 from .explanations import Examples
+from .learned import SAVED_ARGUMENTS, Learned, check_arguments
 from .modality_parts import part_of_model, part_of_processor
 from .pipeline_code import add_pipeline_code
 from .saved_tasks import load_examples, load_tasks, save_examples, save_tasks
@@ -25,16 +27,6 @@ from .saved_tasks import load_examples, load_tasks, save_examples, save_tasks
 CLASSIFIER_FILE = "few_shot_classifier.json"
 TASKS_FILE = "few_shot_classifier.safetensors"
 _FORMAT = 1
-# Arguments that are saved with an adapted classifier; the model and its processor are saved beside them.
-_SAVED_ARGUMENTS = (
-    "modality",
-    "sampling_rate",
-    "num_inner_steps",
-    "balance_classes",
-    "reject_below",
-    "skip_unreadable",
-    "batch_size",
-)
 
 
 class StoredClassifier:
@@ -94,32 +86,35 @@ class StoredClassifier:
         """
         classifier: Any = self
         saved = saved_file(place, CLASSIFIER_FILE, **hub)
-        content = {} if saved is None else json.loads(Path(saved).read_text())
-        if content and content.get("format") != _FORMAT:
+        content = {} if saved is None else read_json(saved)
+        if saved is not None and content.get("format") != _FORMAT:
             raise ValueError(f"{saved} has format={content.get('format')!r}, this version reads {_FORMAT}: fit again")
         stored = content.get("arguments", {})
-        if unknown := sorted(stored.keys() - set(_SAVED_ARGUMENTS)):  # whoever wrote the file may name any attribute
-            raise ValueError(f"{saved} has arguments that none has that was saved, {', '.join(unknown)}: fit again")
+        with read_from(saved or place):
+            check_arguments(stored)
         for name in stored.keys() - given:
             setattr(classifier, name, stored[name])
-        model, processor = classifier.base_model()
-        if not content:
+        with read_from(saved or place):
+            model, processor = classifier.base_model()
+        if saved is None:
             return classifier
         classifier._model, classifier._processor = model, processor
-        classifier.modality_ = content["modality"]
-        classifier.classes_ = label_array([label_from_json(entry) for entry in content["classes"]])
+        with read_from(saved):
+            learned = Learned.of(content, model.config.modalities)
+        classifier.modality_, classifier.classes_ = learned.modality, label_array(learned.classes)
         file = saved_file(place, TASKS_FILE, **hub)
         if file is None:
             raise FileNotFoundError(f"{saved} is that of a classifier, but {place} has no {TASKS_FILE}: fit again")
-        if content.get("has_examples"):
+        if learned.given is not None:
             levels, numbers, positions = load_examples(file)
-            labels = [classifier.classes_.tolist()[number] for number in numbers.tolist()]
-            nameless: list[str | None] = [None] * len(labels)
-            examples = Examples(levels, labels, positions.tolist(), nameless, content["given"])
-            return classifier._adapt_to(examples.levels, labels, examples)
-        classifier.support_losses_ = np.asarray(content["support_losses"])
-        if "class_count" in content:
-            classifier.class_count_ = np.asarray(content["class_count"])
+            with read_from(file):
+                labels = [learned.classes[number] for number in numbers.tolist()]
+                nameless: list[str | None] = [None] * len(labels)
+                examples = Examples(levels, labels, positions.tolist(), nameless, learned.given)
+                return classifier._adapt_to(examples.levels, labels, examples)
+        classifier.support_losses_ = np.asarray(learned.support_losses)
+        if learned.class_count is not None:
+            classifier.class_count_ = np.asarray(learned.class_count)
         classifier.adapted_, classifier.examples_ = load_tasks(file, classifier.device), None
         return classifier
 
@@ -144,7 +139,7 @@ class StoredClassifier:
             "modality": own.modality_,
             "classes": [label_to_json(label) for label in own.classes_.tolist()],
             "support_losses": own.support_losses_.tolist(),
-            "arguments": {name: getattr(own, name) for name in _SAVED_ARGUMENTS},
+            "arguments": {name: getattr(own, name) for name in SAVED_ARGUMENTS},
         }
         if own.examples_ is not None:
             content |= {"has_examples": True, "given": own.examples_.given}
@@ -153,7 +148,8 @@ class StoredClassifier:
         counts = getattr(own, "class_count_", None)  # which classifiers that were saved before do not have
         place = own._model.name_or_path
         card = _card_of(place)
-        text = None if card is None else Path(card).read_text()  # before another one may take its place
+        # Before another one may take its place.
+        text = None if card is None else Path(card).read_text("utf-8", errors="replace")
         if counts is not None:
             content["class_count"] = counts.tolist()
         # Whoever reads the folder meanwhile, or after a full disk, finds a model that is not fitted.

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float16, Int
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..model.adaptation import AdaptedTasks
+from ..model.saved_files import read_from
 
 _KEY = "adapted_tasks"
 
@@ -38,12 +39,9 @@ def load_tasks(path: str | os.PathLike, device: str | torch.device = "cpu") -> A
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no adapted classifier at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            layout = json.loads((file.metadata() or {})[_KEY])
-            return AdaptedTasks(**{name: _restored(entry, file, device) for name, entry in layout.items()})
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no classifier that this version can read: {error!r}; fit it again") from error
+    with read_from(path), safe_open(path, framework="pt") as file:
+        layout = json.loads((file.metadata() or {})[_KEY])
+        return AdaptedTasks(**{name: _restored(entry, file, device) for name, entry in layout.items()})
 
 
 def save_examples(
@@ -68,11 +66,14 @@ def load_examples(
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no adapted classifier at {path}")
-    try:
+    with read_from(path):
         found = load_file(path)
-        return found["levels"], found["labels"], found["positions"]
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} holds no classifier that this version can read: {error!r}; fit it again") from error
+        levels, labels, positions = found["levels"], found["labels"], found["positions"]
+    kinds = (levels.dtype, levels.dim(), labels.dtype, positions.dtype)
+    fits = labels.shape == positions.shape == levels.shape[:1]
+    if kinds != (torch.float16, 2, torch.int64, torch.int64) or not fits:
+        raise ValueError(f"{path} holds no examples that this version can read: fit again")
+    return levels, labels, positions
 
 
 def _described(value: Any, name: str, tensors: dict[str, Tensor]) -> dict:

@@ -17,7 +17,7 @@ class LayerOptions:
         "C, the channels of every modality's sequence. Layer l (counted from 0) has `num_channels * 2**l` channels.",
         at_least(1),
     )
-    num_layers: int = option(4, "The number of layers of the task network, and of the task encoder.", at_least(1))
+    num_layers: int = option(4, "The number of layers of the task network, and of the task encoder.", at_least(1, 32))
     layer_widths: list[int] | None = option(
         None,
         "The channels of each layer, in place of `num_channels * 2**l`, such as [64, 64, 64, 64]. With "

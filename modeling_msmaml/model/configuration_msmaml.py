@@ -26,7 +26,7 @@ from .options import (
 _KNOWN_ELSEWHERE = ("pad_token_id", "use_cache", "torch_dtype", "name_or_path", "attn_implementation", "auto_map")
 # `pipeline` runs the code that a config names, and no other: it is for those alone who do not have this package.
 _IS_SAVED_CODE = __name__.split(".")[0] == TRANSFORMERS_DYNAMIC_MODULE_NAME
-WHITENINGS = ("total", "source", "class")
+WHITENINGS, MOST_STEPS = ("total", "source", "class"), 100_000
 
 
 @declared
@@ -102,20 +102,20 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
     num_inner_steps: int = option(
         5,
         "The number of gradient steps of the inner loop. 0 gives the modulated network without adaptation.",
-        at_least(0),
+        at_least(0, MOST_STEPS),
     )
     num_eval_inner_steps: int | None = option(
         None,
         "The number of these steps in evaluation mode, by default the same. Beyond the steps that there are trained "
         "rates for, those of the last step go on.",
-        at_least(0),
+        at_least(0, MOST_STEPS),
     )
     num_head_steps: int = option(
         5,
         "With task_network='levels': the number of steps after these on the factors of the head (its temperature, the "
         "share of the regression and its ridge), against its own leave-one-out loss. None are taken with "
         "num_inner_steps=0.",
-        at_least(0),
+        at_least(0, MOST_STEPS),
     )
     inner_lr: float = option(0.05, "The learning rate of the inner loop.", positive)
     inner_optimizer: str = option(
@@ -167,7 +167,7 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
         5,
         "With outer_gradient='implicit': the most products with the Hessian, in conjugate gradients, for an outer "
         "gradient.",
-        at_least(1),
+        at_least(1, MOST_STEPS),
     )
     norm: Literal["batch", "group", "task"] = option(
         "batch",
@@ -258,7 +258,7 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
         0,
         "The number of steps in which the unlabelled samples of an episode, if it has any, refine the prototypes (soft "
         "k-means, arXiv 1803.00676). Only with `head='prototype'`.",
-        at_least(0),
+        at_least(0, MOST_STEPS),
     )
     adapted_parameters: str = option(
         "all",

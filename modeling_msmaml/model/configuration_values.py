@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from .configuration_reading import ReadsConfig
 from .options import options_of
 
 
-class DerivedValues:
+class DerivedValues(ReadsConfig):
     """The part of [`MSMAMLConfig`] that is computed from its options."""
 
     # Options that are read here; they are declared there.

@@ -50,7 +50,7 @@ def _as_dict(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _record_text(spec: dict[str, Any]) -> dict[str, Any]:
     source = spec["transformers"]
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     _check_layer("text", spec, config)
     if config.pad_token_id != 0:
         raise ValueError(
@@ -78,7 +78,7 @@ def _record_text(spec: dict[str, Any]) -> dict[str, Any]:
 def _special_tokens(source: str) -> tuple[list[int], list[int]]:
     """Returns the special tokens that the encoder's tokenizer puts before and after a text."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
         whole = tokenizer("a")["input_ids"]
     except (OSError, ValueError) as error:
@@ -92,7 +92,10 @@ def _special_tokens(source: str) -> tuple[list[int], list[int]]:
 
 def _record_audio(spec: dict[str, Any]) -> dict[str, Any]:
     source = spec["transformers"]
-    config, extractor = AutoConfig.from_pretrained(source), AutoFeatureExtractor.from_pretrained(source)
+    config, extractor = (
+        AutoConfig.from_pretrained(source, trust_remote_code=False),
+        AutoFeatureExtractor.from_pretrained(source, trust_remote_code=False),
+    )
     _check_layer("audio", spec, config)
     if getattr(extractor, "sampling_rate", SAMPLING_RATE) != SAMPLING_RATE:
         raise ValueError(

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, ClapAudioModelWithProjection
 
-from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, build_level_encoder, read_json, sha256_of
+from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, build_level_encoder, sha256_of
 from .level_text import longest_input
+from .saved_files import read_json
 
 # Weights that some models lack: of a head that is left out, and of what takes the place of masked sound in training.
 NOT_NEEDED = ("pooler.", "masked_spec_embed")
@@ -84,7 +85,7 @@ def text_of_transformers(source: Source) -> Converted:
     if not any(list(source.folder.glob(pattern)) for pattern in TOKENIZER_FILES):
         raise ValueError(f"{name} has no tokenizer: none of {', '.join(TOKENIZER_FILES)}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{name} has no tokenizer that can be read: {error}") from error
     before, after = special_tokens(tokenizer)
@@ -136,7 +137,7 @@ def image_of_timm(source: Source) -> Converted:
 def audio_of_transformers(source: Source) -> Converted:
     """Makes an encoder of audio of a model of transformers and its feature extractor."""
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(source.folder)
+        extractor = AutoFeatureExtractor.from_pretrained(source.folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{source.name} has no feature extractor that can be read: {error}") from error
     model = _transformer(source)

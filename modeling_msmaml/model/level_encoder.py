@@ -19,15 +19,16 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .execution import autocast
 from .modalities import ScaleIntegers
 from .options import at_least, checked
+from .saved_files import read_from, read_json, refuse_other_sizes
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "encoder.safetensors"
+_PLANNED = ("transformers", "timm", "timm_features")  # can be built on the device "meta", without memory
 LARGEST = torch.finfo(torch.float16).max
 
 
@@ -227,7 +228,7 @@ def level_encoder_class(description: dict[str, Any]) -> type[LevelEncoder]:
     raise ValueError(f"encoder={name!r} is not registered: choose one of {known}")
 
 
-def build_level_encoder(description: dict[str, Any]) -> LevelEncoder:
+def build_level_encoder(description: dict[str, Any], device: str = "cpu") -> LevelEncoder:
     """
     Builds an encoder with random weights.
 
@@ -235,6 +236,7 @@ def build_level_encoder(description: dict[str, Any]) -> LevelEncoder:
         description: `{"encoder": name, **options}`. The options are those of the class that is registered under the
             name; `"sha256"`, the checksum of a file with weights, is for `read_level_encoder`, and `"source"`, where
             they are from, for people.
+        device: of its parameters; on "meta", they take no memory.
 
     Raises:
         `ValueError`: an encoder that is not registered, unknown options, or values that do not fit.
@@ -247,7 +249,7 @@ def build_level_encoder(description: dict[str, Any]) -> LevelEncoder:
             f"the encoder {description['encoder']!r} has no option {', '.join(unknown)}; it has {', '.join(known)}"
         )
     # Also where a model is built without memory: the encoder's weights are none of those that are loaded into it then.
-    with torch.device("cpu"):
+    with torch.device(device):
         encoder = encoder_class(**options)
     encoder.config = json.loads(json.dumps(description))
     return encoder
@@ -270,29 +272,17 @@ def read_level_encoder(folder: str | Path, **changes: Any) -> LevelEncoder:
     if missing := [path.name for path in paths if not path.is_file()]:
         raise FileNotFoundError(f"{folder} is no folder of a level encoder: it has no {' and no '.join(missing)}")
     description = read_json(paths[0])
-    encoder = build_level_encoder({**description, **changes})
+    with read_from(paths[0]):
+        if description.get("encoder") in _PLANNED and description["encoder"] not in _REGISTRY:
+            planned = build_level_encoder({**description, **changes}, "meta")
+            refuse_other_sizes(planned.state_dict(), paths[1], CONFIG_FILE)
+        encoder = build_level_encoder({**description, **changes})
     if (expected := description.get("sha256")) and (found := sha256_of(paths[1])) != expected:
         raise ValueError(
             f"{paths[1]} has the checksum {found}, but {paths[0]} says {expected}: one of them was changed"
         )
     read_weights_into(encoder, paths[1])
     return encoder
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """
-    Reads an object from a JSON file, such as the description of an encoder.
-
-    Raises:
-        `ValueError`: it holds something else.
-    """
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f'{path} must hold an object, such as {{"encoder": "timm"}}')
-    return found
 
 
 def read_weights_into(encoder: LevelEncoder, path: Path) -> None:
@@ -302,10 +292,8 @@ def read_weights_into(encoder: LevelEncoder, path: Path) -> None:
     Raises:
         `ValueError`: a file that cannot be read, or tensors that are missing, unknown or of another shape.
     """
-    try:
+    with read_from(path):
         weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
     expected = encoder.state_dict()
     wrong = sorted(expected.keys() ^ weights.keys())
     wrong += [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]

@@ -22,7 +22,8 @@ from huggingface_hub.errors import (
 
 from .hub_files import ROOM, check_files, limit_silence
 from .level_conversion import CONVERTERS, PICKLED_WEIGHTS, SAFE_WEIGHTS, Converted, Source
-from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, read_json, read_level_encoder, save_level_encoder
+from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, LevelEncoder, read_level_encoder, save_level_encoder
+from .saved_files import read_from, read_json
 
 # Short names: what they stand for on the Hub, and options.
 KNOWN: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -150,7 +151,8 @@ def _convert(modality: str, source: Source) -> Converted:
     if library == "levels":
         converted = Converted(read_level_encoder(source.folder, **source.options))
     elif (modality, library) in CONVERTERS:
-        converted = CONVERTERS[modality, library](source)
+        with read_from(source.name):
+            converted = CONVERTERS[modality, library](source)
     else:
         raise ValueError(f"{source.name} is a model of {library}, of which there is no encoder of {modality}")
     if converted.encoder.modality != modality:

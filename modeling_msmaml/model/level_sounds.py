@@ -167,7 +167,7 @@ def build_sound_model(config: dict[str, Any]) -> nn.Module:
     """Builds a model of transformers that reads sounds, with random weights: an encoder without a head."""
     if config.get("model_type") == "clap_audio_model":
         return ClapAudioModelWithProjection(ClapAudioConfig(**config))
-    model = AutoModel.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
+    model = AutoModel.from_config(AutoConfig.for_model(**config), dtype=torch.float32, trust_remote_code=False)
     return model.get_encoder() if model.config.is_encoder_decoder else model
 
 

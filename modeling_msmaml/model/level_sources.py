@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from transformers.utils.hub import extract_commit_hash
 
 from .hub_files import NotFetched, hub_file
-from .level_encoder import CONFIG_FILE, WEIGHTS_FILE, read_json
+from .level_encoder import CONFIG_FILE, WEIGHTS_FILE
+from .saved_files import read_json
 
 ENCODERS = "encoders"  # the folder of a saved model with a folder for each encoder
 # What else belongs to an encoder, where it has it.

@@ -62,7 +62,7 @@ class TransformersLevels(LevelEncoder):
         levels: Sequence[str] | None = None,
     ):
         super().__init__()
-        if len(special_tokens) != 2:
+        if len(special_tokens) != 2 or not all(type(number) is int for ids in special_tokens for number in ids):
             raise ValueError(f"special_tokens={special_tokens!r} must be two lists of ids: before and after a text")
         self.before, self.after = (list(ids) for ids in special_tokens)
         if pooling not in POOLINGS:

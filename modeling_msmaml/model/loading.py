@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
+from transformers.utils.hub import cached_file
 
 from .configuration_msmaml import MSMAMLConfig
 from .hub_files import whole_files
@@ -23,6 +24,7 @@ from .modality_text import WordVectors
 from .norms import NormParameters
 from .pretrained_encoder import PretrainedFrontend
 from .published_checkpoint import HUB_ARGUMENTS, OriginalCheckpoint, check_fit, find_original, read_config, read_weights
+from .saved_files import read_from, refuse_other_sizes
 from .uploads import UploadsEncoders
 
 logger = logging.get_logger(__name__)
@@ -89,14 +91,30 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
         Raises:
             `ValueError`: no such run or iteration (the message lists those that exist), or a file that is not a
                 published checkpoint, or not of its `train_config.json`; another start, such as
-                `inner_lr`, of parameters that the model has trained.
+                `inner_lr`, of parameters that the model has trained; files that are damaged, or do not fit each other.
             `OSError`: no such folder or repository, or files are missing in it.
         """
+        with read_from(pretrained_model_name_or_path or "the model"):
+            return cast(Any, cls)._from_files(
+                pretrained_model_name_or_path, *model_args, run=run, iteration=iteration, **kwargs
+            )
+
+    @classmethod
+    def _from_files(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *model_args,
+        run: str | None,
+        iteration: int | None,
+        **kwargs,
+    ) -> Self:
         found, hub = None, {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
         if pretrained_model_name_or_path is not None or run is not None or iteration is not None:
             found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
         asks_for_info = kwargs.pop("output_loading_info", False)
         if found is None:
+            if pretrained_model_name_or_path is not None and not kwargs.get("ignore_mismatched_sizes"):
+                _refuse_misfit(cls, pretrained_model_name_or_path, hub)
             steps, kwargs = _steps_wanted(pretrained_model_name_or_path, kwargs, hub)
             options = _given_starts(kwargs)
             weights = () if kwargs.get("variant") else ("model.safetensors",)
@@ -180,6 +198,17 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
                 init.zeros_(module.weight[module.padding_idx])
         elif hasattr(module, "reset_parameters"):
             cast(Any, module).reset_parameters()
+
+
+def _refuse_misfit(cls: Any, path: str | os.PathLike, hub: dict[str, Any]) -> None:
+    """Raises `ValueError` for a saved model whose config describes other weights than those that are beside it."""
+    saved = cls.config_class.from_pretrained(path, **hub)
+    weights = cached_file(path, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **hub)
+    if weights is None or saved.embeddings:  # encoders that are built with the model need not do without memory
+        return
+    with torch.device("meta"):
+        expected = cls(saved).state_dict()
+    refuse_other_sizes(expected, weights, CONFIG_NAME)
 
 
 def _given_starts(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import json
 import numbers
+import sys
 import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache
@@ -225,12 +226,14 @@ def refuse_unknown(declared: type, given: Mapping[str, Any], known: Container[st
 # Checks
 
 
-def at_least(least: int) -> Check:
-    """Integers from `least` on."""
+def at_least(least: int, most: int = 2**31 - 1) -> Check:
+    """Integers from `least` on, up to `most`: what is beyond is no size of anything that fits into a machine."""
 
     def check(value: Any) -> None:
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"must be an integer of at least {least}")
+        if int(value) > most:
+            raise ValueError(f"must be an integer of at most {most:,}")
 
     return check
 
@@ -262,12 +265,19 @@ def positive(value: float) -> None:
     """Numbers above 0."""
     if not value > 0:
         raise ValueError("must be positive")
+    _finite(value)
 
 
 def not_negative(value: float) -> None:
     """Numbers from 0 on."""
     if not value >= 0:
         raise ValueError("must not be negative")
+    _finite(value)
+
+
+def _finite(value: float) -> None:
+    if not value <= sys.float_info.max:
+        raise ValueError("must be finite")
 
 
 def fraction(value: float) -> None:

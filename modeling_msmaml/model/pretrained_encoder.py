@@ -152,9 +152,11 @@ def build_transformer(source: str, recorded: dict[str, Any], pretrained: bool) -
         pretrained: whether its weights are loaded; otherwise they are random.
     """
     if pretrained:
-        model = AutoModel.from_pretrained(source, dtype=torch.float32)
+        model = AutoModel.from_pretrained(source, dtype=torch.float32, trust_remote_code=False)
     else:
-        model = AutoModel.from_config(AutoConfig.for_model(**recorded["config"]), dtype=torch.float32)
+        model = AutoModel.from_config(
+            AutoConfig.for_model(**recorded["config"]), dtype=torch.float32, trust_remote_code=False
+        )
     return model.get_encoder() if model.config.is_encoder_decoder else model
 
 

@@ -311,7 +311,7 @@ def read_options(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is missing: it should hold the options of the checkpoints beside it")
     try:
         options = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not the train_config.json of an MS-MAML run: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} is not the train_config.json of an MS-MAML run: it holds no JSON object")

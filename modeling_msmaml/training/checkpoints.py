@@ -17,6 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from ..model.saved_files import read_json
 from .training_args import MetaTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -98,9 +99,13 @@ def why_incomplete(checkpoint: Path) -> str | None:
     if not checkpoint.is_dir():
         return "there is no such folder"
     try:
-        sizes = json.loads((checkpoint / FILE_LIST).read_text())["files"]
+        sizes = read_json(checkpoint / FILE_LIST).get("files")
     except FileNotFoundError:
         return f"it has no {FILE_LIST}, which is written last"
+    except ValueError:
+        sizes = None
+    if not isinstance(sizes, dict):
+        return f"its {FILE_LIST} is damaged"
     for name, size in sizes.items():
         path = checkpoint / name
         if not path.is_file():
@@ -211,7 +216,9 @@ def check_continuation(
     if not path.is_file():
         # More processes than wrote the checkpoint.
         path = checkpoint / "training_record_0.json"
-    before, now = json.loads(path.read_text())["settings"], run_settings(args, config, data)
+    before, now = read_json(path).get("settings"), run_settings(args, config, data)
+    if not isinstance(before, dict) or not all(isinstance(before.get(name), dict) for name in ("arguments", "model")):
+        raise ValueError(f"{path} is damaged: it does not hold the settings of a run")
     changes = _changes(before["arguments"], now["arguments"])
     changes += _changes({**dict.fromkeys(now["model"]), **before["model"]}, now["model"])
     if "data" in before and "data" in now:

@@ -9,6 +9,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from ..model.saved_files import read_from, read_json
+
 
 class TrainingRecord:
     """
@@ -56,14 +58,21 @@ class TrainingRecord:
         (folder / f"training_record_{rank}.json").write_text(json.dumps(state, indent=2))
 
     def load(self, folder: Path, rank: int, world_size: int) -> None:
-        """Takes up the sums of a checkpoint; those of processes that no longer exist go to those that do."""
+        """
+        Takes up the sums of a checkpoint; those of processes that no longer exist go to those that do.
+
+        Raises:
+            `ValueError`: a file of them is damaged.
+        """
         for path in sorted(folder.glob("training_record_*.json")):
-            state = json.loads(path.read_text())
-            self._run_loss, self._run_count = state["run"]
-            if int(path.stem.rpartition("_")[2]) % world_size == rank:
-                for name, (total, count) in state["window"].items():
-                    # float32, as it was before it was written: what is added to it rounds in the same way.
-                    self.add(name, torch.tensor(total), count)
+            state = read_json(path)
+            with read_from(path):
+                loss, count = state["run"]
+                self._run_loss, self._run_count = float(loss), int(count)
+                if int(path.stem.rpartition("_")[2]) % world_size == rank:
+                    for name, (total, count) in state["window"].items():
+                        # float32, as it was before it was written: what is added to it rounds in the same way.
+                        self.add(name, torch.tensor(float(total)), int(count))
 
     def _floats(self) -> dict[str, tuple[float, int]]:
         return {name: (float(total), count) for name, (total, count) in self._window.items()}

@@ -93,7 +93,10 @@ class JsonLines:
         return json.dumps(row) + "\n"
 
     def read(self, line: str) -> tuple[str, bool]:
-        found = json.loads(line)
+        try:
+            found = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("it has too many levels of nesting") from error
         if not isinstance(found, dict) or not isinstance(found.get("file"), str):
             raise ValueError("there is no 'file' in it")
         return found["file"], "error" in found

@@ -55,7 +55,7 @@ def check(output: Path, rests_on: dict[str, Any]) -> None:
     path = record_of(output)
     try:
         found = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     if not isinstance(found, dict) or found.get("record") != _FORMAT:
         raise ChangedRun(f"--output {output} is there, but not {path}, which would say what it rests on: {remedy}")

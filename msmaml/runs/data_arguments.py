@@ -75,6 +75,8 @@ class DataArguments:
                 setattr(self, name, [value])
         for name in ("datasets", *_OPTION_OF_SPLIT.values()):
             names = getattr(self, name) or []
+            if not isinstance(names, (list, tuple)) or not all(isinstance(own, str) for own in names):
+                raise ValueError(f"{name}={names!r} must be a list of names of data sets")
             if repeated := sorted({own for own in names if names.count(own) > 1}):
                 raise ValueError(f"{name} names {', '.join(repeated)} more than once")
         if self.leave_one_out and any(getattr(self, name) for name in _OPTION_OF_SPLIT.values()):
@@ -93,7 +95,7 @@ class DataArguments:
         values = parse_json(name, getattr(self, name), f"not JSON such as {example}") or {}
         if not isinstance(values, dict) or not all(isinstance(value, kind) for value in values.values()):
             raise ValueError(f"{name}={getattr(self, name)!r} is not JSON such as {example}")
-        if unknown := sorted(values.keys() - set(self.names())):
+        if unknown := sorted(map(str, values.keys() - set(self.names()))):
             raise ValueError(f"{name} is for {', '.join(unknown)}, but the data sets are {', '.join(self.names())}")
         return values
 

@@ -121,15 +121,20 @@ def parse_arguments(
     Raises:
         `SystemExit`: an option that does not exist, or cannot have its value; the message says why.
     """
-    parser = option_parser(command)
+    parser, config = option_parser(command), None
     try:
         if argv and not argv[0].startswith("-"):
-            parser.set_defaults(**read_yaml(find_config(argv[0]), {action.dest for action in parser._actions}))
+            config = find_config(argv[0])
+            parser.set_defaults(**read_yaml(config, {action.dest for action in parser._actions}))
             argv = argv[1:]
         arguments, data, args = parser.parse_args_into_dataclasses(args=argv)
         return cast(ModelArguments, arguments), cast(DataArguments, data), cast(MetaTrainingArguments, args)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"{command}: {error}") from error
+    except (TypeError, AttributeError, KeyError, ArithmeticError) as error:  # a YAML file may have values of any type
+        if config is None:
+            raise
+        raise SystemExit(f"{command}: {config} has an option with a value of another type: {error}") from error
 
 
 def find_config(name: str) -> Path:
@@ -160,9 +165,12 @@ def read_yaml(path: Path, known: set[str]) -> dict[str, Any]:
     The options in a YAML file.
 
     Raises:
-        `ValueError`: no options, one that is not `known`, or one without a value.
+        `ValueError`: no options, one that is not `known`, or one without a value; or it is no YAML.
     """
-    options = yaml.safe_load(path.read_text()) or {}
+    try:
+        options = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold 'option: value' lines")
     for name, value in options.items():

@@ -7,11 +7,10 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from data_builders import EpisodeDataset, FewShotSplit, encode_episodes, plain_rows
-from modeling_msmaml.inference.base_model import model_class
+from modeling_msmaml.inference.base_model import model_class, saved_processor
 from modeling_msmaml.inputs.kinds import KINDS
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLProcessor, whole_processor
 from modeling_msmaml.model.configuration_msmaml import MSMAMLConfig
-from modeling_msmaml.model.hub_files import hub_file
 from modeling_msmaml.model.level_frontend import record_level_encoders
 from modeling_msmaml.model.level_sources import EncoderSource
 from modeling_msmaml.model.modeling_msmaml import MSMAMLModel
@@ -59,7 +58,7 @@ def tokenizer_of_levels(arguments: ModelArguments) -> PreTrainedTokenizerBase | 
         return None  # a saved model without texts; if the run has any, its model will say so
     folder = EncoderSource(**recorded["text"]["source"]).folder_of_tokenizer()
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"level_encoders={given}: {folder} holds no tokenizer of the text encoder: {error}") from error
 
@@ -71,22 +70,18 @@ def make_processor(arguments: ModelArguments, splits: list[FewShotSplit], model:
     levels it takes inputs whole, whatever the length or size of the training data.
     """
     path = arguments.model_name_or_path
-    if path is not None and has_processor(path):
-        return MSMAMLProcessor.from_pretrained(path)
+    if path is not None and (saved := saved_processor(path)) is not None:
+        return saved
     if path is None and model.reads_levels:
         return whole_processor(by_modality(splits), cast(Any, tokenizer_of_levels(arguments)))
     own = {KINDS[s.modality].part: s.preprocessor for s in splits if s.modality in KINDS and s.preprocessor is not None}
     return MSMAMLProcessor(**own) if own else None
 
 
-def has_processor(path: str) -> bool:
-    """Tells whether a checkpoint was saved with its processor; checkpoints of the published layout were not."""
-    return hub_file(path, "processor_config.json") is not None
-
-
 def tokenizer_of(path: str | None) -> PreTrainedTokenizerBase | None:
     """Returns the tokenizer of a checkpoint; None if there is no checkpoint, or it has no processor or no texts."""
-    return MSMAMLProcessor.from_pretrained(path).tokenizer if path is not None and has_processor(path) else None
+    processor = None if path is None else saved_processor(path)
+    return None if processor is None else processor.tokenizer
 
 
 def make_model(arguments: ModelArguments, args: MetaTrainingArguments, splits: list[FewShotSplit]) -> MSMAMLModel:
@@ -173,9 +168,9 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, int]:
 def check_tokenizer(split: FewShotSplit, encoder: dict) -> None:
     """Raises `ValueError` unless the rows are token ids of the encoder's own tokenizer, as far as it has one."""
     source = encoder.get("transformers")
-    if "special_tokens" not in encoder and vocabulary(AutoTokenizer.from_pretrained(source)) != (
-        vocabulary(split.tokenizer)
-    ):
+    if "special_tokens" not in encoder and vocabulary(
+        AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    ) != (vocabulary(split.tokenizer)):
         raise ValueError(
             f"the rows of data set {split.name!r} are in another vocabulary than that of the encoder {source!r}: give "
             f'dataset_options={{"{split.name}": {{"tokenizer": "{source}"}}}}'
@@ -306,9 +301,9 @@ def load_model(
     for split in splits:
         if split.modality not in model.config.modalities:
             raise ValueError(f"the checkpoint {path} has modalities {model.config.modalities}, not {split.modality!r}")
-        if split.modality != "text" or not has_processor(path):
+        if split.modality != "text" or (processor := saved_processor(path)) is None:
             continue
-        if vocabulary(MSMAMLProcessor.from_pretrained(path).tokenizer) != vocabulary(split.tokenizer):
+        if vocabulary(processor.tokenizer) != vocabulary(split.tokenizer):
             raise ValueError(
                 f"the checkpoint {path} was trained with another vocabulary than that of data set {split.name!r} "
                 f"under protocol {split.protocol!r}: evaluate it on the data set and protocol of its training or, on "

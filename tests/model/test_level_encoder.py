@@ -192,7 +192,7 @@ def forget_checksum(folder):
     [
         (change_weights, ValueError, "has the checksum .* says"),
         (drop_a_tensor, ValueError, "1 tensors are missing, unknown or of another shape, such as model"),
-        (reshape_a_tensor, ValueError, "1 tensors are missing, unknown or of another shape, such as model"),
+        (reshape_a_tensor, ValueError, "does not fit config.json beside it: 1 tensors have other sizes, such as model"),
         (cut_weights, ValueError, "cannot be read"),
         (lambda folder: (folder / WEIGHTS_FILE).unlink(), FileNotFoundError, f"it has no {WEIGHTS_FILE}"),
         (lambda folder: (folder / CONFIG_FILE).unlink(), FileNotFoundError, f"it has no {CONFIG_FILE}"),
