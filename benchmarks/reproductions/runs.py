@@ -38,7 +38,7 @@ class Reproduction:
         published: the figures that it is compared with.
         options: those that differ from the config's, for two cores and the data at hand.
         reduced: what that changes, in words.
-        absent: parts of the published method that the project lacks, in words.
+        absent: parts of the published method that the run lacks, in words.
         developed_on: which cells were looked at while the schedule was chosen.
     """
 

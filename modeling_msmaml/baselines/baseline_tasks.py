@@ -27,7 +27,19 @@ _OF_ALL = (
     *("feature_size", "label_smoothing", "auxiliary_classes", "auxiliary_weight", "episode_weight"),
 )
 _OF_CONVOLUTIONS = (
-    *("num_channels", "num_layers", "kernel_size", "stride", "padding", "pooling", "norm", "norm_eps", "dropout"),
+    *(
+        "num_channels",
+        "num_layers",
+        "layer_widths",
+        "norm_affine",
+        "kernel_size",
+        "stride",
+        "padding",
+        "pooling",
+        "norm",
+        "norm_eps",
+        "dropout",
+    ),
     *("audio_patch_size", "text_patch_size", "image_patch_size", "image_size", "image_channels", "image_signal_side"),
     *("vocab_size", "word_vector_size", "train_word_vectors", "front_ends", "embeddings"),
     *("num_mels", "patch_dictionary_size", "dictionary_patch_size"),
@@ -74,7 +86,10 @@ class BaselineTasks(TaskNetworkKind):
     has_scale = False
     # Whether the features are trained to classify among all training classes, and not on episodes.
     is_supervised = False
+    # Whether `parts` has layers, which compute in the model's own precision.
+    has_layers = False
 
+    trains_inner_steps = False
     takes_inner_steps = False
     takes_inner_lr = False
     checkpoints_inner_loop = False
@@ -121,6 +136,8 @@ class BaselineTasks(TaskNetworkKind):
             raise ValueError(
                 f"{field.name}={value!r} has no effect with {name}{where}: leave it out, or give its default, {default}"
             )
+        if config.pooling == "flatten":
+            raise ValueError(f"pooling='flatten' needs inputs of one size, but {name} reads sequences: take another")
         if config.level_encoders is not None and config.norm_statistics != "support":
             raise ValueError(
                 f"norm_statistics={config.norm_statistics!r} does not go with level_encoders, which have no norm"
@@ -164,7 +181,7 @@ class BaselineTasks(TaskNetworkKind):
         features: Features = model.task_network.features
         inductive = model.config.norm != "group" and model.config.norm_statistics == "support"
         statistics = features.statistics(support, modality) if inductive else None
-        found = _full(features(support, modality))
+        found = self._precise(model, features(support, modality))
         with autocast(found.device.type, enabled=False):
             solved = self.solve(model, modality, found, labels, n_way)
         losses = found.new_zeros(len(labels), 0) if solved.support_loss is None else solved.support_loss
@@ -180,7 +197,14 @@ class BaselineTasks(TaskNetworkKind):
     def _features(
         self, model: MSMAMLPreTrainedModel, adapted: AdaptedTasks, samples: Samples
     ) -> Float[Tensor, "T samples d"]:
-        return _full(model.task_network.features(samples, adapted.modality, adapted.statistics))
+        features = model.task_network.features(samples, adapted.modality, adapted.statistics)
+        return self._precise(model, features)
+
+    def _precise(self, model: MSMAMLPreTrainedModel, features: Tensor) -> Tensor:
+        """In float32 at least, as what is solved on features needs; but a model in half precision has such layers."""
+        if self.has_layers:
+            return features.to(model.dtype)
+        return features if features.dtype in (torch.float32, torch.float64) else features.float()
 
     def auxiliary_features(
         self, model: MSMAMLPreTrainedModel, adaptation: Adaptation, query: Samples
@@ -212,13 +236,10 @@ class BaselineTasks(TaskNetworkKind):
         if not isinstance(features, LevelFeatures):
             return fit_frontends(model, rows, groups, seed)
         for modality, samples in rows.items():
-            levels = model.frontends[modality](samples.to(model.device), torch.float32)
-            cast(Standard, features.standards[modality]).fit(features.last_level(modality, levels))
-
-
-def _full(features: Tensor) -> Tensor:
-    """In float32 at least: half precision is for the features, not for what is solved on them."""
-    return features if features.dtype in (torch.float32, torch.float64) else features.float()
+            standard = cast(Standard, features.standards[modality])
+            # A model without parameters has no `device`.
+            levels = model.frontends[modality](samples.to(standard.mean.device), torch.float32)
+            standard.fit(features.last_level(modality, levels))
 
 
 def _state(samples: Samples) -> tuple[Tensor, ...]:
@@ -227,4 +248,5 @@ def _state(samples: Samples) -> tuple[Tensor, ...]:
 
 
 def _samples(state: tuple[Tensor, ...]) -> Samples:
-    return Samples(*(part if part.numel() else None for part in state))
+    maps, sequences, descriptors = (part if part.numel() else None for part in state)
+    return Samples(maps, sequences, descriptors)

@@ -85,6 +85,7 @@ class InContextTasks(BaselineTasks):
     """
 
     options_class = InContextOptions
+    has_layers = True
     description = (
         "A transformer reads the features of labelled examples and of an input, with a label vector for each class, "
         "and says the label of the input (after CAML, [arXiv 2310.10971](https://arxiv.org/abs/2310.10971))."

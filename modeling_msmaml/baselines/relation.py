@@ -30,6 +30,7 @@ class RelationTasks(BaselineTasks):
     """
 
     options_class = RelationOptions
+    has_layers = True
     description = (
         "A trained network reads the mean of a class's examples beside an input and says how related they are "
         "(relation network, [arXiv 1711.06025](https://arxiv.org/abs/1711.06025))."

@@ -21,6 +21,7 @@ class SetAttentionTasks(BaselineTasks):
     """
 
     has_scale = True
+    has_layers = True
     description = (
         "The means of the classes' examples are adapted to each other by self-attention, and inputs compared with them "
         "by scaled cosines (after FEAT, [arXiv 1812.03664](https://arxiv.org/abs/1812.03664))."

@@ -14,12 +14,13 @@ from ..model.task_networks import register_task_network
 from .baseline_tasks import BaselineTasks, Solved
 from .class_statistics import class_means, squared_distances
 
-_SHARE = 0.05  # of a meta-step in the running mean
+_SHARE = 0.05  # of a forward pass in the running mean
 
 
 class RunningMean(nn.Module):
     """
-    The mean of the features of training samples, over about the last 20 meta-steps: `value` (d,), which is not trained.
+    The mean of the features of training samples, over about the last 20 forward passes in training: `value` (d,), which
+    is not trained.
 
     Tasks run in threads, so that what they bring is put together between meta-steps, when the trainer calls `train` or
     saves the state, in an order that does not depend on theirs.
@@ -60,6 +61,11 @@ class RunningMean(nn.Module):
     def train(self, mode: bool = True) -> Self:
         self.update()
         return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        with self._lock:
+            self._new = []  # of the features before
+        super()._load_from_state_dict(*args)
 
     def _save_to_state_dict(self, *args: Any) -> None:
         self.update()

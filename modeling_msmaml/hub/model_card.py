@@ -156,7 +156,8 @@ class CardContent:
         command: the command line of the run.
         commit: the commit of the code.
         source: the published checkpoint that this model was converted from.
-        started_from: the checkpoint that the run started from, whose licence holds on if it is non-commercial.
+        started_from: the checkpoint that the run started from.
+        started_license: the licence of that one, which holds on if it is non-commercial.
         processed: modalities that the saved processor reads.
         has_word_vectors: whether the word vectors of the text modality are saved with the model.
         tags: more tags for the Hub.
@@ -174,6 +175,7 @@ class CardContent:
     commit: str | None = None
     source: str | None = None
     started_from: str | None = None
+    started_license: str | None = None
     processed: list[str] = field(default_factory=list)
     has_word_vectors: bool = True
     tags: list[str] = field(default_factory=list)
@@ -205,7 +207,7 @@ def render_model_card(content: CardContent) -> ModelCard:
     facts, encoders = {name: data_set_facts(name) for name in content.data_sets}, encoders_of(content.config)
     modality = content.example_modality
     license_name = model_license(list(facts.values()), list(encoders.values()))
-    if content.started_from is not None and stated_license(content.started_from) == NON_COMMERCIAL:
+    if content.started_license == NON_COMMERCIAL:
         license_name = NON_COMMERCIAL
     settings = {
         "n_way": content.config.n_way,

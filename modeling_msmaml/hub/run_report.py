@@ -12,7 +12,14 @@ from ..model.level_sources import ENCODERS, put_link
 from ..model.saved_files import read_json
 from ..model.task_networks import task_network_kind
 from ..training.trainer import MetaTrainer
-from .model_card import Accuracy, CardContent, accuracy_table, processed_modalities, write_model_card
+from .model_card import (
+    Accuracy,
+    CardContent,
+    accuracy_table,
+    processed_modalities,
+    stated_license,
+    write_model_card,
+)
 from .provenance import commit, without_folders
 
 SPLITS = {"eval": "validation", "test": "test"}
@@ -150,6 +157,7 @@ class RunReport:
             command=self.command,
             commit=self.commit,
             started_from=without_folders(self.started_from) if self.started_from else None,
+            started_license=stated_license(self.started_from) if self.started_from else None,
             processed=processed_modalities(self.trainer.processing_class),
         )
 

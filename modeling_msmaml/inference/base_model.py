@@ -243,7 +243,8 @@ def saved_processor(path: str | os.PathLike, **hub: Any) -> MSMAMLProcessor | No
     ):
         processor = MSMAMLProcessor.from_pretrained(path, **hub)
         if processor.tokenizer is not None:
-            processor(text=["a word"])  # tokenizers keep values of any type until they need them
+            # Tokenizers keep values of any type until they need them.
+            processor.tokenizer(["a word"], padding=True, truncation=True, max_length=4)
         return processor
 
 

@@ -279,7 +279,7 @@ class MSMAMLConfig(LayerOptions, DerivedValues, PreTrainedConfig):
     inner_rates: Literal["fixed", "per_layer_per_step", "per_element"] = option(
         "fixed",
         "The learning rates of the inner loop: 'fixed', `inner_lr` everywhere; trained and starting from "
-        "`inner_lr`, 'per_layer_per_step' (LSLR, MAML++, arXiv 1810.09502, section 4.5) or 'per_element' (Meta- "
+        "`inner_lr`, 'per_layer_per_step' (LSLR, MAML++, arXiv 1810.09502) or 'per_element' (Meta- "
         "SGD, arXiv 1707.09835).",
     )
     modulation_init: Literal["default", "identity"] = option(

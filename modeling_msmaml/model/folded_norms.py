@@ -47,6 +47,8 @@ def _folded(network: nn.Module, run: Callable[[Any], Tensor]) -> nn.Module:
     folded = copy.deepcopy(network)
     _fold(folded)
     expected, found = run(network).float(), run(folded).float()
+    if expected.is_meta:  # nothing is computed, so that nothing can be compared
+        return network
     close = _CLOSE if next(network.parameters()).dtype == torch.float32 else 100 * _CLOSE
     is_same = bool((expected - found).abs().max() <= close * expected.abs().max())
     return folded if is_same else network  # the norms of some networks do not follow the convolution ahead of them

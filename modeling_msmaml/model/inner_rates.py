@@ -25,7 +25,7 @@ class _Rates(nn.ParameterDict):
 class InnerRates(nn.Module):
     """
     Learning rates of the inner loop that the outer loop trains: one for each parameter tensor and step (LSLR, MAML++,
-    arXiv 1810.09502, section 4.5), or one for each element (Meta-SGD, arXiv 1707.09835, section 3).
+    arXiv 1810.09502), or one for each element (Meta-SGD, arXiv 1707.09835).
 
     Args:
         shapes: of the parameters, by name and without the task dimension.

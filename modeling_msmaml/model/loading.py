@@ -1,8 +1,9 @@
 """What all MS-MAML models share: how their weights start, and how they are loaded, from the published layout too."""
 
+import contextlib
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, cast
@@ -118,7 +119,7 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
             steps, kwargs = _steps_wanted(pretrained_model_name_or_path, kwargs, hub)
             options = _given_starts(kwargs)
             weights = () if kwargs.get("variant") else ("model.safetensors",)
-            with whole_files(pretrained_model_name_or_path, *weights, reads=_FILES, **hub):
+            with whole_files(pretrained_model_name_or_path, *weights, reads=_FILES, **hub), _arguments_named(kwargs):
                 loaded: Any = super().from_pretrained(
                     pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
                 )
@@ -198,6 +199,30 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
                 init.zeros_(module.weight[module.padding_idx])
         elif hasattr(module, "reset_parameters"):
             cast(Any, module).reset_parameters()
+
+
+@contextlib.contextmanager
+def _arguments_named(given: Mapping[str, Any]) -> Iterator[None]:
+    """
+    Raises `ValueError` for what is wrong with the arguments of a call, and not with what it reads: one that nothing
+    takes, or options of the config that the saved weights are too large or too small for.
+    """
+    try:
+        yield
+    except TypeError as error:
+        unknown = [name for name in given if f"unexpected keyword argument '{name}'" in str(error)]
+        if not unknown:
+            raise
+        raise ValueError(f"from_pretrained has no argument {unknown[0]}={given[unknown[0]]!r}") from error
+    except RuntimeError as error:
+        changed = {name: given[name] for name in MSMAMLConfig.own_arguments() if name in given}
+        if not changed or "ignore_mismatched_sizes" not in str(error):
+            raise
+        shown = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+        raise ValueError(
+            f"the saved weights have other sizes than {shown} asks for: leave it out, or train a model with it "
+            "(ignore_mismatched_sizes=True begins those weights anew)"
+        ) from error
 
 
 def _refuse_misfit(cls: Any, path: str | os.PathLike, hub: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def multi_step_losses(
     loss: Callable[[Float[Tensor, "T Q N"], Tensor], Float[Tensor, " T"]] = task_losses,
 ) -> Float[Tensor, " T"]:
     """
-    The multi-step loss of MAML++ (Antoniou et al. 2019, arXiv 1810.09502, section 4.1): the weighted sum of each task's
+    The multi-step loss of MAML++ (Antoniou et al. 2019, arXiv 1810.09502): the weighted sum of each task's
     query losses after several inner steps.
 
     Args:

@@ -192,6 +192,11 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
         """Whether tasks are adapted by gradient steps, so that `num_inner_steps` has an effect."""
         return self._kind.takes_inner_steps
 
+    @property
+    def trains_inner_steps(self) -> bool:
+        """Whether training takes the outer gradient through inner steps."""
+        return self._kind.trains_inner_steps
+
     def check_options(self) -> None:
         """Raises `ValueError` for options of the config that its task network cannot have, or without effect on it."""
         self.config.check()
@@ -286,6 +291,7 @@ class MSMAMLModel(AdaptsTasks, ExplainedTasks, AnswersTransformers, MSMAMLPreTra
 from .adapted_parameters import AdaptedParameters as _AdaptedParameters  # noqa: E402, F401
 from .configuration_checks import check_combinations as _check_combinations  # noqa: E402, F401
 from .configuration_layers import LayerOptions as _LayerOptions  # noqa: E402, F401
+from .configuration_reading import ReadsConfig as _ReadsConfig  # noqa: E402, F401
 from .configuration_values import DerivedValues as _DerivedValues  # noqa: E402, F401
 from .conv_norm import conv_norm_relu as _conv_norm_relu  # noqa: E402, F401
 from .conv_norm_gradients import activate as _activate  # noqa: E402, F401
@@ -336,6 +342,7 @@ from .pretrained_encoder import PretrainedFrontend as _PretrainedFrontend  # noq
 from .products import product as _product  # noqa: E402, F401
 from .published_checkpoint import find_original as _find_original  # noqa: E402, F401
 from .residual_network import ResidualNetwork as _ResidualNetwork  # noqa: E402, F401
+from .saved_files import read_from as _read_from  # noqa: E402, F401
 from .soft_kmeans import refined_prototypes as _refined_prototypes  # noqa: E402, F401
 from .task_encoder import build_task_encoder as _build_task_encoder  # noqa: E402, F401
 from .task_network import TaskNetwork as _TaskNetwork  # noqa: E402, F401

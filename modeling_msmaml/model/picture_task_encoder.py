@@ -101,9 +101,17 @@ class ConvGRUTaskEncoder(PictureTaskEncoder):
     def pooled(
         self, samples: Float[Tensor, "T support channels"], labels: Int[Tensor, "T support"], n_way: int
     ) -> Float[Tensor, "T task_size"]:
-        # cuDNN's recurrent networks cannot be differentiated in evaluation mode.
-        with torch.backends.cudnn.flags(enabled=samples.device.type != "cuda"):
+        if samples.device.type != "cuda":
             _, last = self.gru(samples)
+        else:  # cuDNN's recurrent networks cannot be differentiated in evaluation mode
+            cudnn = torch.backends.cudnn
+            with cudnn.flags(
+                enabled=False,
+                benchmark=cudnn.benchmark,
+                deterministic=cudnn.deterministic,
+                allow_tf32=cudnn.allow_tf32,
+            ):
+                _, last = self.gru(samples)
         return torch.cat([last[-2], last[-1]], dim=1)
 
 

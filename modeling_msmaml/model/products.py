@@ -3,9 +3,11 @@ Matrix products on the CPU, by the faster of the two libraries that PyTorch brin
 
 `torch.bmm` computes products in float32 with MKL, which on processors other than Intel's leaves half of their vector
 units unused. oneDNN, with which PyTorch computes convolutions, uses them all. Which is faster is found out once, when
-this module is imported, and never by a processor's name.
+this module is imported, and never by a processor's name; the environment variable `MSMAML_PRODUCTS`, "bmm" or "onednn",
+says so instead, for who wants the same rounding on two machines.
 """
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 # How many times as fast oneDNN must be. The two are either nearly equal or a factor of two apart, and one machine is to
 # take the same in every run, since they round differently.
 CLEARLY_FASTER = 1.4
+VARIABLE = "MSMAML_PRODUCTS"
 
 
 def with_bmm(first: Tensor, second: Tensor) -> Tensor:
@@ -36,11 +39,16 @@ def with_onednn(first: Tensor, second: Tensor) -> Tensor:
     return torch.bmm(first, second)
 
 
-def onednn_is_faster() -> bool:
-    """Measures both on one thread, which takes a few milliseconds."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+def takes_onednn() -> bool:
+    """Whether oneDNN is chosen, or measures faster: both run on one thread, which takes a few milliseconds."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen not in (None, "", "bmm", "onednn"):
+        raise ValueError(f"{VARIABLE}={chosen!r} must be 'bmm' or 'onednn'")
+    if chosen == "bmm" or not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
-    first, second = torch.ones(1, 160, 320), torch.ones(1, 320, 128)
+    if chosen == "onednn":
+        return True
+    first, second = (torch.ones(shape, dtype=torch.float32, device="cpu") for shape in ((1, 160, 320), (1, 320, 128)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -60,7 +68,7 @@ def _least_seconds(product: Callable[[Tensor, Tensor], Tensor], first: Tensor, s
     return least
 
 
-product = with_onednn if onednn_is_faster() else with_bmm
+product = with_onednn if takes_onednn() else with_bmm
 
 
 class _Linear(torch.autograd.Function):

@@ -36,6 +36,8 @@ class TaskNetworkKind(ABC):
     # Whether `num_inner_steps` has an effect, and whether `inner_lr` has.
     takes_inner_steps = True
     takes_inner_lr = True
+    # Whether training takes the outer gradient through inner steps.
+    trains_inner_steps = True
     # Whether `inner_loop_checkpointing` has an effect.
     checkpoints_inner_loop = True
     # Whether `fit_for_training` has an effect.

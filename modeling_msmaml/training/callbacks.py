@@ -69,7 +69,7 @@ class StepSettings(TrainerCallback):
 
 def step_weights(num_inner_steps: int, progress: float) -> tuple[float, ...] | None:
     """
-    The weights of the query losses after each inner step (MAML++, section 4.1): all are equal at `progress` 0, and the
+    The weights of the query losses after each inner step (MAML++): all are equal at `progress` 0, and the
     last alone counts at 1.
 
     Args:

@@ -43,7 +43,10 @@ def fit_to_arguments(model: MSMAMLModel, args: MetaTrainingArguments) -> None:
     if model.task_encoder is None:
         for name in ("alternating_steps", "task_encoder_max_grad_norm", "task_encoder_learning_rate"):
             if getattr(args, name):
-                raise ValueError(f"{name}={getattr(args, name)} needs a task encoder, but conditioning is 'none'")
+                raise ValueError(
+                    f"{name}={getattr(args, name)} needs a task encoder, which a model of task_network="
+                    f"{model.config.task_network!r} with conditioning={model.config.conditioning!r} has not"
+                )
     steps = model.config.num_inner_steps
     if model.config.inner_rates == "per_layer_per_step" and args.num_inner_steps not in (None, steps):
         raise ValueError(
@@ -58,12 +61,12 @@ def fit_to_arguments(model: MSMAMLModel, args: MetaTrainingArguments) -> None:
     for name, value in args.model_overrides().items():
         setattr(model.config, name, value)
     model.check_options()
-    if not model.takes_inner_steps:
+    if not model.trains_inner_steps:
         for name in ("multi_step_loss_steps", "first_order_steps"):
             if getattr(args, name):
                 raise ValueError(
                     f"{name}={getattr(args, name)} has no effect with task_network={model.config.task_network!r}, "
-                    "which takes no inner steps: leave it out"
+                    "whose training takes no inner steps: leave it out"
                 )
     refuse_what_cannot_work(args, model.config.first_order)
     refuse_missing_bf16(args)

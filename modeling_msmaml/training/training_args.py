@@ -157,12 +157,12 @@ class MetaTrainingArguments(TrainingArguments):
     multi_step_loss_steps: int = option(
         0,
         "The number of meta-steps over which the query losses after all inner steps count, at first all alike, at last "
-        "the last alone (MAML++, arXiv 1810.09502, section 4.1); 0 takes the last alone from the beginning.",
+        "the last alone (MAML++, arXiv 1810.09502); 0 takes the last alone from the beginning.",
         at_least(0),
     )
     first_order_steps: int = option(
         0,
-        "The number of meta-steps at the beginning without second derivatives (MAML++, section 4.2).",
+        "The number of meta-steps at the beginning without second derivatives (MAML++).",
         at_least(0),
     )
     task_network_learning_rate: float | None = option(

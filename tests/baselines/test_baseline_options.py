@@ -61,6 +61,7 @@ def test_supervised_features_need_training_classes(name, missing):
             {"task_network": "in_context", "task_network_kwargs": {"labels": "random"}},
             "labels='random' is unknown; choose one of etf, orthonormal",
         ),
+        ({"pooling": "flatten"}, "pooling='flatten' needs inputs of one size, but task_network='prototypical'"),
         ({"level_rank": 5}, "level_rank=5 has no effect with task_network='prototypical'"),
     ],
 )
@@ -73,6 +74,17 @@ def test_options_of_other_methods_are_refused(options, message):
 def test_other_networks_take_no_options_of_their_own(name):
     with pytest.raises(ValueError, match=f"task_network_kwargs=.* task_network='{name}'"):
         MSMAMLModel(MSMAMLConfig(task_network=name, task_network_kwargs={"num_layers": 2}))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_models_in_half_precision_classify(name):
+    logits = model_of(name).to(torch.bfloat16)(episodes_of(name)).logits["image"]
+    assert torch.isfinite(logits).all()
+
+
+def test_layers_may_have_widths_and_scales_of_their_own():
+    network = model_of("prototypical", layer_widths=[6, 5], norm_affine=True).task_network.features.network
+    assert [layer.out_channels for layer in network.convolutions] == [6, 5] and len(network.affine_norm) == 2
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -52,6 +52,11 @@ RUN |= {"test_accuracy": share, "test_accuracy_ci95": share, "test_episodes": wh
 ROW = EPISODES | MEASURED | {"method": words, "n_query": is_queries, "transductive": truth, "eval_seed": whole(0)}
 OWN_SET = {"set": words, "k_shot": whole(1), "draws": whole(2), "seed": whole(0), "commit": is_commit, "classes": list}
 LAYER = {"layer": whole(0), "method": words, "k_shot": whole(1), "accuracy": share, "draws": shares}
+REPRODUCTION = (
+    EPISODES | MEASURED | {"name": words, "method": words, "config": words, "protocol": words, "command": words}
+)
+REPRODUCTION |= {"source_disjoint": truth, "transductive": truth, "n_query": is_queries, "seed": whole(0)}
+REPRODUCTION |= {"eval_seed": whole(0), "training_steps": whole(1), "developed_on": words}
 ANALYSIS = EPISODES | {"name": words, "command": words, "split": words, "protocol": words, "commit": is_commit}
 
 
@@ -64,6 +69,8 @@ def entries(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         yield content, ANALYSIS
     elif place.parts[0] == "experiments":
         yield from ((own, ROW) for own in content["rows"]) if "rows" in content else [(content, RUN)]
+    elif place.parts[0] == "reproductions":
+        yield content, REPRODUCTION
     elif place.name == "own_sets.json":
         yield from ((own, OWN_SET) for own in content)
     elif place.name == "encoder_layers.json":

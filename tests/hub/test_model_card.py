@@ -21,7 +21,7 @@ from modeling_msmaml import (
     RunReport,
     write_model_card,
 )
-from modeling_msmaml.hub.model_card import Accuracy, render_model_card
+from modeling_msmaml.hub.model_card import Accuracy, render_model_card, stated_license
 from modeling_msmaml.hub.provenance import command_line
 
 from ..card_rules import card_errors
@@ -129,7 +129,8 @@ def test_licence_follows_the_data(data_sets, expected):
 
 def test_licence_of_the_start_holds_on(tmp_path):
     write_model_card(content(), tmp_path)
-    card = render_model_card(content(data_sets={"synthetic": "audio"}, started_from=str(tmp_path)))
+    start = {"started_from": tmp_path.name, "started_license": stated_license(str(tmp_path))}
+    card = render_model_card(content(data_sets={"synthetic": "audio"}, **start))
     assert card.data.license == "cc-by-nc-4.0"
     assert "Its training started from" in str(card)
 

@@ -18,7 +18,7 @@ from .test_few_shot_classifier import examples
 
 # As docs/hub.md says.
 PACKAGES = {"torch", "timm", "jaxtyping", "torchaudio", "soundfile", "PIL", "sklearn", "scipy"}
-ALWAYS_THERE = {"transformers", "huggingface_hub", "numpy", "safetensors"}
+ALWAYS_THERE = {"transformers", "huggingface_hub", "numpy", "safetensors", "yaml"}
 
 
 @pytest.fixture(scope="module")

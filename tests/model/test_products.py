@@ -57,8 +57,19 @@ def test_onednn_is_taken_only_where_it_is_clearly_faster(monkeypatch, available,
     threads = torch.get_num_threads()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
     monkeypatch.setattr(products, "_least_seconds", lambda product, *_: seconds[product])
-    assert products.onednn_is_faster() is expected
+    assert products.takes_onednn() is expected
     assert torch.get_num_threads() == threads
+
+
+@needs_onednn
+@pytest.mark.parametrize(("chosen", "expected"), [("bmm", False), ("onednn", True)])
+def test_the_library_may_be_chosen(monkeypatch, chosen, expected):
+    monkeypatch.setattr(products, "_least_seconds", lambda *_: pytest.fail("nothing is to be measured"))
+    monkeypatch.setenv(products.VARIABLE, chosen)
+    assert products.takes_onednn() is expected
+    monkeypatch.setenv(products.VARIABLE, "mkl")
+    with pytest.raises(ValueError, match="MSMAML_PRODUCTS='mkl' must be 'bmm' or 'onednn'"):
+        products.takes_onednn()
 
 
 def test_linear_can_be_differentiated_twice():

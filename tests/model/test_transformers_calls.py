@@ -85,6 +85,14 @@ def test_with_fewer_inner_steps_the_first_trained_rates_are_kept(load, with_rate
     assert torch.equal(again(tiny_episodes()).loss, whole(tiny_episodes()).loss)
 
 
+def test_arguments_that_do_not_fit_are_named(tmp_path):
+    MSMAMLModel(tiny_config(head="linear")).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="the saved weights have other sizes than n_way=2 asks for"):
+        MSMAMLModel.from_pretrained(tmp_path, n_way=2)
+    with pytest.raises(ValueError, match="from_pretrained has no argument adapt_further=True"):
+        MSMAMLModel.from_pretrained(tmp_path, adapt_further=True)
+
+
 def test_more_inner_steps_than_trained_rates_repeat_the_last_or_begin_anew(with_rates, tmp_path):
     whole, model = (MSMAMLModel.from_pretrained(with_rates, **more) for more in ({}, {"num_inner_steps": 5}))
     expected = pytest.approx([0.1, 0.2, 0.3, 0.3, 0.3])

@@ -38,7 +38,7 @@ def test_a_whole_run(name, tmp_path):
     stored = json.loads((tmp_path / "run" / "all_results.json").read_text())
     for key in ("eval_accuracy", "test_accuracy_ci95"):
         assert 0 <= stored[key] == results[key] <= 1
-    assert "inner_lr" not in stored["settings"]
+    assert ("inner_lr" in stored["settings"]) is (name == "baseline_plus_plus")
     card = (tmp_path / "run" / "README.md").read_text()
     assert task_networks.task_network_kind(name).description in card and "MAML, [arXiv" not in card
     again = run(tmp_path / "again", name, do_train=False, model_name_or_path=tmp_path / "run")

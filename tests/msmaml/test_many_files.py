@@ -232,7 +232,8 @@ def test_a_run_goes_on_wherever_its_output_was_cut(suffix, model, birds, tmp_pat
         assert called(*words) == 0
         again = rows_of(output) if suffix == "csv" else [json.loads(line) for line in output.read_text().splitlines()]
         assert [row["file"] for row in again] == [query.name for query in Queries([str(folder)], "image")], kept
-        assert output.read_bytes()[:kept] == whole[:kept]
+        # A row that was cut is computed again, in another batch, which rounds otherwise.
+        assert output.read_bytes().startswith(whole[: whole.rfind(b"\n", 0, kept) + 1])
 
 
 def test_two_runs_do_not_write_to_one_output(model, birds, tmp_path):
