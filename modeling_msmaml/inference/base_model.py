@@ -89,8 +89,13 @@ def prepared(model: MSMAMLModel, num_inner_steps: int | None, device: str) -> MS
         device: where the model is to run.
 
     Raises:
-        ValueError: there is no such device, or it cannot be used.
+        ValueError: there is no such device, or it cannot be used; the model takes no inner steps.
     """
+    if num_inner_steps is not None and not model.takes_inner_steps:
+        raise ValueError(
+            f"num_inner_steps={num_inner_steps} has no effect on a model with task_network="
+            f"{model.config.task_network!r}: leave it out"
+        )
     model.config.norm_statistics = "support"
     # On the model itself, since the config is what is saved.
     model.own_steps = {name: getattr(model.config, name) for name in _STEPS}  # pyright: ignore[reportArgumentType]

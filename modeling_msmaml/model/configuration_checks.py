@@ -84,8 +84,6 @@ def check_combinations(config: "MSMAMLConfig") -> None:
             f"descriptor_whitening={config.descriptor_whitening!r} needs a descriptor: give descriptor_size, or "
             "leave it"
         )
-    if config.soft_kmeans_steps and config.head != "prototype":
-        raise ValueError(f"soft_kmeans_steps={config.soft_kmeans_steps} has no effect with head={config.head!r}")
     if config.inner_rates != "fixed" and not config.num_inner_steps:
         raise ValueError(f"inner_rates={config.inner_rates!r} has no effect with num_inner_steps=0")
     if config.inner_optimizer != "sgd" and not config.num_inner_steps:
@@ -121,6 +119,8 @@ def check_combinations(config: "MSMAMLConfig") -> None:
 
 def check_adapted_network(config: "MSMAMLConfig") -> None:
     """Raises `ValueError` for what is wrong only where an inner loop adapts the convolutional task network."""
+    if config.soft_kmeans_steps and config.head != "prototype":
+        raise ValueError(f"soft_kmeans_steps={config.soft_kmeans_steps} has no effect with head={config.head!r}")
     if config.cosine_scale != 10.0 and config.head != "prototype":
         raise ValueError(f"cosine_scale={config.cosine_scale} has no effect with head={config.head!r}")
     if config.dropout and adapts_embeddings(config):

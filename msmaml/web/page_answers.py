@@ -212,6 +212,7 @@ class Demo:
 
     def _classifier(self, modality: str, read: ReadInputs, steps: int | None = None) -> FewShotClassifier:
         rate = read.sampling_rate if modality == "audio" else None
+        steps = steps if self.model.takes_inner_steps else None
         return FewShotClassifier(self.base.model, modality=modality, sampling_rate=rate, num_inner_steps=steps)
 
     def _held_out(self, modality: str, read: ReadInputs, labels: list[str]) -> str:

@@ -169,12 +169,12 @@ class WorkerPool:
             self.waiting += 1
             try:
                 there = lambda: self._is_closed or (self._served == ticket and bool(self._idle))  # noqa: E731
-                in_time = self._changing.wait_for(there, timeout=None)
+                self._changing.wait_for(there)
             finally:
                 self.waiting -= 1
                 self._served += 1
                 self._changing.notify_all()
-            if self._is_closed or not in_time:
+            if self._is_closed:
                 raise PageError("The page is being closed.")
             self.running += 1
             return self._idle.pop()

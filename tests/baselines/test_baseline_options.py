@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_msmaml import MSMAMLConfig, MSMAMLModel
+from modeling_msmaml import FewShotClassifier, MSMAMLConfig, MSMAMLModel
 
 from .tiny_baselines import METHODS, config_of, episodes_of, model_of
 
@@ -62,6 +62,7 @@ def test_supervised_features_need_training_classes(name, missing):
             "labels='random' is unknown; choose one of etf, orthonormal",
         ),
         ({"pooling": "flatten"}, "pooling='flatten' needs inputs of one size, but task_network='prototypical'"),
+        ({"soft_kmeans_steps": 2}, "soft_kmeans_steps=2 has no effect with task_network='prototypical'"),
         ({"level_rank": 5}, "level_rank=5 has no effect with task_network='prototypical'"),
     ],
 )
@@ -74,6 +75,16 @@ def test_options_of_other_methods_are_refused(options, message):
 def test_other_networks_take_no_options_of_their_own(name):
     with pytest.raises(ValueError, match=f"task_network_kwargs=.* task_network='{name}'"):
         MSMAMLModel(MSMAMLConfig(task_network=name, task_network_kwargs={"num_layers": 2}))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_classifier_takes_inner_steps_only_where_they_have_an_effect(name):
+    classifier = FewShotClassifier(model_of(name).float(), num_inner_steps=2)
+    if name == "baseline_plus_plus":
+        assert classifier.base_model()[0].config.num_inner_steps == 2
+    else:
+        with pytest.raises(ValueError, match=f"num_inner_steps=2 has no effect .* task_network='{name}'"):
+            classifier.base_model()
 
 
 @pytest.mark.parametrize("name", METHODS)
