@@ -140,7 +140,7 @@ def divisions(
         raise ValueError(
             f"shares={shares!r} is not possible; give fractions for train, validation and test with the sum 1"
         )
-    checked("seed", seed, at_least(0))
+    checked("seed", seed, at_least(0, 2**63 - 1))
     bounds = [0.0, shares[0], shares[0] + shares[1], 1.0]
     if protocol == "sample_disjoint":
         return {

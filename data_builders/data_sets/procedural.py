@@ -73,7 +73,7 @@ def load(
     """
     if modality not in MODALITIES:
         raise ValueError(f"modality={modality!r} does not exist; the procedural families are {', '.join(MODALITIES)}")
-    checked("seed", seed, at_least(0))
+    checked("seed", seed, at_least(0, 2**63 - 1))
     checked("image_size", image_size, at_least(32))
     if modality == "audio" and image_size != 96:
         raise ValueError(f"image_size={image_size} has no effect on sounds: leave it out")

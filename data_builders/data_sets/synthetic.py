@@ -206,7 +206,7 @@ def load(
     """
     if modality not in FAMILIES:
         raise ValueError(f"modality={modality!r} does not exist; the synthetic families are {', '.join(FAMILIES)}")
-    checked("seed", seed, at_least(0))
+    checked("seed", seed, at_least(0, 2**63 - 1))
     builder = Synthetic(cache_dir=cache_dir, modality=modality, seed=seed)
     family = builder.family
     if isinstance(family, TokenFamily):

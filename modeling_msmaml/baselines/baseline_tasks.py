@@ -51,7 +51,7 @@ class Solved(NamedTuple):
     """
     Support sets of T tasks, solved.
 
-    Args:
+    Attributes:
         tensors: all that classifying queries needs, by name; the first dimension of each is T.
         support_loss: the loss of each task before each of its steps, where the method takes any.
     """

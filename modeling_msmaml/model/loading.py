@@ -114,12 +114,12 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
             found = find_original(cast(str, pretrained_model_name_or_path), run=run, iteration=iteration, **hub)
         asks_for_info = kwargs.pop("output_loading_info", False)
         if found is None:
-            if pretrained_model_name_or_path is not None and not kwargs.get("ignore_mismatched_sizes"):
-                _refuse_misfit(cls, pretrained_model_name_or_path, hub)
-            steps, kwargs = _steps_wanted(pretrained_model_name_or_path, kwargs, hub)
-            options = _given_starts(kwargs)
-            weights = () if kwargs.get("variant") else ("model.safetensors",)
-            with whole_files(pretrained_model_name_or_path, *weights, reads=_FILES, **hub), _arguments_named(kwargs):
+            names = (CONFIG_NAME,) if kwargs.get("variant") else (CONFIG_NAME, SAFE_WEIGHTS_NAME)
+            with whole_files(pretrained_model_name_or_path, *names, reads=_FILES, **hub), _arguments_named(kwargs):
+                if pretrained_model_name_or_path is not None and not kwargs.get("ignore_mismatched_sizes"):
+                    _refuse_misfit(cls, pretrained_model_name_or_path, hub)
+                steps, kwargs = _steps_wanted(pretrained_model_name_or_path, kwargs, hub)
+                options = _given_starts(kwargs)
                 loaded: Any = super().from_pretrained(
                     pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
                 )

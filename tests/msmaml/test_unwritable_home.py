@@ -47,13 +47,18 @@ def test_what_needs_no_cache_works(tmp_path):
 from pathlib import Path
 from msmaml import FewShotClassifier
 from msmaml.__main__ import main
-from msmaml.web.page import Demo, build
+from msmaml.web.page import build
+from msmaml.web.page_limits import PageLimits
+from msmaml.web.page_service import PageService
+from msmaml.web.worker_pool import WorkerPool
 texts = ["word0 word1", "word5 word6"]
 FewShotClassifier.from_pretrained("model").fit(texts, ["a", "b"]).save_pretrained("classifier")
 print(FewShotClassifier.from_pretrained("classifier").predict(texts))
-page = build(Demo("model", Path("downloads")))
+pool = WorkerPool("model", Path("downloads"), PageLimits(workers=1))
+page = build(PageService(pool, Path("downloads")))
 page.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
 page.close()
+pool.close()
 main(["classify", "--model", "model", "--support", "support", "--query", "query", "--output", "found.csv"])
         """,
     )
