@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from modeling_msmaml.inputs.labelled_inputs import SPLITS, LabelledInputs, few
-from modeling_msmaml.model.options import at_least, checked
+from modeling_msmaml.model.options import any_seed, checked
 
 from ..splits.protocols import NoSuchSplit, select_rows
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
@@ -140,7 +140,7 @@ def divisions(
         raise ValueError(
             f"shares={shares!r} is not possible; give fractions for train, validation and test with the sum 1"
         )
-    checked("seed", seed, at_least(0, 2**63 - 1))
+    checked("seed", seed, any_seed)
     bounds = [0.0, shares[0], shares[0] + shares[1], 1.0]
     if protocol == "sample_disjoint":
         return {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
-from modeling_msmaml.model.options import at_least, checked
+from modeling_msmaml.model.options import any_seed, at_least, checked
 
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
 from .generated import GeneratedBuilder, GeneratedConfig
@@ -73,7 +73,7 @@ def load(
     """
     if modality not in MODALITIES:
         raise ValueError(f"modality={modality!r} does not exist; the procedural families are {', '.join(MODALITIES)}")
-    checked("seed", seed, at_least(0, 2**63 - 1))
+    checked("seed", seed, any_seed)
     checked("image_size", image_size, at_least(32))
     if modality == "audio" and image_size != 96:
         raise ValueError(f"image_size={image_size} has no effect on sounds: leave it out")

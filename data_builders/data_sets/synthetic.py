@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int32, UInt8
 
 from modeling_msmaml.inputs.processing_msmaml import MSMAMLFeatureExtractor, MSMAMLImageProcessor
-from modeling_msmaml.model.options import at_least, checked
+from modeling_msmaml.model.options import any_seed, checked
 
 from ..storage import vocabulary
 from ..storage.few_shot_split import FewShotSplit, split_of_builder
@@ -206,7 +206,7 @@ def load(
     """
     if modality not in FAMILIES:
         raise ValueError(f"modality={modality!r} does not exist; the synthetic families are {', '.join(FAMILIES)}")
-    checked("seed", seed, at_least(0, 2**63 - 1))
+    checked("seed", seed, any_seed)
     builder = Synthetic(cache_dir=cache_dir, modality=modality, seed=seed)
     family = builder.family
     if isinstance(family, TokenFamily):

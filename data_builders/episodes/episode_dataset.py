@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modeling_msmaml.model.options import at_least, checked
+from modeling_msmaml.model.options import any_seed, at_least, checked
 
 from ..storage.few_shot_split import FewShotSplit
 from ..storage.padded_rows import check_alike, of_one_length
@@ -84,7 +84,7 @@ class EpisodeDataset(torch.utils.data.Dataset):
         self.splits = _checked_splits(splits)
         self.shapes = shape_ranges([(split.name, split.modality) for split in splits], n_way, k_shot, n_query, shots)
         self.num_episodes = int(checked("num_episodes", num_episodes, at_least(1)))
-        self.seed = int(checked("seed", seed, at_least(0, 2**63 - 1)))
+        self.seed = int(checked("seed", seed, any_seed))
         self.source_disjoint = source_disjoint
         self.augment = augment
         self._changes = (("basic",) if augment else ()) if isinstance(augment, bool) else tuple(augment)

@@ -27,19 +27,8 @@ _OF_ALL = (
     *("feature_size", "label_smoothing", "auxiliary_classes", "auxiliary_weight", "episode_weight"),
 )
 _OF_CONVOLUTIONS = (
-    *(
-        "num_channels",
-        "num_layers",
-        "layer_widths",
-        "norm_affine",
-        "kernel_size",
-        "stride",
-        "padding",
-        "pooling",
-        "norm",
-        "norm_eps",
-        "dropout",
-    ),
+    *("num_channels", "num_layers", "layer_widths", "kernel_size", "stride", "padding"),
+    *("pooling", "norm", "norm_eps", "norm_affine", "dropout"),
     *("audio_patch_size", "text_patch_size", "image_patch_size", "image_size", "image_channels", "image_signal_side"),
     *("vocab_size", "word_vector_size", "train_word_vectors", "front_ends", "embeddings"),
     *("num_mels", "patch_dictionary_size", "dictionary_patch_size"),
@@ -130,7 +119,7 @@ class BaselineTasks(TaskNetworkKind):
         known.update(("level_encoders",) if config.level_encoders is not None else _OF_CONVOLUTIONS)
         for field in options_of(type(config)):
             value, default = getattr(config, field.name), default_of(field)
-            if field.name == "modalities" or field.name in known or value == default:
+            if field.name in known or value == default:
                 continue
             where = " on level_encoders" if config.level_encoders is not None else ""
             raise ValueError(

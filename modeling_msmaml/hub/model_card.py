@@ -13,6 +13,7 @@ from transformers import ProcessorMixin
 
 from ..inputs.kinds import KINDS
 from ..model.configuration_msmaml import MSMAMLConfig
+from ..model.hub_files import hub_file
 from ..model.task_networks import task_network_kind
 from .encoder_facts import EncoderFacts, encoders_of
 
@@ -279,9 +280,9 @@ def model_license(data_sets: list[DataSetFacts], encoders: Sequence[EncoderFacts
 
 def stated_license(path_or_repo: str) -> str | None:
     """The licence in the metadata of a model's card; `None` if it has no card, or one that cannot be read."""
-    local = Path(path_or_repo) / "README.md"
     try:
-        return ModelCard.load(local if local.is_file() else path_or_repo).data.get("license")
+        card = hub_file(path_or_repo, "README.md")
+        return None if card is None else ModelCard.load(card).data.get("license")
     except (HfHubHTTPError, OSError, ValueError) as error:
         logger.info("no licence of %s: %s", path_or_repo, error)
         return None

@@ -4,6 +4,7 @@ callback that keeps the card in step with the training.
 """
 
 import shutil
+from functools import cached_property
 from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -67,6 +68,11 @@ class RunReport:
         self.results: dict[str, float] = {}
         # Metrics of an evaluation in the midst of training, and the step after which it took place.
         self.validation: tuple[dict[str, float], int] = ({}, 0)
+
+    @cached_property
+    def _started_license(self) -> str | None:
+        """That of the checkpoint that the run started from, whose card may be on the Hub."""
+        return stated_license(self.started_from) if self.started_from else None
 
     def add(self, split: str, metrics: dict[str, float]) -> None:
         """Adds the metrics of `train`, `eval` or `test`, with the settings that they were measured with."""
@@ -157,7 +163,7 @@ class RunReport:
             command=self.command,
             commit=self.commit,
             started_from=without_folders(self.started_from) if self.started_from else None,
-            started_license=stated_license(self.started_from) if self.started_from else None,
+            started_license=self._started_license,
             processed=processed_modalities(self.trainer.processing_class),
         )
 

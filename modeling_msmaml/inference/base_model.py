@@ -3,7 +3,6 @@
 import copy
 import difflib
 import os
-import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,7 +16,7 @@ from huggingface_hub.errors import (
 from transformers import PreTrainedModel
 
 from ..inputs.processing_msmaml import MSMAMLProcessor
-from ..model.hub_files import NotFetched, hub_file, pause_after, whole_files
+from ..model.hub_files import NotFetched, hub_file, pause_after, repeated, whole_files
 from ..model.modeling_msmaml import MSMAMLModel
 from ..model.saved_files import read_from, read_json
 
@@ -160,17 +159,12 @@ def require_model(path: str) -> None:
 
 def _ask_for(repository: str) -> None:
     """Asks the Hub for a repository, up to three times while it is busy or does not answer to the end."""
-    for pause in (1.0, 5.0):
-        try:
-            model_info(repository, timeout=5)
-            return
-        except HTTPError as error:
-            never_reached = "Connect" in type(error).__name__  # of the library that calls the Hub
-            asked = None if never_reached else pause_after(error, pause)
-            if asked is None:
-                raise
-            time.sleep(asked)
-    model_info(repository, timeout=5)
+
+    def pause(error: Exception, least: float) -> float | None:
+        never_reached = "Connect" in type(error).__name__  # of the library that calls the Hub
+        return pause_after(error, least) if isinstance(error, HTTPError) and not never_reached else None
+
+    repeated(lambda: model_info(repository, timeout=5), pause, pauses=(1.0, 5.0))
 
 
 def no_such_model(path: str, why: str) -> FileNotFoundError:

@@ -17,11 +17,10 @@ def check_combinations(config: "MSMAMLConfig") -> None:
     """Raises `ValueError` where arguments do not go together, or one would leave another without effect or meaning."""
     if not config.modalities or len(set(config.modalities)) != len(config.modalities):
         raise ValueError(f"modalities={config.modalities} must name at least one modality and none twice")
-    if config.layer_channels[-1] > _MOST_CHANNELS:
-        raise ValueError(
-            f"num_channels={config.num_channels} and num_layers={config.num_layers} would make "
-            f"{config.layer_channels[-1]:,} channels: at most {_MOST_CHANNELS:,} are allowed"
-        )
+    if (most := max(config.layer_channels, default=0)) > _MOST_CHANNELS:
+        given = f"num_channels={config.num_channels} and num_layers={config.num_layers}"
+        given = given if config.layer_widths is None else f"layer_widths={config.layer_widths}"
+        raise ValueError(f"{given} would make {most:,} channels: at most {_MOST_CHANNELS:,} are allowed")
     for name in ("kernel_size", "stride", "padding"):
         values = config.per_layer(name)
         if len(values) != config.num_layers:

@@ -1,8 +1,10 @@
 """
 How computations are run, without any effect on their results: functions whose graph is recomputed in the backward pass,
-and the schedule for a chain of them; autocast; TorchScript; and tasks in threads, with their gradients added up.
+and the schedule for a chain of them; autocast; TorchScript; tasks in threads, with their gradients added up; and
+modules with the parameters of a task.
 """
 
+import copy
 import functools
 import sys
 import warnings
@@ -16,7 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
@@ -227,3 +229,17 @@ def with_gradients(
                 sums[index] = gradient if previous is None else previous + gradient
     taking_part = [(p, g) for p, g in zip(parameters, sums, strict=True) if g is not None]
     return _WithGradients.apply(loss.detach(), [g for _, g in taking_part], *(p for p, _ in taking_part))
+
+
+def replica(module: nn.Module, values: dict[str, Tensor], prefix: str = "") -> nn.Module:
+    """
+    Returns a copy of the module whose parameters are `values`, by name, so that tasks in several threads can have their
+    own. (`torch.func.functional_call` puts them into the module itself while it runs, and takes longer.)
+    """
+    copied = copy.copy(module)
+    parameters: dict[str, Any] = {name: values.get(prefix + name, own) for name, own in module._parameters.items()}
+    copied._parameters = parameters
+    copied._modules = {
+        name: child and replica(child, values, f"{prefix}{name}.") for name, child in module._modules.items()
+    }
+    return copied

@@ -86,14 +86,11 @@ def hub_file(place: str | os.PathLike, name: str, subfolder: str = "", **access:
     repository, access = os.fspath(place), {key: value for key, value in access.items() if key != "proxies"}
     file = f"{subfolder}/{name}" if subfolder else name
     limit_silence()
-    for pause in _PAUSES:
-        try:
-            return _fetched(repository, file, access)
-        except NotFetched as error:
-            if not error.may_pass or _stays_here(access):
-                raise
-            time.sleep(pause)
-    return _fetched(repository, file, access)
+
+    def pause(error: Exception, least: float) -> float | None:
+        return least if isinstance(error, NotFetched) and error.may_pass and not _stays_here(access) else None
+
+    return repeated(lambda: _fetched(repository, file, access), pause)
 
 
 def _fetched(repository: str, file: str, access: dict[str, Any]) -> Path | None:
@@ -135,6 +132,32 @@ def _stays_here(access: dict[str, Any]) -> bool:
     return bool(access.get("local_files_only")) or is_offline_mode()
 
 
+def repeated(
+    call: Callable[[], _Answer],
+    pause: Callable[[Exception, float], float | None],
+    pauses: Sequence[float] = _PAUSES,
+) -> _Answer:
+    """
+    Returns what a call returns, which is made again where it fails.
+
+    Args:
+        pause: for an error, and the least number of seconds to wait, returns how many it shall be; `None` if the call
+            is not to be repeated.
+        pauses: the least number of seconds before each repetition.
+
+    Raises:
+        The error of the last call, or one that is not to be followed by another.
+    """
+    for least in pauses:
+        try:
+            return call()
+        except Exception as error:
+            if (seconds := pause(error, least)) is None:
+                raise
+        time.sleep(seconds)
+    return call()
+
+
 def uploaded(repository: str, upload: Callable[[], _Answer]) -> _Answer:
     """
     Returns what an upload to a repository returns, which is repeated where the connection or the Hub fails: it is one
@@ -144,20 +167,20 @@ def uploaded(repository: str, upload: Callable[[], _Answer]) -> _Answer:
         `OSError`: a connection that broke or was silent each time; the message names the repository and the remedy.
         `HfHubHTTPError`: the answer of the Hub.
     """
-    for least in _PAUSES:
-        limit_silence()
-        try:
-            return upload()
-        except _UPLOAD_ERRORS as error:
-            pause = pause_after(_of_connection(error), least)
-            if pause is None:
-                raise
-        time.sleep(pause)
-    try:
+
+    def call() -> _Answer:
+        limit_silence()  # a client that failed was replaced by a new one
         return upload()
+
+    def pause(error: Exception, least: float) -> float | None:
+        return pause_after(_of_connection(error), least) if isinstance(error, _UPLOAD_ERRORS) else None
+
+    try:
+        return repeated(call, pause)
     except _UPLOAD_ERRORS as error:
         cause = _of_connection(error)
-        if cause is error and getattr(error, "response", None) is not None:
+        is_answer = cause is error and getattr(error, "response", None) is not None
+        if is_answer or pause_after(cause, 0) is None:
             raise
         said = f"{_said(cause)}. It is as it was, or has all of the push: push again"
         raise OSError(f"{repository} cannot be written to: {said}") from error

@@ -13,10 +13,9 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
-from transformers.utils.hub import cached_file
 
 from .configuration_msmaml import MSMAMLConfig
-from .hub_files import whole_files
+from .hub_files import hub_file, whole_files
 from .inner_optimizers import DescentOptimizer, inner_optimizer_class
 from .inner_rates import InnerRates
 from .level_frontend import LevelFrontend
@@ -95,7 +94,9 @@ class MSMAMLPreTrainedModel(UploadsEncoders, PreTrainedModel):
                 `inner_lr`, of parameters that the model has trained; files that are damaged, or do not fit each other.
             `OSError`: no such folder or repository, or files are missing in it.
         """
-        with read_from(pretrained_model_name_or_path or "the model"):
+        # On the device "meta" transformers loads nothing, and says what to do instead.
+        on_meta = torch.get_default_device().type == "meta"
+        with contextlib.nullcontext() if on_meta else read_from(pretrained_model_name_or_path or "the model"):
             return cast(Any, cls)._from_files(
                 pretrained_model_name_or_path, *model_args, run=run, iteration=iteration, **kwargs
             )
@@ -228,7 +229,7 @@ def _arguments_named(given: Mapping[str, Any]) -> Iterator[None]:
 def _refuse_misfit(cls: Any, path: str | os.PathLike, hub: dict[str, Any]) -> None:
     """Raises `ValueError` for a saved model whose config describes other weights than those that are beside it."""
     saved = cls.config_class.from_pretrained(path, **hub)
-    weights = cached_file(path, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **hub)
+    weights = hub_file(path, SAFE_WEIGHTS_NAME, **hub)
     if weights is None or saved.embeddings:  # encoders that are built with the model need not do without memory
         return
     with torch.device("meta"):

@@ -6,6 +6,7 @@ command line and the errors come from there.
 import dataclasses
 import difflib
 import json
+import math
 import numbers
 import sys
 import textwrap
@@ -226,7 +227,7 @@ def refuse_unknown(declared: type, given: Mapping[str, Any], known: Container[st
 # Checks
 
 
-def at_least(least: int, most: int = 2**31 - 1) -> Check:
+def at_least(least: int, most: float = 2**31 - 1) -> Check:
     """Integers from `least` on, up to `most`: what is beyond is no size of anything that fits into a machine."""
 
     def check(value: Any) -> None:
@@ -236,6 +237,11 @@ def at_least(least: int, most: int = 2**31 - 1) -> Check:
             raise ValueError(f"must be an integer of at most {most:,}")
 
     return check
+
+
+def any_seed(value: Any) -> None:
+    """Integers from 0 on, of any size: random bits are hashed of a seed, which is the size of nothing."""
+    at_least(0, math.inf)(value)
 
 
 def each(check: Check) -> Check:

@@ -34,6 +34,8 @@ class PictureNetwork(TaskNetwork):
     task network of MMAML (arXiv 1910.13616).
     """
 
+    convolution = nn.Conv2d
+
     def __init__(self, config: MSMAMLConfig):
         self.max_pooling, self.flattens = config.max_pooling, config.pooling == "flatten"
         super().__init__(config)
@@ -41,13 +43,8 @@ class PictureNetwork(TaskNetwork):
     def make_embeddings(self, config: MSMAMLConfig) -> nn.ModuleDict:
         return nn.ModuleDict({"image": Pictures(config)})
 
-    def make_convolutions(self, config: MSMAMLConfig) -> nn.ModuleList:
-        channels = [config.image_channels, *config.layer_channels]
-        geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
-        return nn.ModuleList(
-            nn.Conv2d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
-            for layer, (kernel, stride, padding) in enumerate(geometry)
-        )
+    def first_channels(self, config: MSMAMLConfig) -> int:
+        return config.image_channels
 
     def pooled_size(self, config: MSMAMLConfig) -> int:
         side = self.sides(config)[-1]

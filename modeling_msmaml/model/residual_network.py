@@ -29,7 +29,7 @@ class ResidualNetwork(PictureNetwork):
     always_affine = True
 
     def make_convolutions(self, config: MSMAMLConfig) -> nn.ModuleList:
-        channels = [config.image_channels, *config.layer_channels]
+        channels = [self.first_channels(config), *config.layer_channels]
         pairs = list(zip(channels, channels[1:], strict=False))
         self.shortcuts = nn.ModuleList(nn.Conv2d(before, after, 1, bias=False) for before, after in pairs)
         return nn.ModuleList(

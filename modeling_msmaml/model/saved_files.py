@@ -39,8 +39,6 @@ def read_from(place: str | os.PathLike) -> Iterator[None]:
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(f"{os.fspath(place)}: {_shortly(error)}") from error
     except Exception as error:
-        if isinstance(error, RuntimeError) and "meta device context manager" in str(error):
-            raise  # what transformers says of the caller's context, and not of a file
         raise ValueError(
             f"{os.fspath(place)} cannot be read: it is damaged, or was made for other versions "
             f"({type(error).__name__}: {_shortly(error)})"

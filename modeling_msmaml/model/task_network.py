@@ -1,6 +1,5 @@
 """The task network: a 1-D convolutional classifier, modulated by the task encoder and adapted by the inner loop."""
 
-import copy
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from .configuration_msmaml import MSMAMLConfig
 from .conv_norm import ConvNormLayer, conv_norm_relu
 from .convolution import conv1d, kernel_layout
 from .cosine_scale import CosineScale
+from .execution import replica
 from .inner_rates import key_of
 from .low_rank import DEFAULT_RANK, low_rank_layers, make_factors, with_factors
 from .modalities import build_embeddings
@@ -38,7 +38,8 @@ class TaskNetwork(nn.Module):
     What no inner step changes (see `config.adapted_parameters`) is computed once, by `prepare`.
     """
 
-    # Whether norms have a scale and a shift of their own in any case.
+    # The kind of convolution, and whether norms have a scale and a shift of their own in any case.
+    convolution: type[nn.Conv1d] | type[nn.Conv2d] = nn.Conv1d
     always_affine = False
 
     def __init__(self, config: MSMAMLConfig):
@@ -81,12 +82,16 @@ class TaskNetwork(nn.Module):
 
     def make_convolutions(self, config: MSMAMLConfig) -> nn.ModuleList:
         """The convolution of each layer."""
-        channels = [config.num_channels, *config.layer_channels]
+        channels = [self.first_channels(config), *config.layer_channels]
         geometry = zip(*(config.per_layer(name) for name in ("kernel_size", "stride", "padding")), strict=True)
         return nn.ModuleList(
-            nn.Conv1d(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
+            self.convolution(channels[layer], channels[layer + 1], kernel, stride=stride, padding=padding)
             for layer, (kernel, stride, padding) in enumerate(geometry)
         )
+
+    def first_channels(self, config: MSMAMLConfig) -> int:
+        """The channels of embedded samples."""
+        return config.num_channels
 
     def norm_sizes(self, config: MSMAMLConfig) -> list[int]:
         """The channels of each norm."""
@@ -284,12 +289,12 @@ class TaskNetwork(nn.Module):
             parameters = with_factors(parameters, self.low_rank_layers)
         hidden = self._embed(parameters, state[0], modality) if self.adapts_embeddings else state[0]
         layers = self._layers(parameters, modulation)
-        pooled = self.pooled(self.through_layers(layers, hidden, parameters, statistics, found, state[1:]))
+        descriptors, kept = (state[1:], ()) if self.descriptor_size else ((), state[1:])  # no network has both
+        pooled = self.pooled(self.through_layers(layers, hidden, parameters, statistics, found, kept))
         if self.projection is not None:
             weight, bias = parameters["projection.weight"], parameters["projection.bias"]
             pooled = torch.baddbmm(bias[:, None], pooled, weight.transpose(1, 2))
-        descriptors = state[1] if len(state) > 1 else None
-        return self._beside_descriptor(pooled, descriptors, self.gains[modality])
+        return self._beside_descriptor(pooled, descriptors[0] if descriptors else None, self.gains[modality])
 
     def through_layers(
         self,
@@ -382,19 +387,5 @@ class TaskNetwork(nn.Module):
         own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
         embedding = self.embeddings[self.embedding_of[modality]]
         if len(inputs) == 1:
-            return _replica(embedding, {name: value[0] for name, value in own.items()})(inputs[0])[None]
-        return torch.vmap(lambda task, samples: _replica(embedding, task)(samples))(own, inputs)
-
-
-def _replica(module: nn.Module, values: dict[str, Tensor], prefix: str = "") -> nn.Module:
-    """
-    Returns a copy of the module whose parameters are `values`, by name, so that tasks in several threads can have their
-    own. (`torch.func.functional_call` puts them into the module itself while it runs, and takes longer.)
-    """
-    replica = copy.copy(module)
-    parameters: dict[str, Any] = {name: values.get(prefix + name, own) for name, own in module._parameters.items()}
-    replica._parameters = parameters
-    replica._modules = {
-        name: child and _replica(child, values, f"{prefix}{name}.") for name, child in module._modules.items()
-    }
-    return replica
+            return replica(embedding, {name: value[0] for name, value in own.items()})(inputs[0])[None]
+        return torch.vmap(lambda task, samples: replica(embedding, task)(samples))(own, inputs)

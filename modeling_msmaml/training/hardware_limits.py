@@ -109,4 +109,5 @@ def mixed_precision(args: TrainingArguments) -> str:
 
 
 def is_true(variable: str) -> bool:
+    """Whether an environment variable says yes, as accelerate's do."""
     return os.environ.get(variable, "false").lower() in ("1", "true", "yes")

@@ -137,15 +137,15 @@ class MetaTrainer(TrainerHooks):
         self._loaded_step = None
         if kwargs.get("trial") is not None:
             self._task_log = self._new_task_log(kwargs["trial"])
-        if self._task_log is None:
-            return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
-        if args.local_process_index == 0:
-            self._task_log.begin(self._resumed_step)
-        self.accelerator.wait_for_everyone()
+        if self._task_log is not None:
+            if args.local_process_index == 0:
+                self._task_log.begin(self._resumed_step)
+            self.accelerator.wait_for_everyone()
         try:
             return super().train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint), **kwargs)
         finally:
-            self._task_log.end_training()
+            if self._task_log is not None:
+                self._task_log.end_training()
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         if trial is not None and self.hp_search_backend == HPSearchBackend.OPTUNA:
@@ -316,8 +316,9 @@ class MetaTrainer(TrainerHooks):
         self._record_scores(unadapted, episodes, "_before")
 
     def _record_scores(self, output: MSMAMLOutput, episodes: dict, suffix: str = "") -> None:
+        name = f"{self._score}{suffix}"
         for modality, scores in query_scores(output, episodes, self._of_numbers is None).items():
-            self._record.add(f"{modality}_{self._score}{suffix}", scores.sum(), len(scores))
+            self._record.add(f"{modality}_{name}", scores.sum(), len(scores))
 
     @property
     def _of_numbers(self) -> TaskLoss | None:

@@ -149,10 +149,10 @@ def find_config(name: str) -> Path:
     if path.is_file():
         return path
     shipped = {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in CONFIGS.rglob("*.yaml")}
-    parts = (path.parent / path.stem).parts
-    asked = "/".join(parts[parts[:1] == ("configs",) :])
-    if path.suffix in ("", ".yaml") and asked in shipped:
-        return shipped[asked]
+    asked = path.parent / path.stem
+    asked = asked.relative_to("configs") if asked.is_relative_to("configs") else asked
+    if path.suffix in ("", ".yaml") and asked.as_posix() in shipped:
+        return shipped[asked.as_posix()]
     by_stem = {known.rpartition("/")[2]: known for known in shipped}
     close = difflib.get_close_matches(path.stem, by_stem, n=1)
     hint = f" (did you mean {by_stem[close[0]]!r}?)" if close else ""

@@ -298,10 +298,11 @@ def load_model(
             )
     if args.do_train:
         check_auxiliary(path, arguments.auxiliary, model.config, splits)
+    processor = saved_processor(path) if any(split.modality == "text" for split in splits) else None
     for split in splits:
         if split.modality not in model.config.modalities:
             raise ValueError(f"the checkpoint {path} has modalities {model.config.modalities}, not {split.modality!r}")
-        if split.modality != "text" or (processor := saved_processor(path)) is None:
+        if split.modality != "text" or processor is None:
             continue
         if vocabulary(processor.tokenizer) != vocabulary(split.tokenizer):
             raise ValueError(

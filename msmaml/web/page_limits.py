@@ -16,7 +16,7 @@ MAX_CLASSES = 6
 _LONGEST_CLAIM = 2**40  # frames; a header that says more does not know, as that of a stream
 _LITTLE_EXPANDED = 16e6  # bytes; what is smaller when it is decoded may be any number of times as large as its file
 # The largest of each limit, so that none can be given that the machine could not hold anyway.
-_LARGEST = 1_000_000
+LARGEST = 1_000_000
 
 Result = TypeVar("Result")
 
@@ -70,9 +70,9 @@ class PageLimits:
 
     def __post_init__(self):
         for limit in fields(self):
-            value, least = getattr(self, limit.name), 0 if limit.name == "proxies" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST:
-                raise ValueError(f"{limit.name}={value!r} must be an integer from {least} to {_LARGEST:,}")
+            value, least = getattr(self, limit.name), least_of(limit.name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
+                raise ValueError(f"{limit.name}={value!r} must be an integer from {least} to {LARGEST:,}")
 
     def in_words(self) -> str:
         """Returns the sentences on the page that state the limits."""
@@ -82,6 +82,11 @@ class PageLimits:
             f"{self.max_characters:,} characters. At most {self.max_waiting} requests wait for the model, and "
             f"{self.max_model_requests} a minute are answered per visitor."
         )
+
+
+def least_of(name: str) -> int:
+    """Returns the least value of a limit."""
+    return 0 if name == "proxies" else 1
 
 
 @dataclass(frozen=True)

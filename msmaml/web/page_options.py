@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import fields
 
-from .page_limits import PageLimits
+from .page_limits import LARGEST, PageLimits, least_of
 
 DESCRIPTION = """
 Serve a web page on which the model learns to tell apart your own sounds, texts or pictures from a few examples.
@@ -26,8 +26,8 @@ def _port(value: str) -> int:
 
 def _number(least: int):
     def number(value: str) -> int:
-        if not value.isdecimal() or not least <= int(value) <= 1_000_000:
-            raise argparse.ArgumentTypeError(f"{value!r} must be an integer from {least} to 1000000")
+        if not value.isdecimal() or not least <= int(value) <= LARGEST:
+            raise argparse.ArgumentTypeError(f"{value!r} must be an integer from {least} to {LARGEST}")
         return int(value)
 
     return number
@@ -58,7 +58,7 @@ def option_parser(prog: str | None = None) -> argparse.ArgumentParser:
         default = limit.metadata.get("default", limit.default)
         group.add_argument(
             f"--{limit.name}",
-            type=_number(0 if limit.name == "proxies" else 1),
+            type=_number(least_of(limit.name)),
             metavar="N",
             help=f"{limit.metadata['help']} (default: {default})",
         )

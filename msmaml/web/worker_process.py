@@ -113,8 +113,7 @@ def serve_workers(
         works: what workers do, by name.
         is_verbose: whether it may print.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the terminal sends to all; the server says when to end
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers leave nothing behind
     if not is_verbose:
@@ -189,10 +188,8 @@ def _answer(connection: Connection, demo: Demo, work: Work, arguments: tuple) ->
 
 def _limit_memory(megabytes: int) -> None:
     """Of this process, beyond what it has now; no file of its memory is written when it crashes."""
-    try:
-        import resource
-    except ImportError:  # on Windows, where there is no fork either
-        return
+    import resource  # not on Windows, where the page does not run
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])

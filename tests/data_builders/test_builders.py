@@ -1,6 +1,7 @@
 """Builders, archives, protocols and `load_few_shot`: on tiny archives made here, and on the real data."""
 
 import csv
+import errno
 import io
 import itertools
 import pickle
@@ -221,6 +222,21 @@ def test_damaged_content_is_named(name, change, message, folders):
         load(name, data_dir, cache_dir)
     write_folder(data_dir / FOLDER[name], TINY[name]())
     assert len(load(name, data_dir, cache_dir))
+
+
+def test_what_the_disk_says_keeps_its_number(folders, monkeypatch):
+    from data_builders.data_sets.cifar100 import Cifar100
+
+    def examples(builder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    data_dir, cache_dir = folders
+    write_folder(data_dir / "cifar-100-binary", cifar100_files())
+    monkeypatch.setattr(Cifar100, "_generate_examples", examples)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        load("cifar100", data_dir, cache_dir)
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_cache_follows_data_and_options_and_is_used(folders):

@@ -135,6 +135,15 @@ def test_licence_of_the_start_holds_on(tmp_path):
     assert "Its training started from" in str(card)
 
 
+def test_a_folder_without_a_card_is_not_asked_for_on_the_hub(tmp_path, monkeypatch):
+    """As a relative path, it could be the name of somebody's repository."""
+    (tmp_path / "outputs" / "run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for module in ("modeling_msmaml.model.hub_files", "huggingface_hub.repocard"):
+        monkeypatch.setattr(f"{module}.hf_hub_download", lambda *_, **__: pytest.fail("the Hub was asked"))
+    assert stated_license("outputs/run") is None
+
+
 @pytest.mark.parametrize("modality", PARTS)
 def test_code_of_the_card_runs(modality, tmp_path):
     model = MSMAMLModel(MSMAMLConfig(modalities=[modality], num_channels=2, vocab_size=4))

@@ -148,6 +148,7 @@ def test_task_encoder_of_ones_own_sees_pictures(monkeypatch):
         ({"image_size": 2, "stride": 3, "padding": 0}, "image_size=2 is too small for layer 0, of pictures of 2 x 2"),
         ({"stride": 1, "max_pooling": True, "image_size": 3}, "image_size=3 is too small for layer 1"),
         ({"layer_widths": [4, 4, 4]}, r"layer_widths=\[4, 4, 4\] must have one integer for each of num_layers=2"),
+        ({"layer_widths": [2**21, 4]}, r"layer_widths=\[2097152, 4\] would make 2,097,152 channels: at most 1,048,576"),
         ({"layer_widths": [4, 0]}, r"layer_widths=\[4, 0\] must be an integer of at least 1"),
     ],
 )
